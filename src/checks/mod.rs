@@ -1,0 +1,61 @@
+//! One file a check: its manual, its thresholds, how it decides, its tests.
+//!
+//! A check reads one [`Snapshot`] and answers, for each entity it is about, *healthy*, *violated* or
+//! *unknown*. It never awaits, logs or reads a clock, and it keeps nothing between two snapshots: what a
+//! check needs to know of the past stands in the snapshot.
+
+mod settings;
+
+pub use settings::{Override, Settings, Severity, Threshold, Value};
+
+use crate::model::Snapshot;
+
+/// What is printed about a check: by `gatewatch explain`, the API, the README and the docs. Plain prose.
+#[derive(Clone, Copy, Debug)]
+pub struct Manual {
+    /// Its name: the file's name, the token in subjects, the key in the configuration.
+    pub slug: &'static str,
+    /// The code that Synadia Insights uses for the same check, or `GW_nnn` for one of our own.
+    pub code: &'static str,
+    /// The severity of its findings.
+    pub severity: Severity,
+    /// Violated epochs in a row before a finding opens.
+    pub open_after: u32,
+    /// Healthy epochs in a row before it resolves.
+    pub resolve_after: u32,
+    /// What it can be set to.
+    pub thresholds: &'static [Threshold],
+    /// What it detects: one sentence.
+    pub detects: &'static str,
+    /// Why that matters to whom messages are for.
+    pub matters: &'static str,
+    /// How it decides, with its sources.
+    pub decides: &'static str,
+    /// When it stays silent.
+    pub silent: &'static str,
+    /// What to do.
+    pub todo: &'static str,
+}
+
+/// One check.
+pub trait Check: Sync {
+    /// Its manual.
+    fn manual(&self) -> &'static Manual;
+    /// What it says of each entity that `snapshot` shows.
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict>;
+}
+
+/// Every check, in the order of the catalogue.
+pub static REGISTRY: &[&dyn Check] = &[];
+
+/// The check with this slug or code, in any case.
+pub fn find(name: &str) -> Option<&'static dyn Check> {
+    REGISTRY
+        .iter()
+        .copied()
+        .find(|c| name.eq_ignore_ascii_case(c.manual().slug) || name.eq_ignore_ascii_case(c.manual().code))
+}
+
+/// What a check says of one entity.
+#[derive(Clone, Debug)]
+pub struct Verdict;

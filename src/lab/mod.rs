@@ -1,0 +1,1 @@
+//! A local supercluster of real nats-servers with faults on demand.

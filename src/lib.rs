@@ -1,0 +1,8 @@
+//! gatewatch: watches the gateways of a NATS supercluster and publishes what is wrong, and why.
+
+pub mod checks;
+pub mod cli;
+pub mod config;
+#[cfg(feature = "lab")]
+pub mod lab;
+pub mod model;
