@@ -2,7 +2,11 @@
 
 pub mod checks;
 pub mod cli;
+pub mod clock;
+pub mod collect;
 pub mod config;
 #[cfg(feature = "lab")]
 pub mod lab;
+pub mod findings;
 pub mod model;
+pub mod publish;

@@ -4,9 +4,19 @@
 //! *unknown*. It never awaits, logs or reads a clock, and it keeps nothing between two snapshots: what a
 //! check needs to know of the past stands in the snapshot.
 
+mod cluster_unreachable;
+mod gateway_config_mismatch;
+mod gateway_disconnected;
+mod observer_degraded;
+mod server_missing;
 mod settings;
+mod verdict;
+
+#[cfg(test)]
+pub(crate) mod example;
 
 pub use settings::{Override, Settings, Severity, Threshold, Value};
+pub use verdict::{Cause, CauseKind, Confidence, Entity, Outcome, Scope, Step, Verdict, Violation};
 
 use crate::model::Snapshot;
 
@@ -46,7 +56,13 @@ pub trait Check: Sync {
 }
 
 /// Every check, in the order of the catalogue.
-pub static REGISTRY: &[&dyn Check] = &[];
+pub static REGISTRY: &[&dyn Check] = &[
+    &gateway_disconnected::GatewayDisconnected,
+    &cluster_unreachable::ClusterUnreachable,
+    &gateway_config_mismatch::GatewayConfigMismatch,
+    &server_missing::ServerMissing,
+    &observer_degraded::ObserverDegraded,
+];
 
 /// The check with this slug or code, in any case.
 pub fn find(name: &str) -> Option<&'static dyn Check> {
@@ -55,7 +71,3 @@ pub fn find(name: &str) -> Option<&'static dyn Check> {
         .copied()
         .find(|c| name.eq_ignore_ascii_case(c.manual().slug) || name.eq_ignore_ascii_case(c.manual().code))
 }
-
-/// What a check says of one entity.
-#[derive(Clone, Debug)]
-pub struct Verdict;

@@ -1,0 +1,209 @@
+//! No server of a cluster answers or is heard.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Map, json};
+
+use super::verdict::{list, short, words};
+use super::{
+    Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold, Value,
+    Verdict, Violation,
+};
+use crate::model::{Cluster, Name, Server, Snapshot, Time};
+
+pub(super) struct ClusterUnreachable;
+
+static MANUAL: Manual = Manual {
+    slug: "cluster_unreachable",
+    code: "GW_001",
+    severity: Severity::Critical,
+    open_after: 1,
+    resolve_after: 2,
+    thresholds: &[
+        Threshold {
+            key: "dark_for",
+            default: Value::Duration(Duration::from_millis(2500)),
+            range: (Value::Duration(Duration::from_millis(1500)), Value::Duration(Duration::from_secs(3600))),
+            about: "how long nothing can be asked of a cluster and nothing heard",
+        },
+        Threshold {
+            key: "goodbye_grace",
+            default: Value::Duration(Duration::from_secs(180)),
+            range: (Value::Duration(Duration::ZERO), Value::Duration(Duration::from_secs(86_400))),
+            about: "how long a cluster whose servers all said goodbye may take to come back",
+        },
+    ],
+    detects: "No server of a known cluster answers or is heard from where the agent looks.",
+    matters: "Everything that is published here for subscribers there is lost, and the other way round. Streams \
+              and consumers whose leaders are there stand still for everybody here.",
+    decides: "A cluster is known when one of its servers was ever seen, when a server has a connection with it, or \
+              when the configurations of all other clusters list it. It is dark when none of its servers answers. \
+              With no gateway from the agent's own server to it, and none from it to any server of the agent's \
+              cluster, nothing can be asked and nothing heard: a finding after `dark_for`. Where connections are \
+              still listed, as with a stopped host or a black hole, its heartbeats must have stayed away for one \
+              and a half intervals. Then the servers of third clusters are asked who has a connection with it: if \
+              any has, the path is cut; if none has, it is down or cut off from everyone.",
+    silent: "While one gateway is re-made: then the cluster's heartbeats still come, or another server of our \
+             cluster still has a connection from it. For `goodbye_grace` after all of its servers said goodbye. In \
+             the first seconds after the agent connected.",
+    todo: "`path_cut`: the network between the two clusters; the clusters in `still_seen_by` can reach it. \
+           `remote_cluster_down`: look after its servers first; then the network in front of all of them.",
+};
+
+impl Check for ClusterUnreachable {
+    fn manual(&self) -> &'static Manual {
+        &MANUAL
+    }
+
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+        snapshot
+            .clusters
+            .iter()
+            .filter(|(name, _)| snapshot.vantage.cluster.as_ref() != Some(*name))
+            .filter(|(name, cluster)| is_known(snapshot, name, cluster))
+            .map(|(name, cluster)| Verdict {
+                check: MANUAL.slug,
+                severity: MANUAL.severity,
+                entity: Entity { cluster: Some(name.clone()), ..Entity::default() },
+                outcome: judge(snapshot, name, cluster, settings),
+            })
+            .collect()
+    }
+}
+
+/// Whether there is such a cluster, and not only a name in one cluster's configuration.
+fn is_known(snapshot: &Snapshot, name: &Name, cluster: &Cluster) -> bool {
+    if !cluster.servers.is_empty() || !cluster.seen_by.is_empty() || cluster.configured_by.is_empty() {
+        return true;
+    }
+    snapshot
+        .clusters
+        .iter()
+        .filter(|(other, c)| *other != name && c.answered > 0)
+        .all(|(other, _)| cluster.configured_by.contains(other))
+}
+
+fn judge(snapshot: &Snapshot, name: &Name, cluster: &Cluster, settings: &Settings) -> Outcome {
+    let at = snapshot.at;
+    if cluster.answered > 0 {
+        return Outcome::Healthy;
+    }
+    let dark_for = settings.duration("dark_for", Some(name), None);
+    if let Some(left_at) = cluster.left_at {
+        if cluster.configured_by.is_empty() {
+            return Outcome::Gone;
+        }
+        let grace = settings.duration("goodbye_grace", Some(name), None);
+        if at.since(left_at) < grace {
+            return Outcome::Unknown;
+        }
+        return Outcome::Violated(Box::new(unreachable(snapshot, name, cluster, left_at, left_at.plus(grace))));
+    }
+    let Some(dark_since) = cluster.dark_since else { return Outcome::Unknown };
+    // A heartbeat may still have been on its way when the last connection went.
+    let on_its_way = Duration::from_millis(500);
+    if let Some(since) = cluster.severed_since {
+        if cluster.heard_at.is_some_and(|heard_at| heard_at > since.plus(on_its_way)) {
+            return Outcome::Unknown;
+        }
+        return Outcome::Violated(Box::new(unreachable(snapshot, name, cluster, since, since.plus(dark_for))));
+    }
+    let interval = snapshot.servers_of(name).map(Server::heartbeat_interval).max().unwrap_or_default();
+    let quiet_since = cluster.heard_at.unwrap_or(dark_since).max(dark_since);
+    let due_at = quiet_since.plus(interval * 3 / 2);
+    if cluster.hearable && !interval.is_zero() && at >= due_at {
+        return Outcome::Violated(Box::new(unreachable(snapshot, name, cluster, quiet_since, due_at)));
+    }
+    Outcome::Unknown
+}
+
+fn unreachable(snapshot: &Snapshot, name: &Name, cluster: &Cluster, since: Time, ripe_at: Time) -> Violation {
+    let vantage = snapshot.vantage.cluster.as_ref();
+    let seen_by = cluster.seen_by.iter().filter(|(other, _)| *other != name);
+    let third: Vec<(&Name, &BTreeSet<Name>)> = seen_by.clone().filter(|(other, _)| Some(*other) != vantage).collect();
+    let still_seen_by: Vec<String> = if cluster.severed_since.is_some() {
+        third.iter().flat_map(|(c, names)| names.iter().map(move |n| format!("{}/{}", short(c), short(n)))).collect()
+    } else {
+        Vec::new()
+    };
+    let others: Vec<&Name> = snapshot
+        .clusters
+        .iter()
+        .filter(|(other, c)| *other != name && Some(*other) != vantage && c.answered > 0)
+        .map(|(other, _)| other)
+        .collect();
+    let here = vantage.map_or_else(|| "here".to_owned(), |v| short(v));
+    let remote = short(name);
+    let cause = if cluster.left_at.is_some() {
+        Cause::new(
+            CauseKind::RemoteClusterDown,
+            Confidence::Certain,
+            format!("every server of {remote} said goodbye, the last one at {since}, and none came back"),
+        )
+    } else if !still_seen_by.is_empty() {
+        Cause::new(
+            CauseKind::PathCut,
+            Confidence::Likely,
+            format!("{} still have connections with {remote}; {here} has none in either direction", words(&still_seen_by)),
+        )
+    } else if cluster.severed_since.is_none() {
+        Cause::new(
+            CauseKind::Unknown,
+            Confidence::Possible,
+            format!("connections with {remote} are still listed, and nothing comes over them"),
+        )
+    } else if others.is_empty() {
+        Cause::new(
+            CauseKind::RemoteClusterDown,
+            Confidence::Possible,
+            format!("{here} has no connection with {remote} in either direction; no third cluster can tell whether it is down or cut off"),
+        )
+    } else {
+        Cause::new(
+            CauseKind::RemoteClusterDown,
+            Confidence::Likely,
+            format!("no server of {here}, {} has a connection with {remote}", words(&others)),
+        )
+    };
+    let servers: Vec<&Name> = snapshot.servers_of(name).map(|s| &s.info.name).collect();
+    let spared: BTreeSet<Name> = if still_seen_by.is_empty() {
+        BTreeSet::new()
+    } else {
+        third.iter().map(|(c, _)| (*c).clone()).collect()
+    };
+    let mut evidence = Map::new();
+    evidence.insert("servers".into(), list(&servers));
+    evidence.insert("last_heard_at".into(), json!(cluster.heard_at));
+    evidence.insert("still_seen_by".into(), list(&still_seen_by));
+    evidence.insert("dark_since".into(), json!(cluster.dark_since));
+    evidence.insert("severed_since".into(), json!(cluster.severed_since));
+    evidence.insert("clusters_asked".into(), list(&others));
+    let first = if cause.kind == CauseKind::PathCut {
+        Step::by_hand(format!("test the network between {here} and {remote}: firewall, routing, VPN or peering"))
+    } else {
+        Step::by_hand(format!("see whether the servers of {remote} run, then the network in front of them"))
+    };
+    let where_to = if cause.kind == CauseKind::PathCut {
+        format!("; {} still reach it", words(third.iter().map(|(c, _)| c)))
+    } else {
+        String::new()
+    };
+    Violation {
+        since,
+        ripe_at,
+        summary: format!("no server of {remote} answers or is heard from {here}{where_to}"),
+        impact: format!(
+            "nothing published in {here} reaches subscribers in {remote} nor the other way round, and nobody is told"
+        ),
+        essence: format!("{} {:?} {still_seen_by:?}", cause.kind.as_str(), cause.confidence),
+        cause,
+        evidence,
+        remediation: vec![
+            first,
+            Step::run("see who answers", "nats req --replies 0 --timeout 2s '$SYS.REQ.SERVER.PING' ''"),
+        ],
+        server: None,
+        scope: Scope::AllBut(spared),
+    }
+}

@@ -1,0 +1,520 @@
+//! A server's gateway block differs from that of its cluster's majority.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::verdict::{ask_gateways, list, short, words};
+use super::{
+    Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold, Value,
+    Verdict, Violation,
+};
+use crate::model::{GatewayConfig, Life, Name, Server, Sight, Snapshot};
+
+pub(super) struct GatewayConfigMismatch;
+
+static MANUAL: Manual = Manual {
+    slug: "gateway_config_mismatch",
+    code: "CLUSTER_008",
+    severity: Severity::Warning,
+    open_after: 2,
+    resolve_after: 2,
+    thresholds: &[Threshold {
+        key: "unseen_for",
+        default: Value::Duration(Duration::from_secs(4)),
+        range: (Value::Duration(Duration::from_secs(2)), Value::Duration(Duration::from_secs(3600))),
+        about: "how long a server that only its peers' routes name may take to show a gateway",
+    }],
+    detects: "A server's gateway block differs from that of its cluster's majority, or a cluster lacks a remote \
+              that the other clusters have.",
+    matters: "Gossip hides such a difference: a server learns a missing remote from its peers and connects to it \
+              all the same, until those peers are restarted, and then it is alone. A server without a gateway block \
+              cannot send to another cluster at all, and nobody is told.",
+    decides: "Compares what VARZ tells of the configuration, inside each cluster: whether there is a gateway block, \
+              the names of the remotes, TLS, `reject_unknown`, `connect_retries`, `advertise`, and the port where \
+              most servers share one. What more than half of the servers have is right. With no majority, as in a \
+              cluster of two, the rest of the supercluster decides: a remote that exists ought to be listed. A \
+              server that its peers have routes to, and that no other cluster has ever seen a gateway of, is found \
+              from outside too. Not compared, for the servers do not tell: which URLs are configured (VARZ mixes \
+              them with those discovered), passwords, the write deadline.",
+    silent: "For different URLs of the same remote. For ports that differ on every server. For a server whose \
+             configuration was not seen since its start.",
+    todo: "Put the block under `expected_block` into that server's configuration, with the credentials and \
+           certificates that its peers have, and restart it, lame duck first: a reload refuses every change of the \
+           gateway block.",
+};
+
+impl Check for GatewayConfigMismatch {
+    fn manual(&self) -> &'static Manual {
+        &MANUAL
+    }
+
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        for (name, cluster) in &snapshot.clusters {
+            if cluster.servers.is_empty() {
+                continue;
+            }
+            let group = Group::of(snapshot, name);
+            let unseen_for = settings.duration("unseen_for", Some(name), None);
+            for server in snapshot.servers_of(name) {
+                let entity = Entity {
+                    cluster: Some(name.clone()),
+                    server: Some(server.info.name.clone()),
+                    server_id: Some(server.info.id.clone()),
+                    ..Entity::default()
+                };
+                verdicts.push(verdict(entity, group.judge(server, unseen_for)));
+            }
+            let entity = Entity { cluster: Some(name.clone()), ..Entity::default() };
+            verdicts.push(verdict(entity, group.judge_whole()));
+        }
+        verdicts
+    }
+}
+
+fn verdict(entity: Entity, outcome: Outcome) -> Verdict {
+    Verdict { check: MANUAL.slug, severity: MANUAL.severity, entity, outcome }
+}
+
+/// One value that differs.
+#[derive(Clone, Debug)]
+struct Difference {
+    key: &'static str,
+    majority: Json,
+    server: Json,
+}
+
+/// The servers of one cluster whose configuration was seen.
+struct Group<'a> {
+    snapshot: &'a Snapshot,
+    name: &'a Name,
+    members: Vec<&'a Server>,
+}
+
+/// The simple values that are compared.
+const KEYS: &[(&str, fn(&GatewayConfig) -> Json)] = &[
+    ("tls_required", |g| json!(g.tls_required)),
+    ("tls_verify", |g| json!(g.tls_verify)),
+    ("reject_unknown", |g| json!(g.reject_unknown)),
+    ("connect_retries", |g| json!(g.connect_retries)),
+    ("advertise", |g| json!(g.advertise.is_some())),
+];
+
+/// What more than half of `values` are.
+fn majority<T: PartialEq>(values: &[T]) -> Option<&T> {
+    values.iter().find(|v| values.iter().filter(|w| w == v).count() * 2 > values.len())
+}
+
+fn gateway(server: &Server) -> Option<&GatewayConfig> {
+    server.varz.as_ref()?.gateway.as_ref()
+}
+
+impl<'a> Group<'a> {
+    fn of(snapshot: &'a Snapshot, name: &'a Name) -> Self {
+        let members = snapshot
+            .servers_of(name)
+            .filter(|s| matches!(s.life, Life::Alive | Life::Unknown) && s.varz.is_some())
+            .collect();
+        Self { snapshot, name, members }
+    }
+
+    fn with_gateway(&self) -> impl Iterator<Item = &'a Server> {
+        self.members.iter().copied().filter(|s| gateway(s).is_some())
+    }
+
+    fn judge(&self, server: &Server, unseen_for: Duration) -> Outcome {
+        match server.life {
+            Life::Left => return Outcome::Gone,
+            Life::Gone => return Outcome::Unknown,
+            Life::Alive | Life::Unknown => {}
+        }
+        if server.varz.is_none() {
+            return self.judge_unseen(server, unseen_for);
+        }
+        if self.members.len() < 2 {
+            return Outcome::Healthy;
+        }
+        let mut differs = Vec::new();
+        let mut remotes = BTreeSet::new();
+        let mut all_links = false;
+        match gateway(server) {
+            None => {
+                // Where no server has a block this is no supercluster, and nothing to put right.
+                if self.with_gateway().next().is_some() {
+                    let majority = majority(&self.members.iter().map(|s| gateway(s).is_some()).collect::<Vec<_>>())
+                        .map(|_| "present");
+                    if self.with_gateway().count() * 2 >= self.members.len() {
+                        differs.push(Difference {
+                            key: "gateway",
+                            majority: json!(majority),
+                            server: json!("absent"),
+                        });
+                        all_links = true;
+                    }
+                }
+            }
+            Some(own) => {
+                self.compare_remotes(own, &mut differs, &mut remotes);
+                for (key, value) in KEYS {
+                    if let Some(usual) = self.differs(value, &value(own)) {
+                        all_links |= key.starts_with("tls");
+                        differs.push(Difference { key, majority: usual, server: value(own) });
+                    }
+                }
+                self.compare_port(own, &mut differs);
+                if self.with_gateway().count() * 2 < self.members.len() {
+                    differs.push(Difference { key: "gateway", majority: json!("absent"), server: json!("present") });
+                }
+            }
+        }
+        if differs.is_empty() {
+            return Outcome::Healthy;
+        }
+        let scope = if all_links { Scope::AllLinks } else { Scope::Remotes(remotes) };
+        Outcome::Violated(Box::new(self.mismatch(server, &differs, scope)))
+    }
+
+    /// The value that `own` differs from; null where the rest of the supercluster decided.
+    fn differs(&self, value: &fn(&GatewayConfig) -> Json, own: &Json) -> Option<Json> {
+        let values: Vec<Json> = self.with_gateway().filter_map(gateway).map(value).collect();
+        if let Some(usual) = majority(&values) {
+            return (usual != own).then(|| usual.clone());
+        }
+        let elsewhere: Vec<Json> = self
+            .snapshot
+            .servers
+            .values()
+            .filter(|s| s.cluster() != &**self.name && s.life == Life::Alive)
+            .filter_map(gateway)
+            .map(value)
+            .collect();
+        // With no majority anywhere the cluster's own finding names both sides.
+        majority(&elsewhere).filter(|usual| *usual != own).map(|_| Json::Null)
+    }
+
+    fn compare_remotes(&self, own: &GatewayConfig, differs: &mut Vec<Difference>, lost: &mut BTreeSet<Name>) {
+        let lists: Vec<&GatewayConfig> = self.with_gateway().filter_map(gateway).collect();
+        let all: BTreeSet<&Name> = lists.iter().flat_map(|g| g.remotes.keys()).collect();
+        let mut usual: BTreeSet<&Name> = BTreeSet::new();
+        let mut voted = true;
+        for remote in all {
+            let votes: Vec<bool> = lists.iter().map(|g| g.remotes.contains_key(remote)).collect();
+            let ought = match majority(&votes) {
+                Some(listed) => *listed,
+                None => {
+                    voted = false;
+                    self.exists(remote)
+                }
+            };
+            if ought {
+                usual.insert(remote);
+            }
+            if ought != own.remotes.contains_key(remote) {
+                lost.insert(remote.clone());
+            }
+        }
+        if !lost.is_empty() {
+            differs.push(Difference {
+                key: "remotes",
+                majority: if voted { list(usual) } else { Json::Null },
+                server: list(own.remotes.keys()),
+            });
+        }
+    }
+
+    /// Softly: only where most servers share one port.
+    fn compare_port(&self, own: &GatewayConfig, differs: &mut Vec<Difference>) {
+        let ports: Vec<Option<u16>> = self.with_gateway().filter_map(gateway).map(|g| g.port).collect();
+        if let (Some(Some(usual)), Some(port)) = (majority(&ports), own.port)
+            && *usual != port
+        {
+            differs.push(Difference { key: "port", majority: json!(usual), server: json!(port) });
+        }
+    }
+
+    fn exists(&self, cluster: &Name) -> bool {
+        self.snapshot.clusters.get(cluster).is_some_and(|c| !c.servers.is_empty() || !c.seen_by.is_empty())
+    }
+
+    /// A server whose configuration cannot be asked for: peers have routes to it, and nobody saw a gateway of
+    /// it since it started.
+    fn judge_unseen(&self, server: &Server, unseen_for: Duration) -> Outcome {
+        if server.sight != Sight::Named || server.life != Life::Alive {
+            return Outcome::Unknown;
+        }
+        let id = &server.info.id;
+        let seen = self.snapshot.servers.values().filter_map(|s| s.gatewayz.as_ref()).any(|g| {
+            g.outbound.values().any(|o| o.connection.peer_id == *id)
+                || g.inbound.values().flatten().any(|c| c.peer_id == *id)
+        });
+        let rejected = self.snapshot.links_of(id).any(|l| l.rejected.is_some());
+        let named_by_peers = self
+            .snapshot
+            .servers_of(self.name)
+            .any(|peer| peer.routez.as_ref().is_some_and(|r| r.peers.contains_key(id)));
+        if seen || rejected || !named_by_peers || server.info.name == *id {
+            return Outcome::Unknown;
+        }
+        let differs =
+            [Difference { key: "gateway", majority: json!("present"), server: json!("absent, or accepted by nobody") }];
+        let mut violation = self.mismatch(server, &differs, Scope::AllLinks);
+        violation.since = server.first_seen_at;
+        violation.ripe_at = server.first_seen_at.plus(unseen_for);
+        violation.summary = format!(
+            "{} ({}) has no gateway that another cluster sees; its peers have routes to it",
+            short(&server.info.name),
+            short(self.name)
+        );
+        violation.cause = Cause::new(
+            CauseKind::NotConfigured,
+            Confidence::Possible,
+            format!(
+                "{} have routes to it, and since {} no server of any cluster has a gateway connection with it: no \
+                 gateway block, or one that nobody accepts",
+                words(&server.named_by),
+                server.first_seen_at
+            ),
+        );
+        Outcome::Violated(Box::new(violation))
+    }
+
+    /// The whole cluster lacks a remote that the others have, or is split in halves that nothing outside can
+    /// decide between.
+    fn judge_whole(&self) -> Outcome {
+        let lists: Vec<&GatewayConfig> = self.with_gateway().filter_map(gateway).collect();
+        if lists.is_empty() {
+            return Outcome::Unknown;
+        }
+        let lacks: BTreeSet<Name> = self
+            .snapshot
+            .clusters
+            .keys()
+            .filter(|remote| **remote != *self.name && self.exists(remote))
+            .filter(|remote| lists.iter().all(|g| !g.remotes.contains_key(*remote)))
+            .filter(|remote| self.others_list(remote))
+            .cloned()
+            .collect();
+        let halves = self.halves(&lists);
+        if lacks.is_empty() && halves.is_empty() {
+            return Outcome::Healthy;
+        }
+        let mut differs = halves;
+        if !lacks.is_empty() {
+            let own: BTreeSet<&Name> = lists.iter().flat_map(|g| g.remotes.keys()).collect();
+            let ought: BTreeSet<&Name> = own.iter().copied().chain(&lacks).collect();
+            differs.push(Difference { key: "remotes", majority: list(ought), server: list(own) });
+        }
+        let Some(first) = self.with_gateway().next() else { return Outcome::Unknown };
+        let mut violation = self.mismatch(first, &differs, Scope::Remotes(lacks.clone()));
+        violation.server = None;
+        let name = short(self.name);
+        if lacks.is_empty() {
+            violation.summary = format!(
+                "the servers of {name} differ in {}, and nothing outside tells who is right",
+                words(differs.iter().map(|d| d.key))
+            );
+        } else {
+            violation.summary =
+                format!("no server of {name} lists {}, which the other clusters have and which lists {name}", words(&lacks));
+            violation.impact = if lists.iter().any(|g| g.reject_unknown) {
+                format!("{name} rejects unknown clusters: nothing passes between it and {}", words(&lacks))
+            } else {
+                format!("{name} reaches {} by gossip only: it cannot start the connection by itself", words(&lacks))
+            };
+        }
+        Outcome::Violated(Box::new(violation))
+    }
+
+    /// Whether `remote` lists this cluster, and every third cluster lists `remote`, of which there is one.
+    fn others_list(&self, remote: &Name) -> bool {
+        let lists = |cluster: &str, wanted: &Name| {
+            let of: Vec<bool> = self
+                .snapshot
+                .servers_of(cluster)
+                .filter(|s| s.life == Life::Alive)
+                .filter_map(gateway)
+                .map(|g| g.remotes.contains_key(wanted))
+                .collect();
+            majority(&of).copied()
+        };
+        let mut third = self
+            .snapshot
+            .clusters
+            .keys()
+            .filter(|c| *c != self.name && *c != remote)
+            .filter_map(|c| lists(c, remote))
+            .peekable();
+        lists(remote, self.name) == Some(true) && third.peek().is_some() && third.all(|listed| listed)
+    }
+
+    /// What the cluster is split in halves by, where nothing outside decides either.
+    fn halves(&self, lists: &[&GatewayConfig]) -> Vec<Difference> {
+        KEYS.iter()
+            .filter_map(|(key, value)| {
+                let values: Vec<Json> = lists.iter().map(|g| value(g)).collect();
+                let decided = majority(&values).is_some()
+                    || values.iter().any(|own| self.differs(value, own).is_some());
+                let by_server: Map<String, Json> =
+                    self.with_gateway().zip(&values).take(32).map(|(s, v)| (short(&s.info.name), v.clone())).collect();
+                (!decided).then_some(Difference { key, majority: Json::Null, server: Json::Object(by_server) })
+            })
+            .collect()
+    }
+
+    fn mismatch(&self, server: &Server, differs: &[Difference], scope: Scope) -> Violation {
+        let at = self.snapshot.at;
+        let (name, cluster) = (short(&server.info.name), short(self.name));
+        let keys: Vec<&str> = differs.iter().map(|d| d.key).collect();
+        let absent = differs.iter().any(|d| d.key == "gateway" && d.server != json!("present"));
+        let block = self.expected_block(server);
+        let mut evidence = Map::new();
+        evidence.insert(
+            "differs".into(),
+            differs.iter().map(|d| json!({ "key": d.key, "majority": d.majority, "server": d.server })).collect(),
+        );
+        evidence.insert("compared_with".into(), list(self.members.iter().map(|s| &s.info.name)));
+        evidence.insert("expected_block".into(), json!(block));
+        let what: Vec<String> = differs.iter().map(Difference::sentence).collect();
+        let detail = if what.is_empty() { keys.join(", ") } else { what.join("; ") };
+        let impact = if absent {
+            format!("clients of {name} reach no other cluster, and other clusters do not reach them by it")
+        } else if matches!(&scope, Scope::AllLinks) {
+            format!("the gateways of {name} and those of the other clusters may not accept each other")
+        } else {
+            format!("gossip hides the difference until the peers of {name} are gone; then it is cut off")
+        };
+        Violation {
+            since: at,
+            ripe_at: at,
+            summary: if absent {
+                format!("{name} ({cluster}) has no gateway block; its peers have one")
+            } else {
+                format!("the gateway block of {name} differs from that of {cluster} in {}", words(&keys))
+            },
+            cause: Cause::new(
+                if absent { CauseKind::NotConfigured } else { CauseKind::Unknown },
+                Confidence::Certain,
+                detail,
+            ),
+            impact,
+            essence: differs.iter().fold(String::new(), |mut text, d| {
+                let _ = write!(text, "{} {} {};", d.key, d.majority, d.server);
+                text
+            }),
+            evidence,
+            remediation: self.remediation(server, &block),
+            server: (!server.info.ver.is_empty()).then(|| server.info.clone()),
+            scope,
+        }
+    }
+
+    fn remediation(&self, server: &Server, block: &str) -> Vec<Step> {
+        let name = short(&server.info.name);
+        let mut steps = vec![
+            Step::by_hand(format!("make the gateway block of {name} this:\n{block}")),
+            Step::by_hand(format!(
+                "restart {name} in lame duck mode: a reload refuses a change of the gateway block (`config reload not \
+                 supported for Gateway`)"
+            )),
+        ];
+        if server.answered_at.is_some() {
+            steps.extend(ask_gateways(&server.info.name, &server.info.id));
+        }
+        steps
+    }
+
+    /// The block that this server ought to have: its own address, and what its peers have.
+    fn expected_block(&self, server: &Server) -> String {
+        let peers: Vec<&GatewayConfig> = self.with_gateway().filter_map(gateway).collect();
+        let own = gateway(server);
+        let usual = |value: fn(&GatewayConfig) -> Json| {
+            let values: Vec<Json> = peers.iter().map(|g| value(g)).collect();
+            majority(&values).cloned().unwrap_or_else(|| own.map_or(Json::Null, value))
+        };
+        let ports: Vec<Option<u16>> = peers.iter().map(|g| g.port).collect();
+        let port = majority(&ports).copied().flatten().or_else(|| own.and_then(|g| g.port)).unwrap_or(7222);
+        let host = own.and_then(|g| g.host.clone()).unwrap_or_else(|| Name::from("0.0.0.0"));
+        let mut urls: BTreeMap<&Name, BTreeSet<&Name>> = BTreeMap::new();
+        for (remote, listed) in peers.iter().flat_map(|g| &g.remotes) {
+            let votes = peers.iter().filter(|g| g.remotes.contains_key(remote)).count();
+            let ought = votes * 2 > peers.len() || votes * 2 == peers.len() && self.exists(remote);
+            if ought {
+                urls.entry(remote).or_default().extend(listed);
+            }
+        }
+        let told: Vec<(&Name, Name)> = self
+            .snapshot
+            .clusters
+            .keys()
+            .filter(|remote| !urls.contains_key(remote) && **remote != *self.name)
+            .filter(|remote| self.exists(remote) && self.others_list(remote))
+            .flat_map(|remote| {
+                self.snapshot.servers_of(remote).filter_map(move |s| {
+                    let g = s.gatewayz.as_ref()?;
+                    Some((remote, Name::from(format!("{}:{}", g.host.as_ref()?, g.port?))))
+                })
+            })
+            .collect();
+        for (remote, url) in &told {
+            urls.entry(remote).or_default().insert(url);
+        }
+        let mut block = String::new();
+        let _ = writeln!(block, "gateway {{");
+        let _ = writeln!(block, "  name: {}", quoted(self.name));
+        let _ = writeln!(block, "  listen: {}", quoted(&address(&host, port)));
+        if let Some(advertise) = own.and_then(|g| g.advertise.as_ref()).filter(|_| usual(|g| json!(g.advertise.is_some())) == json!(true)) {
+            let _ = writeln!(block, "  advertise: {}", quoted(advertise));
+        }
+        if usual(|g| json!(g.reject_unknown)) == json!(true) {
+            let _ = writeln!(block, "  reject_unknown_cluster: true");
+        }
+        if let Some(retries) = usual(|g| json!(g.connect_retries)).as_u64().filter(|n| *n > 0) {
+            let _ = writeln!(block, "  connect_retries: {retries}");
+        }
+        if usual(|g| json!(g.tls_required)) == json!(true) {
+            let _ = writeln!(block, "  # tls: as its peers have it; servers do not tell the files");
+        }
+        let _ = writeln!(block, "  # authorization, and user and password in the URLs: as its peers have them");
+        let _ = writeln!(block, "  gateways: [");
+        for (remote, listed) in urls {
+            let urls: Vec<String> = listed.iter().take(16).map(|url| quoted(&format!("nats://{url}"))).collect();
+            let _ = writeln!(block, "    {{ name: {}, urls: [{}] }}", quoted(remote), urls.join(", "));
+        }
+        let _ = writeln!(block, "  ]");
+        block.push('}');
+        block
+    }
+}
+
+impl Difference {
+    fn sentence(&self) -> String {
+        match &self.majority {
+            Json::Null => format!("{} is {}, and there is no majority", self.key, self.server),
+            majority => format!("{} is {} where the majority has {majority}", self.key, self.server),
+        }
+    }
+}
+
+fn address(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// A string as a nats-server configuration takes it.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars().take(256) {
+        match c {
+            '"' | '\\' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if c.is_control() => out.push('_'),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}

@@ -1,0 +1,427 @@
+//! A server has no gateway to a remote cluster that it ought to have.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::verdict::{ask_gateways, list, short, words};
+use super::{
+    Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold, Value,
+    Verdict, Violation,
+};
+use crate::model::{Life, Link, LinkState, Name, Server, Snapshot, Time};
+
+/// A process younger than this is starting: it dials its remotes 1 s after its start.
+const STARTING: Duration = Duration::from_secs(5);
+/// One heartbeat in ten seconds is usual; this many in five are one at each dial.
+const HEARTBEATS_OF_A_DIALLER: usize = 3;
+
+pub(super) struct GatewayDisconnected;
+
+static MANUAL: Manual = Manual {
+    slug: "gateway_disconnected",
+    code: "CLUSTER_007",
+    severity: Severity::Critical,
+    open_after: 1,
+    resolve_after: 2,
+    thresholds: &[Threshold {
+        key: "absent_for",
+        default: Value::Duration(Duration::from_millis(2500)),
+        range: (Value::Duration(Duration::from_millis(1500)), Value::Duration(Duration::from_secs(3600))),
+        about: "how long a link must be absent; a server dials again after 1.0 to 1.15 s by itself",
+    }],
+    detects: "A server has no outbound gateway to a remote cluster that it ought to have.",
+    matters: "A server sends to a remote cluster over its own gateway only; a message that came to it by a route \
+              never leaves by a gateway. Without the gateway, what its clients publish does not reach subscribers \
+              in that cluster, and no client, log line or advisory tells anyone: requests time out, messages are \
+              gone. Clients of the other servers of the same cluster notice nothing.",
+    decides: "GATEWAYZ lists the gateways that are up, so a lost one is simply absent. A link is expected when the \
+              server's configuration (VARZ) lists the remote, when a server of that name was connected to it and \
+              the remote still exists, or when every other server of the cluster has it. It is a finding when it \
+              was absent in two looks or more over `absent_for`, also when it was never up; a refused login that \
+              the remote tells of (CLIENT.AUTH.ERR) needs no more than two looks. A server that cannot answer, \
+              because it lost the way to our own cluster, is judged by the far end: every server there answered, \
+              and none has a connection from it. The cause comes from the advisory of the remote, from the \
+              heartbeat that a server sends at each dial that got through to the other side, from the \
+              configuration before and after, and from who else still sees the remote.",
+    silent: "While a server or the remote restarts, for the second that every reconnect takes; for servers that \
+             said goodbye; when neither end can be asked; when a bigger finding explains it: the remote cluster \
+             is unreachable, the configuration differs from its peers, the server itself is missing. When all \
+             servers of a cluster lost the remote there is one finding for the cluster.",
+    todo: "Follow the cause. `path_cut`, `unreachable`: test the way from that host to the remote's gateway ports \
+           (firewall, security group, address in the configuration). `auth_rejected`: the user and password in the \
+           URLs of the remote must be those of `gateway.authorization` over there. `tls_or_name_rejected`: compare \
+           the TLS blocks and the cluster names, the log of either side names the reason. `config_removed`, \
+           `not_configured`: put the remote into the `gateways` list. A change of the gateway block needs a \
+           restart of the server: a reload refuses it.",
+};
+
+impl Check for GatewayDisconnected {
+    fn manual(&self) -> &'static Manual {
+        &MANUAL
+    }
+
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        let mut groups: BTreeMap<(&Name, &Name), Vec<&Link>> = BTreeMap::new();
+        for link in &snapshot.links {
+            groups.entry((&link.cluster, &link.remote)).or_default().push(link);
+        }
+        for ((cluster, remote), links) in groups {
+            let group = Group { snapshot, cluster, remote, links: &links };
+            let absent_for = settings.duration("absent_for", Some(cluster), Some(remote));
+            verdicts.extend(links.iter().map(|link| {
+                let entity = Entity {
+                    cluster: Some(cluster.clone()),
+                    server: Some(link.server.clone()),
+                    server_id: Some(link.server_id.clone()),
+                    remote: Some(remote.clone()),
+                    ..Entity::default()
+                };
+                verdict(entity, group.judge(link, absent_for))
+            }));
+            let entity =
+                Entity { cluster: Some(cluster.clone()), remote: Some(remote.clone()), ..Entity::default() };
+            verdicts.push(verdict(entity, group.judge_all(absent_for)));
+        }
+        // A server that left takes its links with it.
+        for server in snapshot.servers.values().filter(|s| s.life == Life::Left) {
+            let known = snapshot.clusters.keys().filter(|remote| &***remote != server.cluster());
+            verdicts.extend(known.map(|remote| {
+                let entity = Entity {
+                    cluster: server.info.cluster.clone(),
+                    server: Some(server.info.name.clone()),
+                    server_id: Some(server.info.id.clone()),
+                    remote: Some(remote.clone()),
+                    ..Entity::default()
+                };
+                verdict(entity, Outcome::Gone)
+            }));
+        }
+        verdicts
+    }
+}
+
+fn verdict(entity: Entity, outcome: Outcome) -> Verdict {
+    Verdict { check: MANUAL.slug, severity: MANUAL.severity, entity, outcome }
+}
+
+/// Why a link ought to be there.
+#[derive(Clone, Copy, PartialEq)]
+enum Expected {
+    Configured,
+    WasConnected,
+    PeersHaveIt,
+    No,
+}
+
+impl Expected {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Configured => "configured",
+            Self::WasConnected => "was_connected",
+            Self::PeersHaveIt => "peers_have_it",
+            Self::No => "no",
+        }
+    }
+}
+
+/// The links of one cluster to one remote.
+struct Group<'a> {
+    snapshot: &'a Snapshot,
+    cluster: &'a Name,
+    remote: &'a Name,
+    links: &'a [&'a Link],
+}
+
+impl Group<'_> {
+    fn judge(&self, link: &Link, absent_for: Duration) -> Outcome {
+        match link.state {
+            LinkState::Connected => Outcome::Healthy,
+            LinkState::Unknown => Outcome::Unknown,
+            LinkState::Absent => {
+                let expected = self.expected(link);
+                if expected == Expected::No {
+                    return Outcome::Gone;
+                }
+                match (self.remote_leaves(), link.absent_since) {
+                    (false, Some(since)) => Outcome::Violated(Box::new(self.lost(link, since, expected, absent_for))),
+                    _ => Outcome::Unknown,
+                }
+            }
+        }
+    }
+
+    /// All servers of the cluster lost the remote.
+    fn judge_all(&self, absent_for: Duration) -> Outcome {
+        let links: Vec<&&Link> = self.links.iter().filter(|l| self.expected(l) != Expected::No).collect();
+        if links.iter().any(|l| l.state == LinkState::Connected) {
+            return Outcome::Healthy;
+        }
+        if links.is_empty() {
+            return Outcome::Gone;
+        }
+        let since: Option<Vec<Time>> = links
+            .iter()
+            .map(|l| (l.state == LinkState::Absent).then_some(l.absent_since).flatten())
+            .collect();
+        let (Some(since), Some(first)) = (since, links.first()) else { return Outcome::Unknown };
+        // Of a cluster of one, the server's own finding says more.
+        if since.len() < 2 || self.remote_leaves() {
+            return Outcome::Unknown;
+        }
+        let each: Vec<Violation> = links
+            .iter()
+            .zip(&since)
+            .map(|(link, since)| self.lost(link, *since, self.expected(link), absent_for))
+            .collect();
+        let Some(mut whole) = each.first().cloned() else { return Outcome::Unknown };
+        whole.since = since.iter().copied().max().unwrap_or(whole.since);
+        whole.ripe_at = each.iter().map(|v| v.ripe_at).max().unwrap_or(whole.ripe_at);
+        let servers: Vec<&Name> = links.iter().map(|l| &l.server).collect();
+        let same = each.iter().all(|v| v.cause.kind == whole.cause.kind);
+        if !same {
+            let kinds = each.iter().zip(&servers).map(|(v, s)| format!("{s}: {}", v.cause.kind.as_str()));
+            whole.cause = Cause::new(CauseKind::Unknown, Confidence::Possible, words(kinds));
+        }
+        whole.summary = format!(
+            "no server of {} has a gateway to {}: {}",
+            short(self.cluster),
+            short(self.remote),
+            words(&servers)
+        );
+        whole.impact = format!(
+            "nothing that clients in {} publish reaches subscribers in {}, and nobody is told",
+            short(self.cluster),
+            short(self.remote)
+        );
+        whole.evidence.insert("servers".into(), list(&servers));
+        whole.essence = format!("{} {}", whole.cause.kind.as_str(), servers.len());
+        if first.server_id.is_empty() || servers.len() > 1 {
+            whole.server = None;
+        }
+        Outcome::Violated(Box::new(whole))
+    }
+
+    fn expected(&self, link: &Link) -> Expected {
+        if link.configured == Some(true) {
+            return Expected::Configured;
+        }
+        if link.ever_connected_at.is_some() && self.remote_exists() {
+            return Expected::WasConnected;
+        }
+        let mut peers = self.links.iter().filter(|l| l.server_id != link.server_id).peekable();
+        if peers.peek().is_some() && peers.all(|l| l.state == LinkState::Connected) {
+            return Expected::PeersHaveIt;
+        }
+        Expected::No
+    }
+
+    fn remote_exists(&self) -> bool {
+        self.snapshot.servers_of(self.remote).any(|s| s.life == Life::Alive)
+            || self.snapshot.clusters.get(self.remote).is_some_and(|c| !c.seen_by.is_empty())
+    }
+
+    /// Every server of the remote said goodbye: whether that is a fault, the cluster's own check tells.
+    fn remote_leaves(&self) -> bool {
+        self.snapshot.clusters.get(self.remote).is_some_and(|c| c.left_at.is_some())
+    }
+
+    fn lost(&self, link: &Link, since: Time, expected: Expected, absent_for: Duration) -> Violation {
+        let at = self.snapshot.at;
+        let cause = self.cause(link, since);
+        let patience = if link.rejected.is_some() { Duration::ZERO } else { absent_for };
+        let mut ripe_at = since.plus(patience);
+        if link.absent_looks < 2 {
+            ripe_at = ripe_at.max(at.plus(Duration::from_nanos(1)));
+        }
+        let others = self.links.iter().filter(|l| l.server_id != link.server_id);
+        let connected: Vec<&Name> =
+            others.filter(|l| l.state == LinkState::Connected).map(|l| &l.server).collect();
+        let total = self.links.len().saturating_sub(1);
+        let (cluster, remote, server) = (short(self.cluster), short(self.remote), short(&link.server));
+        let rest = match (connected.len(), total) {
+            (_, 0) => String::new(),
+            (0, _) => format!("; none of the {total} other servers in {cluster} is seen to have one"),
+            (n, _) => format!("; {n} of {total} other servers in {cluster} still do"),
+        };
+        let mut evidence = Map::new();
+        evidence.insert("absent_ms".into(), json!(at.since(since).as_millis() as u64));
+        evidence.insert("absent_looks".into(), json!(link.absent_looks));
+        evidence.insert("configured".into(), json!(link.configured));
+        evidence.insert("expected_because".into(), json!(expected.as_str()));
+        evidence.insert("seen_from".into(), json!(if link.near { "the server itself" } else { "the far end" }));
+        evidence.insert("peers_connected".into(), list(&connected));
+        evidence.insert("peers_total".into(), json!(total));
+        evidence.insert("last_connected_at".into(), json!(link.ever_connected_at));
+        evidence.insert("rejected_by".into(), json!(link.rejected.as_ref().map(|r| short(&r.by))));
+        evidence.insert("remote_servers".into(), self.remote_servers());
+        Violation {
+            since,
+            ripe_at,
+            summary: format!("{server} ({cluster}) has no gateway to {remote}{rest}"),
+            impact: format!(
+                "what clients of {server} publish does not reach subscribers in {remote}, and nobody is told; \
+                 requests to services there time out"
+            ),
+            essence: format!("{} {:?} {connected:?}", cause.kind.as_str(), cause.confidence),
+            remediation: self.remediation(link, cause.kind),
+            cause,
+            evidence,
+            server: self.snapshot.servers.get(&link.server_id).map(|s| s.info.clone()),
+            scope: Scope::Entity,
+        }
+    }
+
+    fn remote_servers(&self) -> Json {
+        let (answer, other): (Vec<&Server>, Vec<&Server>) =
+            self.snapshot.servers_of(self.remote).partition(|s| s.gatewayz.is_some());
+        json!({
+            "answering": list(answer.iter().map(|s| &s.info.name)),
+            "not_answering": list(other.iter().map(|s| &s.info.name)),
+        })
+    }
+
+    fn cause(&self, link: &Link, since: Time) -> Cause {
+        use CauseKind as K;
+        use Confidence::{Certain, Likely, Possible};
+        let (server, remote) = (short(&link.server), short(self.remote));
+        if let Some(rejected) = &link.rejected {
+            let detail = format!("{} refused the login of {server} at {}", short(&rejected.by), rejected.at);
+            return Cause::new(K::AuthRejected, Certain, detail);
+        }
+        let own = self.snapshot.servers.get(&link.server_id);
+        if let Some(own) = own
+            && link.connected_at.is_none()
+            && self.snapshot.at.since(own.first_seen_at) < STARTING
+            && own.first_seen_at > self.started_at()
+        {
+            let detail = format!("{server} was first seen {}", own.first_seen_at);
+            return Cause::new(K::Restarting, Likely, detail);
+        }
+        if link.configured == Some(false) && link.connected_at.is_none() && link.ever_connected_at.is_some() {
+            let detail = format!(
+                "{server} was connected until {}, and its configuration does not list {remote} now",
+                link.ever_connected_at.map(|t| t.to_string()).unwrap_or_default()
+            );
+            return Cause::new(K::ConfigRemoved, Certain, detail);
+        }
+        if link.configured == Some(false) && link.ever_connected_at.is_none() {
+            let detail = format!("the configuration of {server} does not list {remote}; its peers have the link");
+            return Cause::new(K::NotConfigured, Likely, detail);
+        }
+        let witnesses = self.witnesses();
+        if witnesses.is_empty() && !self.remote_exists() {
+            let detail = format!("no server that answers has a connection to or from {remote}");
+            return Cause::new(K::RemoteClusterDown, Possible, detail);
+        }
+        if let Some(heartbeats) = own.map(|s| s.heartbeats).filter(|n| self.dials_through(*n)) {
+            let detail = format!(
+                "{server} sent {heartbeats} heartbeats in the last 5 s: it sends one each time that a dial gets \
+                 through, and the connection is not accepted then"
+            );
+            return Cause::new(K::TlsOrNameRejected, Likely, detail);
+        }
+        let seen = if witnesses.is_empty() {
+            format!("servers of {remote} are alive")
+        } else {
+            format!("{} still have connections with {remote}", words(&witnesses))
+        };
+        let refused = "no refused login was told of";
+        match link.ever_connected_at {
+            Some(was) => {
+                let detail = format!("connected until {was}, absent since {since}; {seen}; {refused}");
+                Cause::new(K::PathCut, Likely, detail)
+            }
+            None => {
+                let detail = format!("never seen connected; {seen}; {refused}");
+                Cause::new(K::Unreachable, Likely, detail)
+            }
+        }
+    }
+
+    /// When the roster began: servers first seen then may be old.
+    fn started_at(&self) -> Time {
+        let first = self.snapshot.servers.values().map(|s| s.first_seen_at).min();
+        first.map_or(self.snapshot.at, |t| t.plus(Duration::from_secs(3)))
+    }
+
+    /// Servers that have a connection to or from the remote: peers and third clusters.
+    fn witnesses(&self) -> Vec<String> {
+        let seen_by = self.snapshot.clusters.get(self.remote).map(|c| &c.seen_by);
+        seen_by.into_iter().flatten().flat_map(|(_, names)| names.iter().map(|n| short(n))).collect()
+    }
+
+    /// Whether this many heartbeats are those of a server that dials and is sent away: more than others send,
+    /// for a server that joins makes all of them send one.
+    fn dials_through(&self, heartbeats: usize) -> bool {
+        let mut usual: Vec<usize> = self.snapshot.servers.values().map(|s| s.heartbeats).collect();
+        usual.sort_unstable();
+        let median = usual.get(usual.len() / 2).copied().unwrap_or(0);
+        heartbeats >= HEARTBEATS_OF_A_DIALLER + median.min(HEARTBEATS_OF_A_DIALLER)
+    }
+
+    fn remediation(&self, link: &Link, cause: CauseKind) -> Vec<Step> {
+        let (server, remote) = (short(&link.server), short(self.remote));
+        let mut steps = Vec::new();
+        match cause {
+            CauseKind::AuthRejected => steps.push(Step::by_hand(format!(
+                "put the user and password of `gateway.authorization` of the servers in {remote} into the URLs of \
+                 `gateways: [{{name: {remote}}}]` on {server}, then restart {server}: a reload refuses a change of the \
+                 gateway block"
+            ))),
+            CauseKind::TlsOrNameRejected => steps.push(Step::by_hand(format!(
+                "compare `gateway.tls` and the gateway names of {server} and {remote}; the logs of both name the \
+                 reason beside `TLS gateway handshake error` or `Failing connection to gateway`"
+            ))),
+            CauseKind::ConfigRemoved | CauseKind::NotConfigured => steps.push(Step::by_hand(format!(
+                "put {remote} back into `gateway.gateways` on {server} and restart it (lame duck first): a reload \
+                 refuses a change of the gateway block"
+            ))),
+            CauseKind::RemoteClusterDown => {
+                steps.push(Step::by_hand(format!("see whether the servers of {remote} run")));
+            }
+            _ => {
+                steps.push(Step::by_hand(format!(
+                    "test the way from the host of {server} to the gateway ports of {remote}: firewall, security \
+                     group, routing, a proxy between"
+                )));
+                steps.extend(self.endpoints(link).into_iter().take(3).map(|(host, port)| {
+                    Step::run(format!("on the host of {server}"), format!("nc -vz {host} {port}"))
+                }));
+            }
+        }
+        steps.extend(ask_gateways(&link.server, &link.server_id));
+        steps
+    }
+
+    /// Where the server would dial: what it lists for the remote, else what the remote's servers tell.
+    fn endpoints(&self, link: &Link) -> Vec<(String, u16)> {
+        let listed = self
+            .snapshot
+            .servers
+            .get(&link.server_id)
+            .and_then(|s| s.varz.as_ref()?.gateway.as_ref()?.remotes.get(self.remote).cloned())
+            .unwrap_or_default();
+        let told = self.snapshot.servers_of(self.remote).filter_map(|s| {
+            let gatewayz = s.gatewayz.as_ref()?;
+            Some(Name::from(format!("{}:{}", gatewayz.host.as_ref()?, gatewayz.port?)))
+        });
+        let mut all: Vec<(String, u16)> =
+            listed.into_iter().filter_map(|url| endpoint(&url)).collect();
+        if all.is_empty() {
+            all = told.filter_map(|url| endpoint(&url)).collect();
+        }
+        all
+    }
+}
+
+/// Host and port of `host:port`, if a shell could take them as they are.
+fn endpoint(url: &str) -> Option<(String, u16)> {
+    let (host, port) = url.rsplit_once(':')?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty() && !host.starts_with('-') && host.chars().all(plain))
+        .then_some((host.to_owned(), port.parse().ok()?))
+}

@@ -1,0 +1,153 @@
+//! The agent itself cannot see, or cannot tell.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::verdict::{short, words};
+use super::{
+    Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold, Value,
+    Verdict, Violation,
+};
+use crate::model::{Complaint, Name, Snapshot};
+
+pub(super) struct ObserverDegraded;
+
+static MANUAL: Manual = Manual {
+    slug: "observer_degraded",
+    code: "GW_011",
+    severity: Severity::Warning,
+    open_after: 2,
+    resolve_after: 2,
+    thresholds: &[
+        Threshold {
+            key: "garbled_for",
+            default: Value::Duration(Duration::from_secs(10)),
+            range: (Value::Duration(Duration::from_secs(1)), Value::Duration(Duration::from_secs(3600))),
+            about: "how long an unusable reply counts",
+        },
+        Threshold {
+            key: "behind",
+            default: Value::Duration(Duration::from_secs(2)),
+            range: (Value::Duration(Duration::from_millis(100)), Value::Duration(Duration::from_secs(3600))),
+            about: "how late a look may begin",
+        },
+    ],
+    detects: "The agent cannot see all of the supercluster, or cannot tell what it sees.",
+    matters: "What cannot be seen cannot be judged: a fault may stand where no finding does.",
+    decides: "From its own work: a permission that the server refused; replies that do not decode, carry an error, \
+              or claim another server's ID; more servers than it remembers; looks that begin late; events that were \
+              given up because the connection stayed away for too long.",
+    silent: "When one reply of one look was lost: the next look is half a second away. A server that does not answer \
+             at all is judged by the checks about servers and links.",
+    todo: "Give the agent's user the permissions that `gatewatch permissions` prints. A server whose replies do not \
+           decode is of another version, or something answers in its name: look at who may publish in the system \
+           account.",
+};
+
+impl Check for ObserverDegraded {
+    fn manual(&self) -> &'static Manual {
+        &MANUAL
+    }
+
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+        let verdict = |entity, outcome| Verdict { check: MANUAL.slug, severity: MANUAL.severity, entity, outcome };
+        let mut verdicts = vec![verdict(Entity::default(), itself(snapshot, settings))];
+        let garbled_for = settings.duration("garbled_for", None, None);
+        for complaint in snapshot.observer.complaints.values() {
+            let entity = match &complaint.server {
+                Some(info) => Entity {
+                    cluster: info.cluster.clone(),
+                    server: Some(info.name.clone()),
+                    server_id: Some(info.id.clone()),
+                    ..Entity::default()
+                },
+                // Told apart from the agent's own troubles, which have no server either.
+                None => Entity { peer_server: Some(Name::from("unnamed")), ..Entity::default() },
+            };
+            let outcome = if snapshot.at.since(complaint.at) < garbled_for {
+                Outcome::Violated(Box::new(garbled(snapshot, complaint)))
+            } else {
+                Outcome::Healthy
+            };
+            verdicts.push(verdict(entity, outcome));
+        }
+        verdicts
+    }
+}
+
+fn itself(snapshot: &Snapshot, settings: &Settings) -> Outcome {
+    let observer = &snapshot.observer;
+    let mut reasons: Vec<String> = Vec::new();
+    let mut steps: Vec<Step> = Vec::new();
+    let mut essence: Vec<String> = Vec::new();
+    for refusal in &observer.refused {
+        reasons.push(format!("may not {} {}", refusal.operation, short(&refusal.subject)));
+        essence.push(refusal.subject.to_string());
+    }
+    if !observer.refused.is_empty() {
+        steps.push(Step::run("give the agent's user the permissions it needs", "gatewatch permissions"));
+    }
+    if observer.servers_over > 0 {
+        reasons.push(format!("{} servers more than are remembered", observer.servers_over));
+        essence.push("servers".into());
+    }
+    if observer.outbox.dropped > 0 {
+        reasons.push(format!("{} events were given up while the connection was away", observer.outbox.dropped));
+        essence.push(format!("dropped {}", observer.outbox.dropped));
+        steps.push(Step::by_hand("look for what kept the agent from its server for so long"));
+    }
+    let behind = settings.duration("behind", None, None);
+    if observer.behind > behind {
+        reasons.push(format!("the last look began {} ms late", observer.behind.as_millis()));
+        essence.push("behind".into());
+        steps.push(Step::by_hand("give the agent's host more processor time, or raise `poll.interval`"));
+    }
+    if reasons.is_empty() {
+        return Outcome::Healthy;
+    }
+    let agent = short(&snapshot.vantage.agent);
+    let mut evidence = Map::new();
+    evidence.insert("reasons".into(), Json::Array(reasons.iter().take(32).cloned().map(Json::String).collect()));
+    evidence.insert("events_waiting".into(), json!(observer.outbox.waiting));
+    evidence.insert("events_dropped".into(), json!(observer.outbox.dropped));
+    evidence.insert("behind_ms".into(), json!(observer.behind.as_millis() as u64));
+    Outcome::Violated(Box::new(Violation {
+        since: snapshot.at,
+        ripe_at: snapshot.at,
+        summary: format!("agent {agent} does not see everything: {}", words(&reasons)),
+        cause: Cause::new(CauseKind::Unknown, Confidence::Certain, words(&reasons)),
+        impact: "a fault may stand where no finding does".into(),
+        evidence,
+        remediation: steps,
+        essence: essence.join(" "),
+        server: None,
+        scope: Scope::Entity,
+    }))
+}
+
+fn garbled(snapshot: &Snapshot, complaint: &Complaint) -> Violation {
+    let who = complaint
+        .server
+        .as_ref()
+        .map_or_else(|| "a server that gives no name".to_owned(), |info| short(&info.name));
+    let mut evidence = Map::new();
+    evidence.insert("error".into(), json!(short(&complaint.error)));
+    evidence.insert("count".into(), json!(complaint.count));
+    evidence.insert("last_at".into(), json!(complaint.at));
+    Violation {
+        since: complaint.at,
+        ripe_at: snapshot.at,
+        summary: format!("replies of {who} are of no use: {}", short(&complaint.error)),
+        cause: Cause::new(CauseKind::Unknown, Confidence::Certain, complaint.error.clone()),
+        impact: format!("{who} is not judged by what it says"),
+        evidence,
+        remediation: vec![Step::by_hand(
+            "compare the server's version with the README's table; if it is a known one, look at who else may answer \
+             in the system account",
+        )],
+        essence: String::new(),
+        server: complaint.server.clone().filter(|s| !s.ver.is_empty()),
+        scope: Scope::Entity,
+    }
+}

@@ -1,0 +1,252 @@
+//! What a check answers.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::Severity;
+use crate::model::{Name, ServerInfo, Time};
+
+/// What a finding is about. IDs stand beside names for the reader; they are no part of its identity, for a
+/// restart changes them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Entity {
+    /// The cluster.
+    pub cluster: Option<Name>,
+    /// The server's name; none for a finding about a whole cluster.
+    pub server: Option<Name>,
+    /// That server's ID in this life.
+    pub server_id: Option<Name>,
+    /// The remote cluster.
+    pub remote: Option<Name>,
+    /// The account.
+    pub account: Option<Name>,
+    /// The other server that it is about.
+    pub peer_server: Option<Name>,
+}
+
+/// What a check says of one entity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// The check's slug.
+    pub check: &'static str,
+    /// How bad a violation is.
+    pub severity: Severity,
+    /// Of what.
+    pub entity: Entity,
+    /// What.
+    pub outcome: Outcome,
+}
+
+/// Healthy, violated, unknown; or the entity is gone on purpose.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It was seen to be well.
+    Healthy,
+    /// It could not be seen. Opens nothing and resolves nothing.
+    Unknown,
+    /// There is nothing to judge any more: it said goodbye, or nothing expects it.
+    Gone,
+    /// It is not well.
+    Violated(Box<Violation>),
+}
+
+/// What is wrong, why, and what to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Violation {
+    /// Since when, as far as it was seen.
+    pub since: Time,
+    /// From when on it is worth a finding. Before that it only keeps back what it would explain.
+    pub ripe_at: Time,
+    /// One line: what, where.
+    pub summary: String,
+    /// Why.
+    pub cause: Cause,
+    /// What it does to messages.
+    pub impact: String,
+    /// What it rests on, by the keys that the contract names.
+    pub evidence: Map<String, Value>,
+    /// What to do, in order.
+    pub remediation: Vec<Step>,
+    /// The part of the evidence whose change is worth an update.
+    pub essence: String,
+    /// Who introduced itself as the server concerned.
+    pub server: Option<ServerInfo>,
+    /// How far it reaches, for what it explains.
+    pub scope: Scope,
+}
+
+/// How far a violation reaches beyond its entity.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "scope", content = "names")]
+pub enum Scope {
+    /// Its entity.
+    #[default]
+    Entity,
+    /// Only links to these remotes.
+    Remotes(BTreeSet<Name>),
+    /// Every link of its entity, in both directions.
+    AllLinks,
+    /// All but what is between its entity and these clusters.
+    AllBut(BTreeSet<Name>),
+}
+
+/// Why something is as it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cause {
+    /// Its kind.
+    pub kind: CauseKind,
+    /// How sure that is.
+    pub confidence: Confidence,
+    /// The observation it rests on.
+    pub detail: String,
+}
+
+impl Cause {
+    /// A cause of this kind.
+    pub fn new(kind: CauseKind, confidence: Confidence, detail: impl Into<String>) -> Self {
+        Self { kind, confidence, detail: detail.into() }
+    }
+}
+
+/// The kinds of causes that are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CauseKind {
+    /// Nobody sees a server of the remote cluster.
+    RemoteClusterDown,
+    /// Others see what this one does not.
+    PathCut,
+    /// The remote refused the login.
+    AuthRejected,
+    /// The remote was reached and the connection not accepted.
+    TlsOrNameRejected,
+    /// The remote was never reached.
+    Unreachable,
+    /// The configuration does not list the remote any more.
+    ConfigRemoved,
+    /// The configuration does not list the remote.
+    NotConfigured,
+    /// A server is on its way down or up.
+    Restarting,
+    /// More is sent than passes.
+    Congested,
+    /// None of these could be shown.
+    Unknown,
+}
+
+impl CauseKind {
+    /// The word in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RemoteClusterDown => "remote_cluster_down",
+            Self::PathCut => "path_cut",
+            Self::AuthRejected => "auth_rejected",
+            Self::TlsOrNameRejected => "tls_or_name_rejected",
+            Self::Unreachable => "unreachable",
+            Self::ConfigRemoved => "config_removed",
+            Self::NotConfigured => "not_configured",
+            Self::Restarting => "restarting",
+            Self::Congested => "congested",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How sure a cause is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    /// Somebody said so.
+    Certain,
+    /// It fits all that was seen, and little else does.
+    Likely,
+    /// It fits; something else may too.
+    Possible,
+}
+
+impl Confidence {
+    /// The word in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Certain => "certain",
+            Self::Likely => "likely",
+            Self::Possible => "possible",
+        }
+    }
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// In words; a block of configuration may follow on lines of its own.
+    #[serde(rename = "do")]
+    pub action: String,
+    /// The command, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+}
+
+impl Step {
+    /// Something to do by hand.
+    pub fn by_hand(action: impl Into<String>) -> Self {
+        Self { action: action.into(), run: None }
+    }
+
+    /// Something that a command does.
+    pub fn run(action: impl Into<String>, run: impl Into<String>) -> Self {
+        Self { action: action.into(), run: Some(run.into()) }
+    }
+}
+
+/// How many entries a list in evidence has at the most.
+const LIST_MAX: usize = 32;
+
+/// `names` as evidence: bounded, and ending in a count of what was left out.
+pub(super) fn list<I>(names: I) -> Value
+where
+    I: IntoIterator,
+    I::Item: AsRef<str>,
+{
+    let all: Vec<String> = names.into_iter().map(|n| short(n.as_ref())).collect();
+    let over = all.len().saturating_sub(LIST_MAX);
+    let mut out: Vec<Value> = all.into_iter().take(LIST_MAX).map(Value::String).collect();
+    if over > 0 {
+        out.push(Value::String(format!("and {over} more")));
+    }
+    Value::Array(out)
+}
+
+/// `names` in a sentence: `eu-0, eu-1 and 3 more`.
+pub(super) fn words<I>(names: I) -> String
+where
+    I: IntoIterator,
+    I::Item: AsRef<str>,
+{
+    let all: Vec<String> = names.into_iter().map(|n| short(n.as_ref())).collect();
+    let over = all.len().saturating_sub(5);
+    let shown = all.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    if over > 0 { format!("{shown} and {over} more") } else { shown }
+}
+
+/// A name short enough for a sentence, whatever a server calls itself, and without control characters.
+pub(super) fn short(name: &str) -> String {
+    const CHARS_MAX: usize = 80;
+    let clean = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    let mut out: String = clean.take(CHARS_MAX).collect();
+    if name.chars().nth(CHARS_MAX).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// The command that shows a server's gateways.
+pub(super) fn ask_gateways(server: &str, server_id: &str) -> Option<Step> {
+    server_id.bytes().all(|b| b.is_ascii_alphanumeric()).then(|| {
+        Step::run(
+            format!("see the gateways of {} as it tells them itself", short(server)),
+            format!("nats req '$SYS.REQ.SERVER.{server_id}.GATEWAYZ' ''"),
+        )
+    })
+}

@@ -1,0 +1,34 @@
+//! The one place where a clock is read.
+
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use crate::model::Time;
+
+/// Wall time that never jumps: read once, then carried on by the monotonic clock, so that an adjusted clock
+/// makes no absence longer or shorter than it was.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    wall: Time,
+    at: Instant,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    #[expect(clippy::disallowed_methods, reason = "this is where time comes from")]
+    pub fn start() -> Self {
+        // A machine whose clock stands before 1970 gets times that are wrong, and durations that are right.
+        Self { wall: Time::try_from(SystemTime::now()).unwrap_or_default(), at: Instant::now() }
+    }
+
+    /// Now.
+    pub fn now(&self) -> Time {
+        self.wall.plus(self.at.elapsed())
+    }
+
+    /// When `t` is, for a timer.
+    pub fn instant(&self, t: Time) -> Instant {
+        self.at + t.since(self.wall)
+    }
+}

@@ -1,0 +1,3 @@
+//! Asking the servers, and listening to them.
+
+pub mod decode;

@@ -1,0 +1,118 @@
+//! Which finding explains which: one fault makes one finding.
+
+use crate::checks::{Entity, Scope};
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// The check whose finding explains.
+    pub by: &'static str,
+    /// The check whose finding is explained.
+    pub of: &'static str,
+    /// Whether it does so for these two entities.
+    pub holds: fn(&Entity, &Scope, &Entity) -> bool,
+    /// In words.
+    pub why: &'static str,
+}
+
+/// The whole table. Read: a finding of `by` explains one of `of` where `why`.
+pub static RULES: &[Rule] = &[
+    Rule {
+        by: "cluster_unreachable",
+        of: "gateway_disconnected",
+        holds: cluster_covers_link,
+        why: "the link leads to or from the cluster, and its other end is not one that still sees it",
+    },
+    Rule {
+        by: "cluster_unreachable",
+        of: "server_missing",
+        holds: |by, _, of| by.cluster == of.cluster,
+        why: "the server is of the cluster",
+    },
+    Rule {
+        by: "gateway_config_mismatch",
+        of: "gateway_disconnected",
+        holds: mismatch_covers_link,
+        why: "the link is one that the difference concerns",
+    },
+    Rule {
+        by: "gateway_config_mismatch",
+        of: "cluster_unreachable",
+        holds: |by, scope, of| {
+            by.server.is_none() && matches!((scope, &of.cluster), (Scope::Remotes(r), Some(c)) if r.contains(c))
+        },
+        why: "the vantage's whole cluster lacks the remote and is not let in, or does not let it in",
+    },
+    Rule {
+        by: "gateway_disconnected",
+        of: "gateway_disconnected",
+        holds: |by, _, of| {
+            by.server.is_none() && of.server.is_some() && by.cluster == of.cluster && by.remote == of.remote
+        },
+        why: "all servers of the cluster lost the remote",
+    },
+    Rule {
+        by: "server_missing",
+        of: "gateway_disconnected",
+        holds: |by, _, of| by.cluster == of.cluster && by.server == of.server,
+        why: "the server that dials is gone",
+    },
+];
+
+fn cluster_covers_link(by: &Entity, scope: &Scope, of: &Entity) -> bool {
+    let other = if by.cluster == of.cluster {
+        &of.remote
+    } else if by.cluster == of.remote {
+        &of.cluster
+    } else {
+        return false;
+    };
+    match (scope, other) {
+        (Scope::AllBut(spared), Some(other)) => !spared.contains(other),
+        _ => true,
+    }
+}
+
+fn mismatch_covers_link(by: &Entity, scope: &Scope, of: &Entity) -> bool {
+    let dials = by.cluster == of.cluster && (by.server.is_none() || of.server.is_none() || by.server == of.server);
+    let (Some(cluster), Some(remote)) = (&of.cluster, &of.remote) else { return false };
+    match scope {
+        Scope::Entity => false,
+        Scope::Remotes(remotes) => {
+            // A remote that refuses, or is refused, is lost in both directions.
+            dials && remotes.contains(remote)
+                || by.server.is_none() && by.cluster.as_ref() == Some(remote) && remotes.contains(cluster)
+        }
+        Scope::AllLinks | Scope::AllBut(_) => dials || by.cluster.as_ref() == Some(remote),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks;
+
+    #[test]
+    fn every_check_in_the_table_is_in_the_registry() {
+        for rule in RULES {
+            assert!(checks::find(rule.by).is_some(), "{} is no check: mend the table", rule.by);
+            assert!(checks::find(rule.of).is_some(), "{} is no check: mend the table", rule.of);
+        }
+    }
+
+    #[test]
+    fn no_finding_can_explain_itself_in_a_circle() {
+        // Between checks the table must be a partial order; within gateway_disconnected the rule itself goes
+        // from a cluster to a server only.
+        let order = ["gateway_config_mismatch", "cluster_unreachable", "server_missing", "gateway_disconnected"];
+        let rank = |check: &str| order.iter().position(|c| *c == check).expect("a check of the table has a rank");
+        for rule in RULES {
+            assert!(
+                rank(rule.by) < rank(rule.of) || rule.by == rule.of,
+                "{} explains {} against the order: two findings could explain each other",
+                rule.by,
+                rule.of
+            );
+        }
+    }
+}

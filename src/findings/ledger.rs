@@ -1,0 +1,522 @@
+//! The ledger of open findings, and the one function that changes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::explain::RULES;
+use crate::checks::{Cause, Entity, Outcome, Scope, Settings, Severity, Step, Verdict, Violation};
+use crate::model::{Name, ServerInfo, Time};
+
+/// How long an open finding is left alone before a change of its evidence is published.
+const UPDATE_PAUSE: Duration = Duration::from_secs(2);
+/// How many fingerprints of what it explains a finding lists.
+const INHIBITS_MAX: usize = 256;
+
+/// What happened to a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It is new.
+    Opened,
+    /// Evidence that matters changed.
+    Updated,
+    /// It is still open.
+    Reminded,
+    /// It is over.
+    Resolved,
+}
+
+impl Action {
+    /// The word in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Updated => "updated",
+            Self::Reminded => "reminded",
+            Self::Resolved => "resolved",
+        }
+    }
+
+    /// Whether the finding is open after it.
+    pub const fn state(self) -> State {
+        match self {
+            Self::Resolved => State::Resolved,
+            _ => State::Open,
+        }
+    }
+}
+
+/// Whether a finding stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It does.
+    Open,
+    /// It did.
+    Resolved,
+}
+
+impl State {
+    /// The word in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Resolved => "resolved",
+        }
+    }
+}
+
+/// Why it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The check was violated for long enough.
+    Violated,
+    /// What matters of the evidence changed.
+    EvidenceChanged,
+    /// It was not spoken of for `repeat_every`.
+    StillViolated,
+    /// The check was healthy for long enough.
+    Recovered,
+    /// The entity left on purpose, or nothing expects it any more.
+    Gone,
+    /// A finding that explains it opened.
+    Explained,
+    /// Its severity changed; another finding took its place.
+    Reclassified,
+}
+
+/// What makes two findings the same but for their severity.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    check: Name,
+    names: [Option<Name>; 5],
+}
+
+impl Key {
+    fn of(check: &str, entity: &Entity) -> Self {
+        Self { check: Name::from(check), names: names(entity).map(|n| n.cloned()) }
+    }
+}
+
+fn names(e: &Entity) -> [Option<&Name>; 5] {
+    [e.cluster.as_ref(), e.server.as_ref(), e.remote.as_ref(), e.account.as_ref(), e.peer_server.as_ref()]
+}
+
+/// The identity of a finding: 16 hex digits over check, severity and the entity's raw names, equal for every
+/// agent and every start.
+pub fn fingerprint(check: &str, severity: Severity, entity: &Entity) -> String {
+    let mut hash = Sha256::new();
+    for part in [Some(check), Some(severity.as_str())].into_iter().chain(names(entity).map(|n| n.map(|n| &**n))) {
+        // A length before each part, so that no two lists of names read the same.
+        let (tag, text) = part.map_or((0_u8, ""), |text| (1, text));
+        hash.update([tag]);
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text.as_bytes());
+    }
+    data_encoding::HEXLOWER.encode(hash.finalize().get(..8).unwrap_or_default())
+}
+
+/// One violated check for one entity, from opened to resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// See [`fingerprint`].
+    pub fingerprint: String,
+    /// The check's slug.
+    pub check: Name,
+    /// A part of the identity.
+    pub severity: Severity,
+    /// What it is about.
+    pub entity: Entity,
+    /// When it opened.
+    pub opened_at: Time,
+    /// When its check was last seen violated.
+    pub last_seen_at: Time,
+    /// When it resolved.
+    pub resolved_at: Option<Time>,
+    /// Counts what was published of it, from 1.
+    pub revision: u64,
+    /// When that was.
+    pub published_at: Time,
+    /// One line.
+    pub summary: String,
+    /// Why.
+    pub cause: Cause,
+    /// What it does to messages.
+    pub impact: String,
+    /// What it rests on.
+    pub evidence: Map<String, Value>,
+    /// What to do.
+    pub remediation: Vec<Step>,
+    /// The fingerprints of what it explains.
+    pub inhibits: BTreeSet<String>,
+    /// The server concerned.
+    pub server: Option<ServerInfo>,
+    essence: String,
+    scope: Scope,
+    healthy_epochs: u32,
+    healthy_epoch: u64,
+}
+
+/// A violation on its way to a finding.
+#[derive(Clone, Debug, Default)]
+struct Pending {
+    epochs: u32,
+    epoch: u64,
+    /// When it was last explained by something open: patience starts anew from there.
+    held_at: Option<Time>,
+}
+
+/// One step in the life of a finding, to be published.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// What happened.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+    /// The finding after it.
+    pub finding: Finding,
+}
+
+/// What one look says, and what is needed to judge by it.
+#[derive(Clone, Debug)]
+pub struct Judgement<'a> {
+    /// When.
+    pub at: Time,
+    /// Streaks count epochs, however many looks one has.
+    pub epoch: u64,
+    /// What the checks said.
+    pub verdicts: Vec<Verdict>,
+    /// By slug.
+    pub settings: &'a BTreeMap<&'static str, Settings>,
+    /// How often an open finding is repeated.
+    pub repeat_every: Duration,
+}
+
+/// Every open finding, and every violation that may become one.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    open: BTreeMap<Key, Finding>,
+    pending: BTreeMap<Key, Pending>,
+}
+
+impl Ledger {
+    /// The ledger that an earlier start left.
+    pub fn restore(findings: impl IntoIterator<Item = Finding>) -> Self {
+        let open = findings.into_iter().map(|f| (Key::of(&f.check, &f.entity), f)).collect();
+        Self { open, pending: BTreeMap::new() }
+    }
+
+    /// Every open finding, ordered by check and entity.
+    pub fn open(&self) -> impl Iterator<Item = &Finding> {
+        self.open.values()
+    }
+
+    /// How many of each severity are open.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.open.values().filter(|f| f.severity == severity).count()
+    }
+
+    /// Draws the consequences of one look. Whatever opens, changes or resolves is in the answer, in the order
+    /// in which it is to be published; what is in the answer is already in the ledger.
+    pub fn step(&mut self, judgement: Judgement<'_>) -> Vec<Change> {
+        let Judgement { at, epoch, verdicts, settings, repeat_every } = judgement;
+        let mut view = View::of(verdicts, settings);
+        self.count_streaks(&view, epoch);
+        let explained = self.explain(&mut view, at, settings);
+
+        let mut changes = Vec::new();
+        self.resolve_absent(&view, at, epoch, settings, &mut changes);
+        self.open_ripe(&view, &explained, at, settings, &mut changes);
+        self.resolve_explained(&explained, at, &mut changes);
+        self.refresh(&view, at, repeat_every, &mut changes);
+        changes
+    }
+
+    fn count_streaks(&mut self, view: &View, epoch: u64) {
+        self.pending.retain(|key, _| {
+            // Unknown is inert: it neither adds to a streak nor ends it.
+            view.violated.contains_key(key) || view.unknown.contains(key)
+        });
+        for key in view.violated.keys() {
+            let pending = self.pending.entry(key.clone()).or_default();
+            if pending.epoch != epoch {
+                pending.epochs = pending.epochs.saturating_add(1);
+                pending.epoch = epoch;
+            }
+        }
+    }
+
+    fn ripe(&self, key: &Key, violation: &Violation, at: Time, open_after: u32) -> bool {
+        let Some(pending) = self.pending.get(key) else { return false };
+        let patience = violation.ripe_at.since(violation.since);
+        pending.epochs >= open_after
+            && at >= violation.ripe_at
+            && pending.held_at.is_none_or(|held_at| at.since(held_at) >= patience)
+    }
+
+    /// For each violation: by what it is explained. What only waits to open holds it back; what is open or
+    /// opens now takes its place.
+    fn explain(
+        &mut self,
+        view: &mut View,
+        at: Time,
+        settings: &BTreeMap<&'static str, Settings>,
+    ) -> BTreeMap<Key, Explained> {
+        struct By {
+            key: Key,
+            entity: Entity,
+            scope: Scope,
+            active: bool,
+        }
+        let mut by: BTreeMap<Name, Vec<By>> = BTreeMap::new();
+        for (key, (verdict, violation)) in &view.violated {
+            let open_after = settings.get(verdict.check).map_or(1, |s| s.open_after);
+            let active = self.open.contains_key(key) || self.ripe(key, violation, at, open_after);
+            by.entry(key.check.clone()).or_default().push(By {
+                key: key.clone(),
+                entity: verdict.entity.clone(),
+                scope: violation.scope.clone(),
+                active,
+            });
+        }
+        // What is open explains until it resolves, also while it cannot be seen or only begins to heal.
+        for (key, finding) in self.open.iter().filter(|(key, _)| !view.violated.contains_key(*key)) {
+            by.entry(key.check.clone()).or_default().push(By {
+                key: key.clone(),
+                entity: finding.entity.clone(),
+                scope: finding.scope.clone(),
+                active: true,
+            });
+        }
+        let mut explained: BTreeMap<Key, Explained> = BTreeMap::new();
+        for rule in RULES {
+            let Some(explainers) = by.get(rule.by) else { continue };
+            for (key, (verdict, _)) in view.violated.iter().filter(|(key, _)| &*key.check == rule.of) {
+                for explainer in explainers.iter().filter(|e| e.key != *key) {
+                    if (rule.holds)(&explainer.entity, &explainer.scope, &verdict.entity) {
+                        let entry = explained.entry(key.clone()).or_default();
+                        entry.active |= explainer.active;
+                        entry.by.insert(explainer.key.clone());
+                    }
+                }
+            }
+        }
+        for (key, e) in &explained {
+            if e.active && let Some(pending) = self.pending.get_mut(key) {
+                pending.held_at = Some(at);
+            }
+        }
+        for (key, e) in &explained {
+            if let Some((verdict, _)) = view.violated.get(key) {
+                let print = fingerprint(verdict.check, verdict.severity, &verdict.entity);
+                for by in &e.by {
+                    view.inhibits.entry(by.clone()).or_default().insert(print.clone());
+                }
+            }
+        }
+        explained
+    }
+
+    fn resolve_absent(
+        &mut self,
+        view: &View,
+        at: Time,
+        epoch: u64,
+        settings: &BTreeMap<&'static str, Settings>,
+        changes: &mut Vec<Change>,
+    ) {
+        let mut over: Vec<(Key, Reason)> = Vec::new();
+        for (key, finding) in &mut self.open {
+            let Some(set) = settings.get(&*finding.check).filter(|s| s.enabled) else {
+                over.push((key.clone(), Reason::Gone));
+                continue;
+            };
+            if view.gone.contains(key) {
+                over.push((key.clone(), Reason::Gone));
+            } else if view.healthy.contains(key) {
+                if finding.healthy_epoch != epoch {
+                    finding.healthy_epochs += 1;
+                    finding.healthy_epoch = epoch;
+                }
+                if finding.healthy_epochs >= set.resolve_after {
+                    over.push((key.clone(), Reason::Recovered));
+                }
+            } else if let Some((verdict, _)) = view.violated.get(key)
+                && verdict.severity != finding.severity
+            {
+                over.push((key.clone(), Reason::Reclassified));
+            }
+        }
+        for (key, reason) in over {
+            self.resolve(&key, reason, at, changes);
+        }
+    }
+
+    fn resolve(&mut self, key: &Key, reason: Reason, at: Time, changes: &mut Vec<Change>) {
+        if let Some(mut finding) = self.open.remove(key) {
+            finding.revision += 1;
+            finding.published_at = at;
+            finding.resolved_at = Some(at);
+            changes.push(Change { action: Action::Resolved, reason, finding });
+        }
+    }
+
+    fn open_ripe(
+        &mut self,
+        view: &View,
+        explained: &BTreeMap<Key, Explained>,
+        at: Time,
+        settings: &BTreeMap<&'static str, Settings>,
+        changes: &mut Vec<Change>,
+    ) {
+        for (key, (verdict, violation)) in &view.violated {
+            if self.open.contains_key(key) || explained.contains_key(key) {
+                continue;
+            }
+            let open_after = settings.get(verdict.check).map_or(1, |s| s.open_after);
+            if !self.ripe(key, violation, at, open_after) {
+                continue;
+            }
+            let finding = Finding {
+                fingerprint: fingerprint(verdict.check, verdict.severity, &verdict.entity),
+                check: Name::from(verdict.check),
+                severity: verdict.severity,
+                entity: verdict.entity.clone(),
+                opened_at: at,
+                last_seen_at: at,
+                resolved_at: None,
+                revision: 1,
+                published_at: at,
+                summary: violation.summary.clone(),
+                cause: violation.cause.clone(),
+                impact: violation.impact.clone(),
+                evidence: violation.evidence.clone(),
+                remediation: violation.remediation.clone(),
+                inhibits: view.inhibited_by(key),
+                server: violation.server.clone(),
+                essence: violation.essence.clone(),
+                scope: violation.scope.clone(),
+                healthy_epochs: 0,
+                healthy_epoch: 0,
+            };
+            changes.push(Change { action: Action::Opened, reason: Reason::Violated, finding: finding.clone() });
+            self.open.insert(key.clone(), finding);
+        }
+    }
+
+    fn resolve_explained(
+        &mut self,
+        explained: &BTreeMap<Key, Explained>,
+        at: Time,
+        changes: &mut Vec<Change>,
+    ) {
+        for (key, _) in explained.iter().filter(|(_, e)| e.active) {
+            self.resolve(key, Reason::Explained, at, changes);
+        }
+    }
+
+    /// Brings what is open up to date, and speaks of it where that is due.
+    fn refresh(
+        &mut self,
+        view: &View,
+        at: Time,
+        repeat_every: Duration,
+        changes: &mut Vec<Change>,
+    ) {
+        for (key, finding) in &mut self.open {
+            if let Some((verdict, violation)) = view.violated.get(key) {
+                let inhibits = view.inhibited_by(key);
+                let news = finding.essence != violation.essence || finding.inhibits != inhibits;
+                finding.last_seen_at = at;
+                finding.healthy_epochs = 0;
+                finding.entity.server_id.clone_from(&verdict.entity.server_id);
+                finding.summary.clone_from(&violation.summary);
+                finding.cause.clone_from(&violation.cause);
+                finding.impact.clone_from(&violation.impact);
+                finding.evidence.clone_from(&violation.evidence);
+                finding.remediation.clone_from(&violation.remediation);
+                finding.server.clone_from(&violation.server);
+                finding.scope = violation.scope.clone();
+                if news && at.since(finding.published_at) >= UPDATE_PAUSE {
+                    finding.essence.clone_from(&violation.essence);
+                    finding.inhibits = inhibits;
+                    finding.revision += 1;
+                    finding.published_at = at;
+                    changes.push(Change {
+                        action: Action::Updated,
+                        reason: Reason::EvidenceChanged,
+                        finding: finding.clone(),
+                    });
+                    continue;
+                }
+            }
+            if at.since(finding.published_at) >= repeat_every {
+                finding.revision += 1;
+                finding.published_at = at;
+                changes.push(Change {
+                    action: Action::Reminded,
+                    reason: Reason::StillViolated,
+                    finding: finding.clone(),
+                });
+            }
+        }
+    }
+
+    /// When the next violation that waits becomes worth a finding: a look is due then.
+    pub fn next_ripe(verdicts: &[Verdict], now: Time) -> Option<Time> {
+        verdicts
+            .iter()
+            .filter_map(|v| match &v.outcome {
+                Outcome::Violated(violation) if violation.ripe_at > now => Some(violation.ripe_at),
+                _ => None,
+            })
+            .min()
+    }
+}
+
+#[derive(Default)]
+struct Explained {
+    /// One that explains it is open, or opens now.
+    active: bool,
+    by: BTreeSet<Key>,
+}
+
+/// The verdicts by what they say.
+#[derive(Default)]
+struct View {
+    violated: BTreeMap<Key, (Verdict, Violation)>,
+    healthy: BTreeSet<Key>,
+    unknown: BTreeSet<Key>,
+    gone: BTreeSet<Key>,
+    inhibits: BTreeMap<Key, BTreeSet<String>>,
+}
+
+impl View {
+    fn of(verdicts: Vec<Verdict>, settings: &BTreeMap<&'static str, Settings>) -> Self {
+        let mut view = Self::default();
+        for mut verdict in verdicts {
+            let Some(set) = settings.get(verdict.check).filter(|s| s.enabled) else { continue };
+            verdict.severity = set.severity.unwrap_or(verdict.severity);
+            let key = Key::of(verdict.check, &verdict.entity);
+            match &verdict.outcome {
+                Outcome::Healthy => drop(view.healthy.insert(key)),
+                Outcome::Unknown => drop(view.unknown.insert(key)),
+                Outcome::Gone => drop(view.gone.insert(key)),
+                Outcome::Violated(violation) => {
+                    let violation = (**violation).clone();
+                    view.violated.insert(key, (verdict, violation));
+                }
+            }
+        }
+        view
+    }
+
+    fn inhibited_by(&self, key: &Key) -> BTreeSet<String> {
+        self.inhibits.get(key).into_iter().flatten().take(INHIBITS_MAX).cloned().collect()
+    }
+}

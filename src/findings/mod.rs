@@ -1,0 +1,7 @@
+//! From verdicts to findings: what opens, what is repeated, what resolves, and why.
+
+mod explain;
+mod ledger;
+
+pub use explain::{RULES, Rule};
+pub use ledger::{Action, Change, Finding, Judgement, Ledger, Reason, State, fingerprint};

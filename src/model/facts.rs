@@ -1,0 +1,195 @@
+//! What a server says of itself, as far as a check reads it.
+//!
+//! A field that a version does not have is `None`, never a default that could be taken for a fact.
+//! Sources: `server/monitor.go` and `server/events.go` of nats-server, measured on 2.9.10 to 2.15.1.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Time;
+
+/// A name or an ID as a server writes it. Cheap to copy; anything may stand in it.
+pub type Name = Arc<str>;
+
+/// The block that heads each reply and each advisory: who speaks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServerInfo {
+    /// The server's name; its ID where none is configured.
+    pub name: Name,
+    /// The address it listens on.
+    #[serde(default)]
+    pub host: Name,
+    /// New at each start.
+    pub id: Name,
+    /// The gateway's name where there is one, else the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Name>,
+    /// Its `JetStream` domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Name>,
+    /// `2.15.1`
+    #[serde(default)]
+    pub ver: Name,
+    /// Lower-cased by the server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Name>,
+    /// Since 2.12.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<Name, Name>,
+    /// Whether `JetStream` is on.
+    #[serde(default)]
+    pub jetstream: bool,
+    /// Counts what this server has sent since its start.
+    #[serde(default)]
+    pub seq: u64,
+    /// When it sent this, by its own clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+}
+
+/// One gateway connection, seen from one of its ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Connection {
+    /// Connection ID on this server; another one after a reconnect.
+    pub cid: u64,
+    /// The ID of the server at the other end.
+    pub peer_id: Name,
+    /// When it was made, by this server's clock.
+    pub start: Option<Time>,
+    /// None until the first PING was answered; refreshed about every 15 s.
+    pub rtt: Option<Duration>,
+    /// What waits to be written; only an outbound connection has any.
+    pub pending_bytes: u64,
+    /// Moves on inbound connections only.
+    pub in_msgs: u64,
+    /// Moves on inbound connections only.
+    pub in_bytes: u64,
+    /// Moves on outbound connections only.
+    pub out_msgs: u64,
+    /// Moves on outbound connections only.
+    pub out_bytes: u64,
+}
+
+/// An outbound gateway: this server's one connection to a remote cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outbound {
+    /// Stands in this server's own configuration; else learned by gossip.
+    pub configured: bool,
+    /// The connection itself.
+    pub connection: Connection,
+}
+
+/// GATEWAYZ: the gateway connections that are up.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Gatewayz {
+    /// The gateway's name; none on a server without a gateway block.
+    pub name: Option<Name>,
+    /// The address that other clusters are told.
+    pub host: Option<Name>,
+    /// The port of that address.
+    pub port: Option<u16>,
+    /// By remote cluster. A remote that is down is absent.
+    pub outbound: BTreeMap<Name, Outbound>,
+    /// By remote cluster. Empty on many a healthy server.
+    pub inbound: BTreeMap<Name, Vec<Connection>>,
+}
+
+/// The gateway block of VARZ: what is configured. The servers do not tell passwords, nor which of a
+/// remote's URLs are configured and which were discovered.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GatewayConfig {
+    /// The cluster's name in the supercluster.
+    pub name: Name,
+    /// The configured listen address.
+    pub host: Option<Name>,
+    /// The configured listen port.
+    pub port: Option<u16>,
+    /// Whether other servers must use TLS.
+    pub tls_required: bool,
+    /// Whether they must show a certificate.
+    pub tls_verify: bool,
+    /// The address that is told to others, where one is configured.
+    pub advertise: Option<Name>,
+    /// How often an implicit remote is tried before it is forgotten.
+    pub connect_retries: u64,
+    /// Whether clusters that are not configured are refused.
+    pub reject_unknown: bool,
+    /// The configured remotes without itself, with configured and discovered URLs.
+    pub remotes: BTreeMap<Name, BTreeSet<Name>>,
+    /// When the gateway's certificate ends; since 2.11.12, 2.12.4, 2.14.0.
+    pub tls_cert_not_after: Option<Time>,
+}
+
+/// VARZ, as far as it is read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Varz {
+    /// When the process started, by its own clock.
+    pub start: Option<Time>,
+    /// When the configuration was last read.
+    pub config_load_time: Option<Time>,
+    /// Where clients connect.
+    pub client_host: Name,
+    /// Where clients connect.
+    pub client_port: u16,
+    /// None on a server without a gateway block.
+    pub gateway: Option<GatewayConfig>,
+}
+
+/// ROUTEZ: the peers this server has a route to, by ID. A pool of routes is one peer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Routez {
+    /// Names are told since 2.10.
+    pub peers: BTreeMap<Name, RoutePeer>,
+}
+
+/// The other end of one or more routes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RoutePeer {
+    /// Its server name; since 2.10.
+    pub name: Option<Name>,
+    /// The address at the other end.
+    pub ip: Option<Name>,
+}
+
+/// STATSZ, asked for or as the heartbeat, as far as it is read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Statsz {
+    /// When the process started, by its own clock.
+    pub start: Option<Time>,
+    /// How many servers this one hears, itself included.
+    pub active_servers: Option<u64>,
+    /// The outbound gateways' connection IDs, by remote cluster.
+    pub gateways: BTreeMap<Name, u64>,
+}
+
+/// What one reply tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fact {
+    /// Answer to GATEWAYZ.
+    Gatewayz(Gatewayz),
+    /// Answer to VARZ.
+    Varz(Box<Varz>),
+    /// Answer to ROUTEZ.
+    Routez(Routez),
+    /// Answer to STATSZ.
+    Statsz(Statsz),
+}
+
+/// What is heard without asking.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Signal {
+    /// The heartbeat.
+    Heartbeat(Statsz),
+    /// The server stops now.
+    Shutdown,
+    /// The server sends its clients away, then stops; from now on it says and answers nothing.
+    LameDuck,
+    /// This server refused a login of a gateway.
+    GatewayRejected {
+        /// The ID of the server that dialled.
+        dialer_id: Name,
+    },
+}

@@ -1,0 +1,794 @@
+//! The memory between two looks.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::{
+    Cluster, Fact, Gatewayz, Life, Link, LinkState, Name, Observer, Rejection, Routez, Server, ServerInfo, Sight,
+    Signal, Snapshot, Statsz, Time, Vantage, Varz,
+};
+
+/// How many servers are remembered. What the network says beyond that is counted and not taken in.
+pub const SERVERS_MAX: usize = 20_000;
+/// How many IDs of ended lives are remembered, so that an old answer does not bring one back.
+const RETIRED_MAX: usize = 4 * SERVERS_MAX;
+/// How long a refused login stands for the present: a server dials again after 1.0 to 1.15 s.
+const REJECTION_FRESH: Duration = Duration::from_secs(6);
+/// A route list older than this says nothing about who lives now.
+const ROUTES_FRESH: Duration = Duration::from_secs(3);
+/// Two looks at an absent link further apart than this do not join into one absence.
+const ABSENCE_GAP: Duration = Duration::from_secs(10);
+/// A server that left is forgotten after this long.
+const LEFT_KEPT: Duration = Duration::from_secs(3600);
+
+/// Why a reply was not taken in.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Odd {
+    /// Two servers cannot share an ID; the one that spoke first keeps it.
+    #[error("claims the ID of {known}, as {claimed}")]
+    ClaimsId {
+        /// Name and cluster of the server that has it.
+        known: String,
+        /// Name and cluster in the reply.
+        claimed: String,
+    },
+    /// The roster is full.
+    #[error("more than {SERVERS_MAX} servers")]
+    Full,
+}
+
+/// One look that is over.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// The epoch it belongs to.
+    pub epoch: u64,
+    /// When the servers were asked.
+    pub asked_at: Time,
+    /// Whether the connection is old enough to judge by.
+    pub settled: bool,
+    /// From where.
+    pub vantage: Vantage,
+    /// The IDs of those who answered GATEWAYZ.
+    pub answered: BTreeSet<Name>,
+    /// How well the agent itself can see.
+    pub observer: Observer,
+}
+
+/// All servers that are known, and what was last seen of them.
+#[derive(Debug, Default)]
+pub struct Roster {
+    records: BTreeMap<Name, Record>,
+    links: BTreeMap<(Name, Name), LinkMemory>,
+    connected: BTreeMap<(Name, Name, Name), Time>,
+    clusters: BTreeMap<Name, ClusterMemory>,
+    rejections: BTreeMap<Name, VecDeque<(Name, Rejection)>>,
+    retired: BTreeSet<Name>,
+    retired_order: VecDeque<Name>,
+    over: u64,
+}
+
+#[derive(Debug)]
+struct Record {
+    info: ServerInfo,
+    /// Whether `info` is its own word, not what others call it.
+    introduced: bool,
+    first_seen_at: Time,
+    answered_at: Option<Time>,
+    heard_at: Option<Time>,
+    silent_since: Option<Time>,
+    left_at: Option<Time>,
+    heartbeats: VecDeque<Time>,
+    gatewayz: Option<(Time, Arc<Gatewayz>)>,
+    varz: Option<(Time, Arc<Varz>)>,
+    routez: Option<(Time, Arc<Routez>)>,
+    statsz: Option<(Time, Arc<Statsz>)>,
+}
+
+#[derive(Debug, Default)]
+struct LinkMemory {
+    absent_since: Option<Time>,
+    absent_looks: u32,
+    looked_at: Option<Time>,
+    connected_at: Option<Time>,
+}
+
+#[derive(Debug, Default)]
+struct ClusterMemory {
+    dark_since: Option<Time>,
+    severed_since: Option<Time>,
+    /// Had a server of its own once, or was connected to: not only a name in a configuration.
+    existed: bool,
+}
+
+impl Record {
+    fn new(info: ServerInfo, introduced: bool, at: Time) -> Self {
+        Self {
+            info,
+            introduced,
+            first_seen_at: at,
+            answered_at: None,
+            heard_at: None,
+            silent_since: None,
+            left_at: None,
+            heartbeats: VecDeque::new(),
+            gatewayz: None,
+            varz: None,
+            routez: None,
+            statsz: None,
+        }
+    }
+
+    fn hear(&mut self, at: Time) {
+        self.heard_at = self.heard_at.max(Some(at));
+    }
+}
+
+fn replace<T>(slot: &mut Option<(Time, Arc<T>)>, at: Time, fact: T) {
+    if slot.as_ref().is_none_or(|(held_at, _)| *held_at <= at) {
+        *slot = Some((at, Arc::new(fact)));
+    }
+}
+
+fn describe(info: &ServerInfo) -> String {
+    format!("{} ({})", info.name, info.cluster.as_deref().unwrap_or("no cluster"))
+}
+
+impl Roster {
+    /// Takes in one reply that was made at `made_at`.
+    ///
+    /// # Errors
+    /// A reply under another server's ID, or one server too many; nothing is taken in then.
+    pub fn answer(&mut self, server: ServerInfo, fact: Fact, made_at: Time) -> Result<(), Odd> {
+        let cluster = server.cluster.clone();
+        let record = self.introduce(server, made_at)?;
+        record.hear(made_at);
+        record.answered_at = record.answered_at.max(Some(made_at));
+        match fact {
+            Fact::Gatewayz(gatewayz) => {
+                let named: Vec<(Name, Name)> = gatewayz
+                    .outbound
+                    .iter()
+                    .map(|(remote, o)| (remote.clone(), o.connection.peer_id.clone()))
+                    .chain(gatewayz.inbound.iter().flat_map(|(remote, connections)| {
+                        connections.iter().map(move |c| (remote.clone(), c.peer_id.clone()))
+                    }))
+                    .collect();
+                replace(&mut record.gatewayz, made_at, gatewayz);
+                for (remote, id) in named {
+                    self.name(id.clone(), id, Some(remote), made_at);
+                }
+            }
+            Fact::Varz(varz) => replace(&mut record.varz, made_at, *varz),
+            Fact::Routez(routez) => {
+                let peers = routez.peers.clone();
+                replace(&mut record.routez, made_at, routez);
+                for (id, peer) in peers {
+                    self.name(id.clone(), peer.name.unwrap_or(id), cluster.clone(), made_at);
+                }
+            }
+            Fact::Statsz(statsz) => replace(&mut record.statsz, made_at, statsz),
+        }
+        Ok(())
+    }
+
+    /// Takes in what was heard unasked at `now`.
+    ///
+    /// # Errors
+    /// As [`Self::answer`].
+    pub fn hear(&mut self, server: ServerInfo, signal: Signal, now: Time) -> Result<(), Odd> {
+        let record = self.introduce(server, now)?;
+        record.hear(now);
+        match signal {
+            Signal::Heartbeat(statsz) => {
+                record.heartbeats.push_back(now);
+                while record.heartbeats.len() > 16 {
+                    record.heartbeats.pop_front();
+                }
+                replace(&mut record.statsz, now, statsz);
+            }
+            Signal::Shutdown | Signal::LameDuck => record.left_at = Some(now),
+            Signal::GatewayRejected { dialer_id } => {
+                let by = record.info.clone();
+                if let (Some(cluster), true) = (by.cluster, self.rejections.len() < SERVERS_MAX) {
+                    let list = self.rejections.entry(dialer_id).or_default();
+                    list.push_back((cluster, Rejection { by: by.name, at: now }));
+                    while list.len() > 64 {
+                        list.pop_front();
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A reply of `server` came at `now` and was of no use: still a sign of life.
+    pub fn mumble(&mut self, server: &ServerInfo, now: Time) {
+        if let Some(record) = self.records.get_mut(&server.id) {
+            record.hear(now);
+        }
+    }
+
+    /// Makes a server known that an earlier start of the agent knew, last heard at `at`.
+    pub fn recall(&mut self, info: ServerInfo, at: Time) {
+        if let Some(cluster) = &info.cluster {
+            self.clusters.entry(cluster.clone()).or_default().existed = true;
+        }
+        let known = self.records.values().any(|r| r.info.name == info.name && r.info.cluster == info.cluster);
+        if !known && !info.id.is_empty() && !self.records.contains_key(&info.id) {
+            let mut record = Record::new(info, false, at);
+            record.heard_at = Some(at);
+            self.records.insert(record.info.id.clone(), record);
+        }
+    }
+
+    /// Makes a cluster known that an earlier start of the agent knew.
+    pub fn recall_cluster(&mut self, cluster: Name) {
+        self.clusters.entry(cluster).or_default().existed = true;
+    }
+
+    /// The connection was lost: what was counted in looks begins anew, for nobody looked in between.
+    pub fn blink(&mut self) {
+        for record in self.records.values_mut() {
+            record.silent_since = None;
+        }
+        for memory in self.links.values_mut() {
+            memory.absent_since = None;
+            memory.absent_looks = 0;
+        }
+        for memory in self.clusters.values_mut() {
+            memory.dark_since = None;
+            memory.severed_since = None;
+        }
+    }
+
+    /// The IDs of the servers whose answer is worth waiting for: they answered the last time or the time
+    /// before, and did not say goodbye.
+    pub fn prompt(&self, since: Time) -> impl Iterator<Item = &Name> {
+        self.records
+            .iter()
+            .filter(move |(_, r)| r.left_at.is_none() && r.answered_at.is_some_and(|at| at >= since))
+            .map(|(id, _)| id)
+    }
+
+    /// The IDs of the servers whose configuration was not seen since `since`, and which answer.
+    pub fn without_varz(&self, since: Time) -> impl Iterator<Item = &Name> {
+        self.records
+            .iter()
+            .filter(move |(_, r)| {
+                r.left_at.is_none()
+                    && r.silent_since.is_none()
+                    && r.answered_at.is_some()
+                    && r.varz.as_ref().is_none_or(|(at, _)| *at < since)
+            })
+            .map(|(id, _)| id)
+    }
+
+    /// The clusters with a server that is silent and said no goodbye: who lives there is worth asking.
+    pub fn clusters_with_silence(&self) -> BTreeSet<Name> {
+        self.records
+            .values()
+            .filter(|r| r.left_at.is_none() && (r.silent_since.is_some() || r.answered_at.is_none()))
+            .filter_map(|r| r.info.cluster.clone())
+            .collect()
+    }
+
+    /// How many servers are known and did not leave.
+    pub fn len(&self) -> usize {
+        self.records.values().filter(|r| r.left_at.is_none()).count()
+    }
+
+    /// Whether no server is known.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Whether `id` has spoken to us itself.
+    pub fn knows(&self, id: &str) -> bool {
+        self.records.get(id).is_some_and(|r| r.introduced)
+    }
+
+    /// The record of a server that speaks for itself.
+    fn introduce(&mut self, server: ServerInfo, at: Time) -> Result<&mut Record, Odd> {
+        if let Some(cluster) = &server.cluster {
+            self.clusters.entry(cluster.clone()).or_default().existed = true;
+        }
+        let full = self.records.len() >= SERVERS_MAX;
+        match self.records.entry(server.id.clone()) {
+            std::collections::btree_map::Entry::Occupied(entry) => {
+                let record = entry.into_mut();
+                let same = record.info.name == server.name && record.info.cluster == server.cluster;
+                if record.introduced && !same {
+                    return Err(Odd::ClaimsId { known: describe(&record.info), claimed: describe(&server) });
+                }
+                // It speaks after it said goodbye: a lame duck of before 2.9.22, or a late message.
+                if server.seq > record.info.seq || !record.introduced {
+                    if record.left_at.is_some_and(|left_at| at > left_at) {
+                        record.left_at = None;
+                    }
+                    record.info = server;
+                }
+                record.introduced = true;
+                Ok(record)
+            }
+            std::collections::btree_map::Entry::Vacant(_) if full => {
+                self.over += 1;
+                Err(Odd::Full)
+            }
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                self.retired.remove(&server.id);
+                Ok(entry.insert(Record::new(server, true, at)))
+            }
+        }
+    }
+
+    /// Makes a server known that others name. An ended life is not brought back by an old answer.
+    fn name(&mut self, id: Name, name: Name, cluster: Option<Name>, at: Time) {
+        if id.is_empty() {
+            return;
+        }
+        if let Some(record) = self.records.get_mut(&id) {
+            if !record.introduced && record.info.name == id && name != id {
+                record.info.name = name;
+            }
+            return;
+        }
+        if self.retired.contains(&id) {
+            return;
+        }
+        if self.records.len() >= SERVERS_MAX {
+            self.over += 1;
+            return;
+        }
+        let info = ServerInfo { name, id: id.clone(), cluster, ..ServerInfo::default() };
+        self.records.insert(id, Record::new(info, false, at));
+    }
+
+    /// The view after one look. What it remembers for the next is updated.
+    pub fn snapshot(&mut self, look: Look) -> Snapshot {
+        self.count_silence(&look);
+        let witness = Witness::of(&self.records, &look);
+        self.retire(&look, &witness);
+        let mut servers: BTreeMap<Name, Server> = self
+            .records
+            .iter()
+            .map(|(id, record)| (id.clone(), record.seen(&look, &witness)))
+            .collect();
+        let clusters = self.clusters(&look, &servers);
+        for server in servers.values_mut() {
+            server.sight = sight(server, &look, &clusters);
+        }
+        let links = self.links(&look, &servers, &clusters);
+        let mut observer = look.observer;
+        observer.servers_over = self.over;
+        Snapshot {
+            epoch: look.epoch,
+            at: look.asked_at,
+            settled: look.settled,
+            vantage: look.vantage,
+            servers,
+            clusters,
+            links,
+            observer,
+        }
+    }
+
+    fn count_silence(&mut self, look: &Look) {
+        for (id, record) in &mut self.records {
+            if look.answered.contains(id) {
+                record.silent_since = None;
+            } else if look.settled {
+                record.silent_since.get_or_insert(look.asked_at);
+            }
+            while record
+                .heartbeats
+                .front()
+                .is_some_and(|at| look.asked_at.since(*at) > Server::HEARTBEAT_WINDOW)
+            {
+                record.heartbeats.pop_front();
+            }
+        }
+        for list in self.rejections.values_mut() {
+            while list.front().is_some_and(|(_, r)| look.asked_at.since(r.at) > REJECTION_FRESH) {
+                list.pop_front();
+            }
+        }
+        self.rejections.retain(|_, list| !list.is_empty());
+    }
+
+    /// Ends the lives that are over: a newer server has the name, or it left long ago, or it was only ever
+    /// named and nobody names it any more.
+    fn retire(&mut self, look: &Look, witness: &Witness) {
+        let mut newest: BTreeMap<(Name, Option<Name>), Time> = BTreeMap::new();
+        let mut newest_of_name: BTreeMap<Name, Time> = BTreeMap::new();
+        for (id, record) in &self.records {
+            if look.answered.contains(id) || record.heard_at.is_some() && record.silent_since.is_none() {
+                let key = (record.info.name.clone(), record.info.cluster.clone());
+                let at = newest.entry(key).or_insert(record.first_seen_at);
+                *at = (*at).max(record.first_seen_at);
+                let at = newest_of_name.entry(record.info.name.clone()).or_insert(record.first_seen_at);
+                *at = (*at).max(record.first_seen_at);
+            }
+            // A next life that cannot speak to us is known by its peers' routes.
+            if !record.introduced && witness.names(id) && record.info.name != *id {
+                let key = (record.info.name.clone(), record.info.cluster.clone());
+                let at = newest.entry(key).or_insert(record.first_seen_at);
+                *at = (*at).max(record.first_seen_at);
+            }
+        }
+        let over: Vec<Name> = self
+            .records
+            .iter()
+            .filter(|(id, record)| {
+                if look.answered.contains(*id) || witness.names(id) {
+                    return false;
+                }
+                let last_at = record.heard_at.unwrap_or(record.first_seen_at);
+                let key = (record.info.name.clone(), record.info.cluster.clone());
+                let again = newest.get(&key).is_some_and(|at| *at > last_at)
+                    || newest_of_name.get(&record.info.name).is_some_and(|at| *at > last_at);
+                let left = record.left_at.is_some_and(|at| look.asked_at.since(at) > LEFT_KEPT);
+                let rumour = !record.introduced && record.heard_at.is_none();
+                again || left || rumour
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in over {
+            let introduced = self.records.remove(&id).is_some_and(|r| r.introduced);
+            self.links.retain(|(server, _), _| *server != id);
+            // What was only a rumour may be heard of again.
+            if introduced && self.retired.insert(id.clone()) {
+                self.retired_order.push_back(id);
+            }
+            while self.retired_order.len() > RETIRED_MAX {
+                if let Some(oldest) = self.retired_order.pop_front() {
+                    self.retired.remove(&oldest);
+                }
+            }
+        }
+    }
+
+    fn clusters(&mut self, look: &Look, servers: &BTreeMap<Name, Server>) -> BTreeMap<Name, Cluster> {
+        let mut clusters: BTreeMap<Name, Cluster> = BTreeMap::new();
+        for (name, memory) in &self.clusters {
+            if memory.existed {
+                clusters.entry(name.clone()).or_default();
+            }
+        }
+        for server in servers.values() {
+            let Some(own) = &server.info.cluster else { continue };
+            let cluster = clusters.entry(own.clone()).or_default();
+            cluster.servers.insert(server.info.id.clone());
+            cluster.answered += usize::from(look.answered.contains(&server.info.id));
+            cluster.heard_at = cluster.heard_at.max(server.heard_at);
+            if let Some(config) = server.varz.as_ref().and_then(|v| v.gateway.as_ref())
+                && server.life != Life::Left
+            {
+                for remote in config.remotes.keys() {
+                    clusters.entry(remote.clone()).or_default().configured_by.insert(own.clone());
+                }
+            }
+            let Some(gatewayz) = &server.gatewayz else { continue };
+            let inbound = gatewayz.inbound.iter().filter(|(_, c)| !c.is_empty()).map(|(remote, _)| remote);
+            for remote in gatewayz.outbound.keys().chain(inbound) {
+                self.clusters.entry(remote.clone()).or_default().existed = true;
+                let by = clusters.entry(remote.clone()).or_default();
+                by.seen_by.entry(own.clone()).or_default().insert(server.info.name.clone());
+            }
+        }
+        for (name, cluster) in &mut clusters {
+            let of = |id: &Name| servers.get(id);
+            let all_left = !cluster.servers.is_empty()
+                && cluster.servers.iter().filter_map(of).all(|s| s.life == Life::Left);
+            cluster.left_at = all_left
+                .then(|| cluster.servers.iter().filter_map(of).filter_map(|s| s.left_at).max())
+                .flatten();
+            let memory = self.clusters.entry(name.clone()).or_default();
+            if cluster.answered > 0 {
+                memory.dark_since = None;
+            } else if look.settled {
+                memory.dark_since.get_or_insert(look.asked_at);
+            }
+            let (asks, hears) = reach(name, look, servers);
+            cluster.hearable = hears == Some(true);
+            match (asks, hears) {
+                (Some(false), Some(false)) if cluster.answered == 0 => {
+                    if look.settled {
+                        memory.severed_since.get_or_insert(look.asked_at);
+                    }
+                }
+                (None, _) | (_, None) => {}
+                _ => memory.severed_since = None,
+            }
+            cluster.dark_since = memory.dark_since;
+            cluster.severed_since = memory.severed_since;
+        }
+        clusters
+    }
+
+    fn links(
+        &mut self,
+        look: &Look,
+        servers: &BTreeMap<Name, Server>,
+        clusters: &BTreeMap<Name, Cluster>,
+    ) -> Vec<Link> {
+        let mut links = Vec::new();
+        for (id, server) in servers {
+            let Some(cluster) = &server.info.cluster else { continue };
+            if matches!(server.life, Life::Left | Life::Gone) {
+                continue;
+            }
+            for remote in self.remotes_of(server, cluster, servers, clusters) {
+                links.push(self.link(look, id, server, cluster, remote, servers, clusters));
+            }
+        }
+        links.sort_by(|a, b| {
+            (&a.cluster, &a.server, &a.remote, &a.server_id)
+                .cmp(&(&b.cluster, &b.server, &b.remote, &b.server_id))
+        });
+        links
+    }
+
+    /// The remotes that a server has, is configured for, ever had under its name, or that a peer has.
+    fn remotes_of(
+        &self,
+        server: &Server,
+        cluster: &Name,
+        servers: &BTreeMap<Name, Server>,
+        clusters: &BTreeMap<Name, Cluster>,
+    ) -> BTreeSet<Name> {
+        let mut remotes: BTreeSet<Name> = BTreeSet::new();
+        if let Some(config) = server.varz.as_ref().and_then(|v| v.gateway.as_ref()) {
+            remotes.extend(config.remotes.keys().cloned());
+        }
+        let peers = clusters.get(cluster).into_iter().flat_map(|c| &c.servers).filter_map(|id| servers.get(id));
+        for gatewayz in peers.filter_map(|peer| peer.gatewayz.as_ref()) {
+            remotes.extend(gatewayz.outbound.keys().cloned());
+        }
+        let from = (cluster.clone(), server.info.name.clone(), Name::from(""));
+        remotes.extend(
+            self.connected
+                .range(from..)
+                .take_while(|((c, s, _), _)| c == cluster && *s == server.info.name)
+                .map(|((_, _, remote), _)| remote.clone()),
+        );
+        remotes.remove(cluster);
+        remotes
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call, and each is another part of the view")]
+    fn link(
+        &mut self,
+        look: &Look,
+        id: &Name,
+        server: &Server,
+        cluster: &Name,
+        remote: Name,
+        servers: &BTreeMap<Name, Server>,
+        clusters: &BTreeMap<Name, Cluster>,
+    ) -> Link {
+        let configured = server
+            .varz
+            .as_ref()
+            .map(|v| v.gateway.as_ref().is_some_and(|g| g.remotes.contains_key(&remote)));
+        let far = clusters.get(&remote).into_iter().flat_map(|c| &c.servers).filter_map(|id| servers.get(id));
+        let (state, peer_id) = match &server.gatewayz {
+            Some(gatewayz) => match gatewayz.outbound.get(&remote) {
+                Some(o) => (LinkState::Connected, Some(o.connection.peer_id.clone())),
+                None => (LinkState::Absent, None),
+            },
+            None => far_end(server, cluster, far),
+        };
+        let peer = peer_id.map(|id| servers.get(&id).map_or(id, |s| s.info.name.clone()));
+        let memory = self.links.entry((id.clone(), remote.clone())).or_default();
+        let history = (cluster.clone(), server.info.name.clone(), remote.clone());
+        match state {
+            LinkState::Connected => {
+                *memory = LinkMemory { connected_at: Some(look.asked_at), ..LinkMemory::default() };
+                self.connected.insert(history.clone(), look.asked_at);
+            }
+            LinkState::Absent if look.settled => {
+                if memory.looked_at.is_none_or(|at| look.asked_at.since(at) > ABSENCE_GAP) {
+                    memory.absent_since = None;
+                    memory.absent_looks = 0;
+                }
+                if memory.absent_since.is_none() || memory.looked_at != Some(look.asked_at) {
+                    memory.absent_since.get_or_insert(look.asked_at);
+                    memory.absent_looks += 1;
+                    memory.looked_at = Some(look.asked_at);
+                }
+            }
+            LinkState::Absent | LinkState::Unknown => {}
+        }
+        let rejected = memory.absent_since.and_then(|_| {
+            let list = self.rejections.get(id)?;
+            list.iter().rev().find(|(by_cluster, _)| *by_cluster == remote).map(|(_, r)| r.clone())
+        });
+        Link {
+            cluster: cluster.clone(),
+            server: server.info.name.clone(),
+            server_id: id.clone(),
+            configured,
+            state,
+            near: server.gatewayz.is_some(),
+            peer,
+            absent_since: memory.absent_since,
+            absent_looks: memory.absent_looks,
+            connected_at: memory.connected_at,
+            ever_connected_at: self.connected.get(&history).copied(),
+            rejected,
+            remote,
+        }
+    }
+}
+
+/// What the servers at the far end show of the outbound of a server that cannot be asked.
+fn far_end<'a>(
+    server: &Server,
+    cluster: &Name,
+    far: impl Iterator<Item = &'a Server>,
+) -> (LinkState, Option<Name>) {
+    let (mut all, mut any) = (true, false);
+    for end in far.filter(|s| !matches!(s.life, Life::Left | Life::Gone)) {
+        let Some(gatewayz) = &end.gatewayz else {
+            all = false;
+            continue;
+        };
+        any = true;
+        if gatewayz.inbound.get(cluster).is_some_and(|cs| cs.iter().any(|c| c.peer_id == server.info.id)) {
+            return (LinkState::Connected, Some(end.info.id.clone()));
+        }
+    }
+    if any && all && server.life == Life::Alive {
+        (LinkState::Absent, None)
+    } else {
+        (LinkState::Unknown, None)
+    }
+}
+
+/// Whether the vantage's server has a gateway to `cluster`, and whether a server of the vantage's cluster has
+/// one from it. None where that cannot be told.
+fn reach(cluster: &Name, look: &Look, servers: &BTreeMap<Name, Server>) -> (Option<bool>, Option<bool>) {
+    let asks = servers
+        .get(&look.vantage.server_id)
+        .and_then(|own| own.gatewayz.as_ref())
+        .map(|g| look.vantage.cluster.as_ref() == Some(cluster) || g.outbound.contains_key(cluster));
+    let (mut all, mut any) = (true, false);
+    for neighbour in servers.values() {
+        if neighbour.info.cluster != look.vantage.cluster || matches!(neighbour.life, Life::Left | Life::Gone) {
+            continue;
+        }
+        match &neighbour.gatewayz {
+            Some(g) => any |= g.inbound.get(cluster).is_some_and(|connections| !connections.is_empty()),
+            None => all = false,
+        }
+    }
+    let hears = if any { Some(true) } else { all.then_some(false) };
+    (asks, hears)
+}
+
+fn sight(server: &Server, look: &Look, clusters: &BTreeMap<Name, Cluster>) -> Sight {
+    if server.gatewayz.is_some() {
+        return Sight::Answered;
+    }
+    if server.life == Life::Left {
+        return Sight::Left;
+    }
+    if server.answered_at.is_none() && server.heard_at.is_none() {
+        return Sight::Named;
+    }
+    let own = server.info.cluster == look.vantage.cluster;
+    let asked = own
+        || server.info.cluster.as_ref().and_then(|c| clusters.get(c)).is_some_and(|c| {
+            let vantage = look.vantage.cluster.as_ref();
+            vantage.and_then(|v| c.seen_by.get(v)).is_some_and(|names| names.contains(&look.vantage.server))
+        });
+    if asked && (own || server.hearable) { Sight::Silent } else { Sight::Unreachable }
+}
+
+impl Record {
+    fn seen(&self, look: &Look, witness: &Witness) -> Server {
+        let id = &self.info.id;
+        let answered = look.answered.contains(id);
+        let named_by = witness.named.get(id).cloned().unwrap_or_default();
+        let denied_by = if answered { BTreeSet::new() } else { witness.denied(self) };
+        let heard_since_silent = match (self.heard_at, self.silent_since) {
+            (Some(heard), Some(silent)) => heard > silent,
+            _ => false,
+        };
+        let life = if self.left_at.is_some() {
+            Life::Left
+        } else if answered || !named_by.is_empty() || heard_since_silent {
+            Life::Alive
+        } else if !denied_by.is_empty() {
+            Life::Gone
+        } else {
+            Life::Unknown
+        };
+        Server {
+            info: self.info.clone(),
+            sight: Sight::Silent,
+            life,
+            first_seen_at: self.first_seen_at,
+            answered_at: self.answered_at,
+            heard_at: self.heard_at,
+            silent_since: self.silent_since,
+            left_at: self.left_at,
+            heartbeats: self.heartbeats.len(),
+            named_by,
+            denied_by,
+            hearable: self.info.cluster == look.vantage.cluster || witness.hearable.contains(id),
+            gatewayz: answered
+                .then(|| self.gatewayz.as_ref().map(|(_, g)| Arc::clone(g)))
+                .flatten(),
+            varz: self.varz.as_ref().map(|(_, v)| Arc::clone(v)),
+            routez: self.routez.as_ref().map(|(_, r)| Arc::clone(r)),
+            statsz: self.statsz.as_ref().map(|(_, s)| Arc::clone(s)),
+        }
+    }
+}
+
+/// What those who answered say about who else lives.
+struct Witness {
+    /// Server ID to the names of those that have a connection to it.
+    named: BTreeMap<Name, BTreeSet<Name>>,
+    /// IDs of servers with a gateway connection into the vantage's cluster.
+    hearable: BTreeSet<Name>,
+    /// Cluster to the fresh route lists of its servers: name, when, IDs.
+    routes: BTreeMap<Name, Vec<(Name, Time, Arc<Routez>)>>,
+}
+
+impl Witness {
+    fn of(records: &BTreeMap<Name, Record>, look: &Look) -> Self {
+        let mut witness =
+            Self { named: BTreeMap::new(), hearable: BTreeSet::new(), routes: BTreeMap::new() };
+        for (id, record) in records {
+            if !look.answered.contains(id) {
+                continue;
+            }
+            if let Some((_, gatewayz)) = &record.gatewayz {
+                let inbound = gatewayz.inbound.values().flatten();
+                if record.info.cluster == look.vantage.cluster {
+                    witness.hearable.extend(inbound.clone().map(|c| c.peer_id.clone()));
+                }
+                for connection in gatewayz.outbound.values().map(|o| &o.connection).chain(inbound) {
+                    let named = witness.named.entry(connection.peer_id.clone()).or_default();
+                    named.insert(record.info.name.clone());
+                }
+            }
+            let Some((at, routez)) = &record.routez else { continue };
+            if look.asked_at.since(*at) > ROUTES_FRESH {
+                continue;
+            }
+            for peer in routez.peers.keys() {
+                witness.named.entry(peer.clone()).or_default().insert(record.info.name.clone());
+            }
+            if let Some(cluster) = &record.info.cluster {
+                let list = witness.routes.entry(cluster.clone()).or_default();
+                list.push((record.info.name.clone(), *at, Arc::clone(routez)));
+            }
+        }
+        witness
+    }
+
+    fn names(&self, id: &Name) -> bool {
+        self.named.contains_key(id)
+    }
+
+    /// Who of its cluster answered after it went silent and has no route to it.
+    fn denied(&self, record: &Record) -> BTreeSet<Name> {
+        let since = record.silent_since.or(record.heard_at).unwrap_or(record.first_seen_at);
+        record
+            .info
+            .cluster
+            .as_ref()
+            .and_then(|cluster| self.routes.get(cluster))
+            .into_iter()
+            .flatten()
+            .filter(|(_, at, routez)| *at >= since && !routez.peers.contains_key(&record.info.id))
+            .map(|(name, _, _)| name.clone())
+            .collect()
+    }
+}

@@ -1,0 +1,284 @@
+//! One look at the supercluster, complete: a check needs nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Gatewayz, Name, Routez, ServerInfo, Statsz, Time, Varz};
+
+/// What one look showed, with what is remembered of the looks before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Counted from 1 at the agent's start. Two looks may share one epoch.
+    pub epoch: u64,
+    /// When the servers were asked; every answer is newer.
+    pub at: Time,
+    /// False for the first seconds after a connection was made: a server that just started sees only its own
+    /// cluster, and nothing is judged by such a view.
+    pub settled: bool,
+    /// From where.
+    pub vantage: Vantage,
+    /// Every server that is known, by ID.
+    pub servers: BTreeMap<Name, Server>,
+    /// Every cluster that is known or configured somewhere, by name.
+    pub clusters: BTreeMap<Name, Cluster>,
+    /// Every link that exists or is expected, ordered by cluster, server, remote.
+    pub links: Vec<Link>,
+    /// How well the agent itself can see.
+    pub observer: Observer,
+}
+
+/// Where an agent looks from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Vantage {
+    /// The agent's name.
+    pub agent: Name,
+    /// The cluster of the server it is connected to.
+    pub cluster: Option<Name>,
+    /// The name of the server it is connected to.
+    pub server: Name,
+    /// Its ID.
+    pub server_id: Name,
+}
+
+/// How a server shows itself in one look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sight {
+    /// It answered.
+    Answered,
+    /// It was asked, as far as we can see, and said nothing.
+    Silent,
+    /// A request cannot reach it, or its answer cannot come back: gateways are one hop.
+    Unreachable,
+    /// It never spoke to us; others name it.
+    Named,
+    /// It said goodbye.
+    Left,
+}
+
+/// Whether a server runs, by all the signs there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Life {
+    /// It answered, was heard since it stopped answering, or others have connections to it.
+    Alive,
+    /// It is silent, and those of its cluster who answer have no route to it.
+    Gone,
+    /// It said goodbye.
+    Left,
+    /// Nobody who would know has answered.
+    Unknown,
+}
+
+/// One server, from its start to its end: a restart makes another one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Server {
+    /// As it introduces itself; only name, ID and cluster where others named it.
+    pub info: ServerInfo,
+    /// In this look.
+    pub sight: Sight,
+    /// By all signs.
+    pub life: Life,
+    /// The first sign of it.
+    pub first_seen_at: Time,
+    /// When it last answered.
+    pub answered_at: Option<Time>,
+    /// The last sign from itself: an answer, a heartbeat, an advisory.
+    pub heard_at: Option<Time>,
+    /// The first look in a row that it did not answer.
+    pub silent_since: Option<Time>,
+    /// When it said goodbye.
+    pub left_at: Option<Time>,
+    /// How often it was heard unasked in the last [`Self::HEARTBEAT_WINDOW`].
+    pub heartbeats: usize,
+    /// The names of the servers that have a route or a gateway connection to it, as they answered now.
+    pub named_by: BTreeSet<Name>,
+    /// The names of those of its cluster that answered lately and have no route to it.
+    pub denied_by: BTreeSet<Name>,
+    /// Whether a server of the vantage's cluster has a connection from it, so that it could be heard.
+    pub hearable: bool,
+    /// GATEWAYZ as it answered in this look; none when it did not.
+    pub gatewayz: Option<Arc<Gatewayz>>,
+    /// The newest VARZ of this life.
+    pub varz: Option<Arc<Varz>>,
+    /// The newest ROUTEZ of this life.
+    pub routez: Option<Arc<Routez>>,
+    /// The newest STATSZ of this life.
+    pub statsz: Option<Arc<Statsz>>,
+}
+
+impl Server {
+    /// The window in which heartbeats are counted: a server that is rejected at each dial, about once a
+    /// second, sends one at each (`server/gateway.go`; measured).
+    pub const HEARTBEAT_WINDOW: Duration = Duration::from_secs(5);
+
+    /// The name of its cluster, empty where it has none.
+    pub fn cluster(&self) -> &str {
+        self.info.cluster.as_deref().unwrap_or_default()
+    }
+
+    /// How often it sends a heartbeat when nothing happens: 10 s since 2.10.21, 30 s before (measured).
+    pub fn heartbeat_interval(&self) -> Duration {
+        Duration::from_secs(if version(&self.info.ver) >= (2, 10, 21) { 10 } else { 30 })
+    }
+}
+
+/// `2.15.1-beta.2` as (2, 15, 1); zeros for what cannot be read.
+pub fn version(text: &str) -> (u32, u32, u32) {
+    let number = |part: Option<&str>| {
+        part.map(|p| p.chars().take_while(char::is_ascii_digit).collect::<String>())
+            .and_then(|digits| digits.parse().ok())
+            .unwrap_or(0)
+    };
+    let mut parts = text.splitn(3, '.');
+    (number(parts.next()), number(parts.next()), number(parts.next()))
+}
+
+/// One cluster, as this vantage sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// The IDs of its servers that are known.
+    pub servers: BTreeSet<Name>,
+    /// How many of them answered in this look.
+    pub answered: usize,
+    /// The last sign from any of them.
+    pub heard_at: Option<Time>,
+    /// The first look in a row that none of them answered.
+    pub dark_since: Option<Time>,
+    /// The first look in a row in which the vantage's server has no gateway to it and nobody in the
+    /// vantage's cluster has one from it: nothing can be asked of it, and nothing heard.
+    pub severed_since: Option<Time>,
+    /// When the last of its servers said goodbye, where all have.
+    pub left_at: Option<Time>,
+    /// Whether connections from it are listed in the vantage's cluster.
+    pub hearable: bool,
+    /// Servers of other clusters that answered now and have a connection to or from it: name by cluster.
+    pub seen_by: BTreeMap<Name, BTreeSet<Name>>,
+    /// The clusters with a server that has it in its configuration.
+    pub configured_by: BTreeSet<Name>,
+}
+
+/// One server's outbound gateway to one remote cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    /// The cluster of the server that dials.
+    pub cluster: Name,
+    /// The name of the server that dials.
+    pub server: Name,
+    /// Its ID.
+    pub server_id: Name,
+    /// The remote cluster.
+    pub remote: Name,
+    /// Whether the server's own configuration lists the remote; none where that was not seen.
+    pub configured: Option<bool>,
+    /// In this look.
+    pub state: LinkState,
+    /// Whether `state` is the word of the server that dials, or what the far end's servers show.
+    pub near: bool,
+    /// The name or ID of the server at the far end, while connected.
+    pub peer: Option<Name>,
+    /// The first look in a row that it was absent.
+    pub absent_since: Option<Time>,
+    /// How many looks in a row showed it absent.
+    pub absent_looks: u32,
+    /// When it was last seen connected in this life of the server.
+    pub connected_at: Option<Time>,
+    /// When a server of this name was last seen connected to the remote, in any life.
+    pub ever_connected_at: Option<Time>,
+    /// The newest refusal of this server's login by a server of the remote, since the link is absent.
+    pub rejected: Option<Rejection>,
+}
+
+/// The state of a link in one look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkState {
+    /// One end lists it.
+    Connected,
+    /// The server that dials does not list it; or it is alive and cannot be asked, and every server at the
+    /// far end answered and lists no connection from it.
+    Absent,
+    /// Nobody who would know has answered.
+    Unknown,
+}
+
+/// A login that was refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// The name of the server that refused.
+    pub by: Name,
+    /// When we heard of it.
+    pub at: Time,
+}
+
+/// How well the agent itself can see.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observer {
+    /// What the server refused the agent's user.
+    pub refused: BTreeSet<Refusal>,
+    /// Replies of no use, by the ID of the server that they name; empty where they name none.
+    pub complaints: BTreeMap<Name, Complaint>,
+    /// Servers that were not taken in, for there are more than the roster holds.
+    pub servers_over: u64,
+    /// How late the last look began.
+    pub behind: Duration,
+    /// What waits to be published.
+    pub outbox: Outbox,
+}
+
+/// A permission that the agent's user lacks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Refusal {
+    /// `publish` or `subscribe`.
+    pub operation: Name,
+    /// The subject.
+    pub subject: Name,
+}
+
+/// Replies that could not be used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Complaint {
+    /// The name and cluster of the server that the reply names, where it names one.
+    pub server: Option<ServerInfo>,
+    /// How many since the agent's start.
+    pub count: u64,
+    /// What was wrong with the last.
+    pub error: String,
+    /// When the last came.
+    pub at: Time,
+}
+
+/// What waits to be published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outbox {
+    /// Events that the server has not confirmed.
+    pub waiting: u64,
+    /// Their size.
+    pub waiting_bytes: u64,
+    /// Events that were given up since the agent's start, for the bound was met.
+    pub dropped: u64,
+}
+
+impl Snapshot {
+    /// The known servers of `cluster`.
+    pub fn servers_of<'a>(&'a self, cluster: &'a str) -> impl Iterator<Item = &'a Server> {
+        self.clusters
+            .get(cluster)
+            .into_iter()
+            .flat_map(|c| c.servers.iter())
+            .filter_map(|id| self.servers.get(id))
+    }
+
+    /// The links of one server.
+    pub fn links_of<'a>(&'a self, server_id: &'a str) -> impl Iterator<Item = &'a Link> {
+        self.links.iter().filter(move |l| *l.server_id == *server_id)
+    }
+
+    /// The IDs of the servers that ought to answer: all but those that left or are gone.
+    pub fn expected(&self) -> impl Iterator<Item = &Server> {
+        self.servers.values().filter(|s| s.life != Life::Left)
+    }
+}
