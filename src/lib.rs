@@ -3,6 +3,7 @@
 pub mod checks;
 pub mod cli;
 pub mod config;
+pub mod connect;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod model;
