@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::config::{Flags, Layer};
 
+// These comments are the text of `--help`, no Markdown.
+#[allow(clippy::doc_markdown)]
 #[derive(clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub(super) struct ConnectionArgs {

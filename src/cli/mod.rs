@@ -26,6 +26,8 @@ use crate::connect::{ConnectError, PreflightError};
 const LOG_DEFAULT: &str = "warn,gatewatch=info,async_nats=off";
 
 /// Watches the gateways of a NATS supercluster and publishes what is wrong, and why, on NATS itself
+// Its comments are the text of `--help`, no Markdown.
+#[allow(clippy::doc_markdown)]
 #[derive(Debug, Parser)]
 #[command(name = "gatewatch", version, max_term_width = 110)]
 struct Cli {
@@ -136,15 +138,17 @@ impl Failure {
     }
 
     fn print(&self) {
+        use std::fmt::Write as _;
         use std::io::Write as _;
+        // Writing to a String does not fail.
         let mut text = format!("error: {}\n", self.error);
         let mut next = self.error.source();
         while let Some(e) = next {
-            text.push_str(&format!("  caused by: {e}\n"));
+            let _ = writeln!(text, "  caused by: {e}");
             next = e.source();
         }
         if let Some(help) = &self.help {
-            text.push_str(&format!("help: {help}\n"));
+            let _ = writeln!(text, "help: {help}");
         }
         // Where standard error is gone there is nobody left to tell.
         let _ = std::io::stderr().write_all(text.as_bytes());

@@ -1,5 +1,6 @@
 //! `gatewatch watch`: findings as they are published, for people.
 
+use std::fmt::Write as _;
 use std::io;
 
 use clap::ValueEnum;
@@ -164,13 +165,11 @@ fn show(subject: &str, payload: &[u8], json: bool, colour: bool, clusters: &[Str
         line.push(b'\n');
         return Ok(output::bytes(&line)?);
     }
-    match readable(&event, colour) {
-        Some(text) => Ok(output::print(&text)?),
-        None => {
-            tracing::warn!("skipped an event on `{}` without action or summary", redact::control(subject));
-            Ok(())
-        }
+    if let Some(text) = readable(&event, colour) {
+        return Ok(output::print(&text)?);
     }
+    tracing::warn!("skipped an event on `{}` without action or summary", redact::control(subject));
+    Ok(())
 }
 
 /// An event in a few lines: what happened, then its cause and what to do first. Of a resolved one only the
@@ -204,14 +203,14 @@ fn readable(event: &Value, colour: bool) -> Option<String> {
     }
     if let Some(kind) = text("/cause/kind") {
         let confidence = text("/cause/confidence").map(|c| format!(", {c}")).unwrap_or_default();
-        out.push_str(&format!(" [{kind}{confidence}]"));
+        let _ = write!(out, " [{kind}{confidence}]");
     }
     out.push('\n');
     for (label, pointer) in
         [("cause", "/cause/detail"), ("do", "/remediation/0/do"), ("run", "/remediation/0/run")]
     {
         if let Some(line) = text(pointer).filter(|t| !t.is_empty()) {
-            out.push_str(&format!("    {label}: {line}\n"));
+            let _ = writeln!(out, "    {label}: {line}");
         }
     }
     Some(out)

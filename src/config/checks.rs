@@ -61,10 +61,11 @@ fn severity(s: &Section<'_>) -> Option<Severity> {
     let text = s.string("severity")?;
     let found = ALL.into_iter().find(|v| v.as_str() == text);
     if found.is_none() {
-        let hint = nearest(&text, ALL.into_iter().map(Severity::as_str))
-            .map(|near| format!("; did you mean `{near}`?"))
-            .unwrap_or_default();
-        s.refuse("severity", format!("unknown severity `{text}`{hint}; accepted: info, warning, critical"));
+        let hint = match nearest(&text, ALL.into_iter().map(Severity::as_str)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "accepted: info, warning, critical".to_owned(),
+        };
+        s.refuse("severity", format!("unknown severity `{text}`; {hint}"));
     }
     found
 }

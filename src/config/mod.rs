@@ -374,16 +374,13 @@ fn connection(
     let named = from_flags.context.clone().or_else(|| from_env.context.clone());
     let fallback = file.as_ref().and_then(|f| f.context.clone());
     let mut layers = vec![from_flags, from_env];
-    match named {
-        Some(name) => {
+    if let Some(name) = named {
+        layers.push(context::load(&name, env)?);
+        layers.extend(file);
+    } else {
+        layers.extend(file);
+        if let Some(name) = fallback.or_else(|| context::selected(env)) {
             layers.push(context::load(&name, env)?);
-            layers.extend(file);
-        }
-        None => {
-            layers.extend(file);
-            if let Some(name) = fallback.or_else(|| context::selected(env)) {
-                layers.push(context::load(&name, env)?);
-            }
         }
     }
     Connect::of(layers, warnings)
@@ -496,7 +493,10 @@ impl Connect {
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             return Err(ConfigError::Value {
                 origin: origin(|l| l.tls_cert.is_some() || l.tls_key.is_some()),
-                message: "a TLS certificate and its key go together; one of them is not set".to_owned(),
+                message: format!(
+                    "a TLS certificate and its key go together; the {} is not set",
+                    if self.tls_key.is_some() { "certificate" } else { "key" }
+                ),
             });
         }
         Ok(())
@@ -584,9 +584,9 @@ fn in_range(origin: &str, d: Duration) -> Result<Duration, ConfigError> {
 }
 
 fn variable_duration(origin: &str, text: &str) -> Result<Duration, ConfigError> {
-    let d = humantime::parse_duration(text).map_err(|e| ConfigError::Value {
+    let d = humantime::parse_duration(text).map_err(|_| ConfigError::Value {
         origin: origin.to_owned(),
-        message: format!(r#"bad duration "{}": {e}; write it as 500ms, 2s or 1h30m"#, redact::control(text)),
+        message: format!(r#"bad duration "{}"; write it as 500ms, 2s or 1h30m"#, redact::control(text)),
     })?;
     in_range(origin, d)
 }

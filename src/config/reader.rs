@@ -83,6 +83,8 @@ impl<'a> Document<'a> {
         let number = before.matches('\n').count() + 1;
         let column = self.text.get(line_start..start).unwrap_or_default().chars().count();
         let shown = redact::line(line, problem.show_value);
+        // A caret beyond what is shown would tell how long the rest is.
+        let column = column.min(shown.chars().count());
         let length = self
             .text
             .get(start..problem.at.end.max(start))
@@ -176,10 +178,9 @@ impl<'a> Section<'a> {
                 self.out_of_range(key, &show_duration(d), &show_duration(range.0), &show_duration(range.1));
                 None
             }
-            Err(e) => {
-                let message = format!(
-                    r#"bad duration "{text}" for `{key}`: {e}; write it as "500ms", "2s" or "1h 30m""#
-                );
+            Err(_) => {
+                let message =
+                    format!(r#"bad duration "{text}" for `{key}`; write it as "500ms", "2s" or "1h 30m""#);
                 self.refuse(key, message);
                 None
             }
@@ -277,7 +278,7 @@ impl<'a> Section<'a> {
         };
         for key in self.table.keys() {
             let name: &str = key.get_ref();
-            if known.iter().any(|k| *k == name) {
+            if known.contains(&name) {
                 continue;
             }
             let hint = match nearest(name, known.iter().copied()) {

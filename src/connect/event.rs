@@ -147,7 +147,7 @@ impl Link {
                 LinkEvent::SlowConsumer
             }
             Event::ServerError(ServerError::AuthorizationViolation) => {
-                server_error("authorization violation".to_owned())
+                server_error("authorization violation")
             }
             Event::ServerError(ServerError::Other(text)) => match Denied::parse(&text) {
                 Some(denied) => {
@@ -158,9 +158,9 @@ impl Link {
                     );
                     LinkEvent::Denied(denied)
                 }
-                None => server_error(text),
+                None => server_error(&text),
             },
-            Event::ServerError(e @ ServerError::SlowConsumer(_)) => server_error(e.to_string()),
+            Event::ServerError(e @ ServerError::SlowConsumer(_)) => server_error(&e.to_string()),
             // Attempts that failed come with their reason by `retrying`; an end that we asked for is none.
             Event::ClientError(_) | Event::Draining | Event::Closed => return,
         };
@@ -169,8 +169,8 @@ impl Link {
     }
 }
 
-fn server_error(text: String) -> LinkEvent {
-    let reason = redact::control(&text).into_owned();
+fn server_error(text: &str) -> LinkEvent {
+    let reason = redact::control(text).into_owned();
     tracing::warn!("the server says: {reason}");
     LinkEvent::ServerError { reason }
 }
