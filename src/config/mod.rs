@@ -19,7 +19,7 @@ use crate::checks::{Check, Settings};
 use reader::{Document, Section};
 
 /// Where the `nats` CLI looks when nobody says otherwise.
-const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
+pub const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
 
 /// What a poll interval may be. Shorter would only hear the same answers again.
 const INTERVAL_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
@@ -36,7 +36,7 @@ const NOT_IN_USE: &[&str] = &["sink", "vantage", "expect"];
 /// How to reach NATS: one connection's address and credentials. Its `Debug` shows no secret.
 #[derive(Clone, Default)]
 pub struct Connect {
-    /// URLs; a comma-separated list, as the `nats` CLI takes it.
+    /// URLs; a comma-separated list, as the `nats` CLI takes it. Else [`DEFAULT_SERVER`].
     pub server: Option<String>,
     /// A creds file: a user JWT and its nkey seed.
     pub creds: Option<PathBuf>,

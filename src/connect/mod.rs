@@ -26,7 +26,7 @@ pub use credentials::CredentialsError;
 pub use event::{Denied, LinkEvent, Operation};
 pub use preflight::{Account, PreflightError, preflight};
 
-use crate::config::{Connect, redact, split_userinfo};
+use crate::config::{Connect, DEFAULT_SERVER, redact, split_userinfo};
 use credentials::Credentials;
 use event::Link;
 
@@ -110,7 +110,7 @@ pub async fn connect(
     name: &str,
 ) -> Result<(Client, mpsc::Receiver<LinkEvent>), ConnectError> {
     let (servers, userinfo) =
-        split_userinfo(connect.server.as_deref().unwrap_or_default()).map_err(ConnectError::Address)?;
+        split_userinfo(connect.server.as_deref().unwrap_or(DEFAULT_SERVER)).map_err(ConnectError::Address)?;
     let credentials = Arc::new(Credentials::of(connect, userinfo));
     readable(connect)?;
     let (link, events) = Link::new(EVENTS_MAX);
