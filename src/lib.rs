@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clock;
 pub mod collect;
 pub mod config;
+pub mod connect;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod findings;

@@ -1,6 +1,197 @@
 //! The command line.
+//!
+//! Standard output carries results only, logs go to standard error. An error is printed once, here, with what
+//! it comes from and what to do about it.
+
+mod checks;
+mod connection;
+mod explain;
+mod output;
+mod permissions;
+mod run;
+mod watch;
+
+use std::error::Error;
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, ConfigError, Environment, Flags};
+use crate::connect::{ConnectError, PreflightError};
+
+/// What is logged when `RUST_LOG` does not say: ours, and warnings of others. `async-nats` is left out, since
+/// the link says what happens to it, with the reason.
+const LOG_DEFAULT: &str = "warn,gatewatch=info,async_nats=off";
+
+/// Watches the gateways of a NATS supercluster and publishes what is wrong, and why, on NATS itself
+// Its comments are the text of `--help`, no Markdown.
+#[allow(clippy::doc_markdown)]
+#[derive(Debug, Parser)]
+#[command(name = "gatewatch", version, max_term_width = 110)]
+struct Cli {
+    /// How logs are written to standard error; RUST_LOG says which
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, help_heading = "Logging")]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch until SIGTERM or SIGINT, and publish findings
+    ///
+    /// Exits with 0 when told to end, 2 for bad usage or configuration, 3 when the server refuses the login,
+    /// the user is not one of the system account, or may not ask.
+    Run(run::Args),
+    /// Follow findings and print them; needs a subscription, no system account
+    Watch(watch::Args),
+    /// List the checks
+    Checks,
+    /// Print one check's manual
+    Explain(explain::Args),
+    /// Print the least permissions of the agent's user
+    Permissions(permissions::Args),
+}
 
 /// Runs the command that the arguments name; its exit code is documented with each command.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(cli.log_format);
+    let done = match cli.command {
+        Command::Run(args) => block_on(run::run(args)),
+        Command::Watch(args) => block_on(watch::run(args)),
+        Command::Checks => checks::run(),
+        Command::Explain(args) => explain::run(&args),
+        Command::Permissions(args) => permissions::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Nobody reads any more, such as `gatewatch watch | head -1`: that is no failure.
+        Err(e) if e.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(e) => {
+            e.print();
+            ExitCode::from(e.exit)
+        }
+    }
+}
+
+fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(work);
+    // A name that is still being looked up must not hold us.
+    runtime.shutdown_background();
+    done
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(output::colour(&std::io::stderr()));
+    match format {
+        LogFormat::Text => builder.with_target(false).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+/// The configuration that flags, variables and files make.
+fn load(flags: &Flags) -> Result<Config, Failure> {
+    let get = |key: &str| std::env::var(key).ok();
+    let config = Config::load(flags, &Environment::new(&get), crate::checks::REGISTRY)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(config)
+}
+
+/// Why a command ends with another code than 0.
+#[derive(Debug)]
+struct Failure {
+    exit: u8,
+    error: Box<dyn Error + Send + Sync>,
+    help: Option<String>,
+}
+
+/// Bad usage or configuration.
+const EXIT_USAGE: u8 = 2;
+/// We may not see what we would have to see.
+const EXIT_CANNOT_SEE: u8 = 3;
+
+impl Failure {
+    fn new(exit: u8, error: impl Into<Box<dyn Error + Send + Sync>>, help: Option<String>) -> Self {
+        Self { exit, error: error.into(), help }
+    }
+
+    fn is_broken_pipe(&self) -> bool {
+        self.error
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
+    fn print(&self) {
+        use std::fmt::Write as _;
+        use std::io::Write as _;
+        // Writing to a String does not fail.
+        let mut text = format!("error: {}\n", self.error);
+        let mut next = self.error.source();
+        while let Some(e) = next {
+            let _ = writeln!(text, "  caused by: {e}");
+            next = e.source();
+        }
+        if let Some(help) = &self.help {
+            let _ = writeln!(text, "help: {help}");
+        }
+        // Where standard error is gone there is nobody left to tell.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(e: std::io::Error) -> Self {
+        Self::new(1, e, None)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(e: ConfigError) -> Self {
+        let help = e.help();
+        Self::new(EXIT_USAGE, e, help)
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(e: ConnectError) -> Self {
+        let help = e.help().map(str::to_owned);
+        let exit = match e {
+            ConnectError::Rejected { .. } | ConnectError::Tls { .. } => EXIT_CANNOT_SEE,
+            _ => EXIT_USAGE,
+        };
+        Self::new(exit, e, help)
+    }
+}
+
+impl From<PreflightError> for Failure {
+    fn from(e: PreflightError) -> Self {
+        let help = e.help();
+        Self::new(EXIT_CANNOT_SEE, e, help)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
 }

@@ -1,15 +1,42 @@
 //! The configuration: flag, variable, file, default, in this order.
+//!
+//! Connection settings come in [`Layer`]s, laid over each other by [`Connect::of`]; everything else stands
+//! in one TOML file. A file is refused as a whole, with every problem and its place ([`reader`]).
+
+mod checks;
+mod context;
+mod reader;
+pub mod redact;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::checks::Settings;
+pub use checks::show_value;
+pub use reader::nearest;
+
+use crate::checks::{Check, Settings};
+use reader::{Document, Section};
+
+/// Where the `nats` CLI looks when nobody says otherwise.
+pub const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
+
+/// What a poll interval may be. Shorter would only hear the same answers again.
+const INTERVAL_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
+/// What a wait for replies may be.
+const TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+/// How often an open finding may be repeated.
+const REPEAT_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
+/// What the servers may be asked to send, bytes per second.
+const BUDGET_RANGE: (u64, u64) = (10_000, 10_000_000_000);
+
+/// Sections that are read and checked, and have no effect yet.
+const NOT_IN_USE: &[&str] = &["sink", "vantage", "expect"];
 
 /// How to reach NATS: one connection's address and credentials. Its `Debug` shows no secret.
 #[derive(Clone, Default)]
 pub struct Connect {
-    /// URLs; a comma-separated list, as the `nats` CLI takes it.
+    /// URLs; a comma-separated list, as the `nats` CLI takes it. Else [`DEFAULT_SERVER`].
     pub server: Option<String>,
     /// A creds file: a user JWT and its nkey seed.
     pub creds: Option<PathBuf>,
@@ -44,20 +71,716 @@ pub struct Config {
     pub interval: Duration,
     /// The longest wait for a reply.
     pub timeout: Duration,
+    /// What the servers may be asked to send, bytes per second.
+    pub budget_bytes_per_s: u64,
     /// The first token of every subject we publish on.
     pub prefix: String,
-    /// Whether events carry CloudEvents headers.
+    /// Whether events carry `CloudEvents` headers.
     pub cloudevents: bool,
     /// How often an open finding is repeated.
     pub repeat_every: Duration,
     /// Where the ledger of open findings survives a restart.
     pub state_file: Option<PathBuf>,
+    /// Where findings are kept.
+    pub sink: Option<Sink>,
+    /// Further places to look from.
+    pub vantages: Vec<Connect>,
+    /// The file with the topology that is expected.
+    pub expect: Option<PathBuf>,
     /// The settings of every check, by slug.
     pub checks: BTreeMap<&'static str, Settings>,
+    /// What the user should know before we start: settings without effect, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// A connection to an account of the user's, and what findings are kept in there.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    /// A user of that account.
+    pub connect: Connect,
+    /// The stream that keeps every event.
+    pub stream: Option<String>,
+    /// The KV bucket that holds each open finding.
+    pub bucket: Option<String>,
+}
+
+/// Connection settings from one place: the flags, the environment, a file, a context.
+#[derive(Clone, Default)]
+pub struct Layer {
+    /// What the user calls that place.
+    pub origin: String,
+    /// As in [`Connect`].
+    pub server: Option<String>,
+    /// As in [`Connect`].
+    pub creds: Option<PathBuf>,
+    /// As in [`Connect`].
+    pub nkey: Option<PathBuf>,
+    /// As in [`Connect`]; from a flag or a variable and without any password, a token.
+    pub user: Option<String>,
+    /// As in [`Connect`].
+    pub password: Option<String>,
+    /// As in [`Connect`].
+    pub token: Option<String>,
+    /// As in [`Connect`].
+    pub tls_ca: Option<PathBuf>,
+    /// As in [`Connect`].
+    pub tls_cert: Option<PathBuf>,
+    /// As in [`Connect`].
+    pub tls_key: Option<PathBuf>,
+    /// As in [`Connect`].
+    pub tls_first: Option<bool>,
+    /// As in [`Connect`].
+    pub inbox_prefix: Option<String>,
+    /// The name of a context of the `nats` CLI that fills what is not set.
+    pub context: Option<String>,
+}
+
+/// What the command line says.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// The connection flags.
+    pub connect: Layer,
+    /// `--timeout`.
+    pub timeout: Option<Duration>,
+    /// `--name`.
+    pub name: Option<String>,
+    /// `--prefix`.
+    pub prefix: Option<String>,
+}
+
+/// The process environment, as a function, so that a test can bring its own.
+pub struct Environment<'a>(&'a dyn Fn(&str) -> Option<String>);
+
+/// Why a configuration is refused. No text of it holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read {what} {}", path.display())]
+    Read {
+        /// `the configuration`, `the context`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// What is wrong with a file, each with its line.
+    #[error("{0}")]
+    File(String),
+    /// A flag or a variable has a value that it does not take.
+    #[error("{origin}: {message}")]
+    Value {
+        /// The flag or variable.
+        origin: String,
+        /// What is wrong, and what is accepted.
+        message: String,
+    },
+    /// There is no such context.
+    #[error("there is no context `{name}`{}", directory.as_ref().map(|d| format!(" in {}", d.display())).unwrap_or_default())]
+    NoContext {
+        /// The name asked for.
+        name: String,
+        /// Where contexts are looked for.
+        directory: Option<PathBuf>,
+        /// The contexts there are.
+        known: Vec<String>,
+        /// The one that was likely meant.
+        near: Option<String>,
+    },
+    /// A context file is not what the `nats` CLI writes.
+    #[error("context `{name}` is not valid: {}:{line}:{column}", path.display())]
+    ContextSyntax {
+        /// Its name.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+        /// Where.
+        line: usize,
+        /// Where.
+        column: usize,
+    },
+    /// A context says something that we cannot do.
+    #[error("context `{name}` sets `{key}`, which gatewatch does not support ({})", path.display())]
+    ContextKey {
+        /// Its name.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+    },
+}
+
+impl ConfigError {
+    /// What to do about it, where that can be said.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::NoContext { near: Some(near), .. } => Some(format!("did you mean `{near}`?")),
+            Self::NoContext { known, .. } if known.is_empty() => {
+                Some("there are none; `nats context add NAME` makes one".to_owned())
+            }
+            Self::NoContext { known, .. } => Some(format!("there are: {}", known.join(", "))),
+            Self::ContextKey { key: "nsc" | "user_jwt", .. } => {
+                Some("write the user's credentials to a file and set `creds` to its path".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Environment<'a> {
+    /// An environment that asks `get`.
+    pub fn new(get: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self(get)
+    }
+
+    /// A variable; an empty one is as good as none, as for the `nats` CLI.
+    fn get(&self, key: &str) -> Option<String> {
+        (self.0)(key).filter(|v| !v.is_empty())
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        self.get("HOME").map(PathBuf::from)
+    }
+
+    /// `path` with a leading `~` replaced by the home directory.
+    fn expand(&self, path: &Path) -> PathBuf {
+        match (path.strip_prefix("~"), self.home()) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => path.to_owned(),
+        }
+    }
+
+    fn layer(&self) -> Layer {
+        let path = |key| self.get(key).map(|p| self.expand(Path::new(&p)));
+        Layer {
+            origin: "the environment".to_owned(),
+            server: self.get("NATS_URL"),
+            creds: path("NATS_CREDS"),
+            nkey: path("NATS_NKEY"),
+            user: self.get("NATS_USER"),
+            password: self.get("NATS_PASSWORD"),
+            token: self.get("NATS_TOKEN"),
+            tls_ca: path("NATS_CA"),
+            tls_cert: path("NATS_CERT"),
+            tls_key: path("NATS_KEY"),
+            tls_first: None,
+            inbox_prefix: None,
+            context: self.get("NATS_CONTEXT"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Environment<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Environment").finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Connect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connect").field("server", &self.server).finish_non_exhaustive()
+        let server = self.server.as_deref().map(redact::urls);
+        f.debug_struct("Connect")
+            .field("server", &server)
+            .field("creds", &self.creds)
+            .field("nkey", &self.nkey)
+            .field("user", &self.user)
+            .field("tls_ca", &self.tls_ca)
+            .field("tls_cert", &self.tls_cert)
+            .field("tls_first", &self.tls_first)
+            .field("inbox_prefix", &self.inbox_prefix)
+            .finish_non_exhaustive()
     }
+}
+
+impl std::fmt::Debug for Layer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Layer").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Reads and resolves everything: `flags`, the environment, the file that one of them names, the context.
+    pub fn load(flags: &Flags, env: &Environment<'_>, registry: &[&dyn Check]) -> Result<Self, ConfigError> {
+        let file = match flags.config.clone().or_else(|| env.get("GATEWATCH_CONFIG").map(PathBuf::from)) {
+            Some(path) => FileConfig::read(&env.expand(&path), env, registry)?,
+            None => FileConfig::empty(registry),
+        };
+        let mut warnings = file.warnings;
+        let connect = connection(flags, env, file.connect, &mut warnings)?;
+        let sink = match file.sink {
+            Some((layer, stream, bucket)) => {
+                Some(Sink { connect: own_connection(layer, env, &mut warnings)?, stream, bucket })
+            }
+            None => None,
+        };
+        let vantages = file
+            .vantages
+            .into_iter()
+            .map(|layer| own_connection(layer, env, &mut warnings))
+            .collect::<Result<_, _>>()?;
+        let timeout = match flags.timeout {
+            Some(t) => Some(in_range("--timeout", t)?),
+            None => env.get("NATS_TIMEOUT").map(|t| variable_duration("NATS_TIMEOUT", &t)).transpose()?,
+        };
+        if let Some(prefix) = &flags.prefix {
+            check_prefix(prefix)
+                .map_err(|message| ConfigError::Value { origin: "--prefix".to_owned(), message })?;
+        }
+        if let Some(name) = &flags.name {
+            check_name(name)
+                .map_err(|message| ConfigError::Value { origin: "--name".to_owned(), message })?;
+        }
+        Ok(Self {
+            connect,
+            name: flags.name.clone().or(file.name).unwrap_or_else(|| host_name(env)),
+            interval: file.interval.unwrap_or(Duration::from_secs(1)),
+            timeout: timeout.or(file.timeout).unwrap_or(Duration::from_secs(2)),
+            budget_bytes_per_s: file.budget_bytes_per_s.unwrap_or(2_000_000),
+            prefix: flags.prefix.clone().or(file.prefix).unwrap_or_else(|| "gatewatch".to_owned()),
+            cloudevents: file.cloudevents.unwrap_or(false),
+            repeat_every: file.repeat_every.unwrap_or(Duration::from_secs(3600)),
+            state_file: file.state_file,
+            sink,
+            vantages,
+            expect: file.expect,
+            checks: file.checks,
+            warnings,
+        })
+    }
+}
+
+/// The connection of the agent: flags and variables, then a context that one of them names, then the file,
+/// then the context that the file names or else the selected one.
+fn connection(
+    flags: &Flags,
+    env: &Environment<'_>,
+    file: Option<Layer>,
+    warnings: &mut Vec<String>,
+) -> Result<Connect, ConfigError> {
+    let mut from_flags = flags.connect.clone();
+    for path in [
+        &mut from_flags.creds,
+        &mut from_flags.nkey,
+        &mut from_flags.tls_ca,
+        &mut from_flags.tls_cert,
+        &mut from_flags.tls_key,
+    ] {
+        *path = path.as_deref().map(|p| env.expand(p));
+    }
+    let from_env = env.layer();
+    let named = from_flags.context.clone().or_else(|| from_env.context.clone());
+    let fallback = file.as_ref().and_then(|f| f.context.clone());
+    let mut layers = vec![from_flags, from_env];
+    if let Some(name) = named {
+        layers.push(context::load(&name, env)?);
+        layers.extend(file);
+    } else {
+        layers.extend(file);
+        if let Some(name) = fallback.or_else(|| context::selected(env)) {
+            layers.push(context::load(&name, env)?);
+        }
+    }
+    Connect::of(layers, warnings)
+}
+
+/// The connection of a sink or a vantage: what its own section says, and a context that it names. Flags and
+/// variables are about the agent's user, who is another.
+fn own_connection(
+    layer: Layer,
+    env: &Environment<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Connect, ConfigError> {
+    let context = layer.context.clone().map(|name| context::load(&name, env)).transpose()?;
+    Connect::of(std::iter::once(layer).chain(context).collect(), warnings)
+}
+
+/// The ways to log in, in the order in which the `nats` CLI prefers them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Method {
+    User,
+    Creds,
+    Nkey,
+    Token,
+}
+
+impl Layer {
+    fn methods(&self) -> Vec<(Method, &'static str)> {
+        [
+            (self.user.is_some(), Method::User, "user"),
+            (self.creds.is_some(), Method::Creds, "creds"),
+            (self.nkey.is_some(), Method::Nkey, "nkey"),
+            (self.token.is_some(), Method::Token, "token"),
+        ]
+        .into_iter()
+        .filter_map(|(set, method, name)| set.then_some((method, name)))
+        .collect()
+    }
+
+    /// Moves user and password out of the URLs, so that nothing that prints a URL prints them.
+    fn take_userinfo(&mut self) -> Result<(), ConfigError> {
+        let Some(list) = &self.server else { return Ok(()) };
+        let fail = |message| ConfigError::Value { origin: self.origin.clone(), message };
+        let (bare, userinfo) = split_userinfo(list).map_err(fail)?;
+        self.server = Some(bare);
+        if let Some((user, password)) = userinfo
+            && self.methods().is_empty()
+        {
+            match password {
+                Some(password) => {
+                    self.user = Some(user);
+                    self.password = Some(password);
+                }
+                None => self.token = Some(user),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Connect {
+    /// Lays `layers` over each other, the first on top. The first that names a way to log in decides which
+    /// way that is; lower layers only add to that way, so that credentials are never mixed.
+    pub fn of(mut layers: Vec<Layer>, warnings: &mut Vec<String>) -> Result<Self, ConfigError> {
+        for layer in &mut layers {
+            layer.take_userinfo()?;
+        }
+        let deciding = layers.iter().find(|l| !l.methods().is_empty());
+        let method = deciding.and_then(|l| l.methods().first().copied());
+        if let (Some(layer), Some((_, used))) = (deciding, method) {
+            for (_, unused) in layer.methods().iter().skip(1) {
+                warnings.push(format!("{} sets `{used}` and `{unused}`; `{used}` is used", layer.origin));
+            }
+        }
+        let method = method.map(|(m, _)| m);
+        let when = |wanted| method == Some(wanted);
+        let mut user = first(&layers, |l| &l.user).filter(|_| when(Method::User));
+        let password = first(&layers, |l| &l.password).filter(|_| when(Method::User));
+        let mut token = first(&layers, |l| &l.token).filter(|_| when(Method::Token));
+        if user.is_some() && password.is_none() {
+            // The `nats` CLI's `--user` takes "user name or token".
+            token = user.take();
+        }
+        let out = Self {
+            server: first(&layers, |l| &l.server).or_else(|| Some(DEFAULT_SERVER.to_owned())),
+            creds: first(&layers, |l| &l.creds).filter(|_| when(Method::Creds)),
+            nkey: first(&layers, |l| &l.nkey).filter(|_| when(Method::Nkey)),
+            user,
+            password,
+            token,
+            tls_ca: first(&layers, |l| &l.tls_ca),
+            tls_cert: first(&layers, |l| &l.tls_cert),
+            tls_key: first(&layers, |l| &l.tls_key),
+            tls_first: first(&layers, |l| &l.tls_first).unwrap_or(false),
+            inbox_prefix: first(&layers, |l| &l.inbox_prefix),
+        };
+        out.validate(&layers)?;
+        Ok(out)
+    }
+
+    fn validate(&self, layers: &[Layer]) -> Result<(), ConfigError> {
+        let origin = |get: fn(&Layer) -> bool| {
+            layers.iter().find(|l| get(l)).map(|l| l.origin.clone()).unwrap_or_default()
+        };
+        if let Some(prefix) = &self.inbox_prefix {
+            check_prefix(prefix).map_err(|message| ConfigError::Value {
+                origin: origin(|l| l.inbox_prefix.is_some()),
+                message: format!("inbox prefix: {message}"),
+            })?;
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            return Err(ConfigError::Value {
+                origin: origin(|l| l.tls_cert.is_some() || l.tls_key.is_some()),
+                message: format!(
+                    "a TLS certificate and its key go together; the {} is not set",
+                    if self.tls_key.is_some() { "certificate" } else { "key" }
+                ),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn first<T: Clone>(layers: &[Layer], get: impl Fn(&Layer) -> &Option<T>) -> Option<T> {
+    layers.iter().find_map(|l| get(l).clone())
+}
+
+/// A user and, where there is one, a password.
+type Userinfo = (String, Option<String>);
+
+/// The URLs of `list` without user and password, each checked, and the one user (or token) they carry.
+pub fn split_userinfo(list: &str) -> Result<(String, Option<Userinfo>), String> {
+    let mut bare = Vec::new();
+    let mut found: Option<Userinfo> = None;
+    for url in list.split(',').map(str::trim).filter(|u| !u.is_empty()) {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
+        if !matches!(scheme, "nats" | "tls") {
+            return Err(format!(
+                "`{}` is not a server URL; accepted: nats://HOST:PORT, tls://HOST:PORT",
+                redact::urls(url)
+            ));
+        }
+        let host = match rest.rsplit_once('@') {
+            Some((info, host)) => {
+                let info = match info.split_once(':') {
+                    Some((user, password)) => (unescape(user), Some(unescape(password))),
+                    None => (unescape(info), None),
+                };
+                if found.as_ref().is_some_and(|f| *f != info) {
+                    return Err(
+                        "the server URLs carry different users; one connection has one user".to_owned()
+                    );
+                }
+                found = Some(info);
+                host
+            }
+            None => rest,
+        };
+        let stripped = format!("{scheme}://{host}");
+        let valid = stripped.parse::<async_nats::ServerAddr>();
+        if !valid.is_ok_and(|a| !a.host().is_empty()) {
+            return Err(format!("`{stripped}` is not a server URL; accepted: nats://HOST:PORT"));
+        }
+        bare.push(stripped);
+    }
+    if bare.is_empty() {
+        return Err("no server URL".to_owned());
+    }
+    Ok((bare.join(","), found))
+}
+
+/// `text` with its percent escapes resolved.
+fn unescape(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        let mut ahead = bytes.clone();
+        let digit = |d: Option<u8>| d.and_then(|d| char::from(d).to_digit(16));
+        match (b, digit(ahead.next()), digit(ahead.next())) {
+            (b'%', Some(high), Some(low)) => {
+                out.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
+                bytes = ahead;
+            }
+            _ => out.push(b),
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn in_range(origin: &str, d: Duration) -> Result<Duration, ConfigError> {
+    let (low, high) = TIMEOUT_RANGE;
+    if low <= d && d <= high {
+        return Ok(d);
+    }
+    let message = format!(
+        "{} is out of range; accepted: {} to {}",
+        reader::show_duration(d),
+        reader::show_duration(low),
+        reader::show_duration(high)
+    );
+    Err(ConfigError::Value { origin: origin.to_owned(), message })
+}
+
+fn variable_duration(origin: &str, text: &str) -> Result<Duration, ConfigError> {
+    let d = humantime::parse_duration(text).map_err(|_| ConfigError::Value {
+        origin: origin.to_owned(),
+        message: format!(r#"bad duration "{}"; write it as 500ms, 2s or 1h30m"#, redact::control(text)),
+    })?;
+    in_range(origin, d)
+}
+
+fn check_prefix(prefix: &str) -> Result<(), String> {
+    let token = |t: &str| {
+        !t.is_empty() && t.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '*' && c != '>')
+    };
+    if prefix.len() <= 64 && prefix.split('.').all(token) && !prefix.starts_with('$') {
+        return Ok(());
+    }
+    Err(format!(
+        "`{}` cannot begin a subject; accepted: up to 64 characters, tokens between dots, no blanks, `*`, `>` or leading `$`",
+        redact::control(prefix)
+    ))
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    if !name.trim().is_empty() && name.len() <= 128 && !name.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err("a name is 1 to 128 bytes of text without control characters".to_owned())
+}
+
+/// The host's name: what the kernel says, else what the shell was told.
+fn host_name(env: &Environment<'_>) -> String {
+    ["/proc/sys/kernel/hostname", "/etc/hostname"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok())
+        .or_else(|| env.get("HOSTNAME"))
+        .map(|name| name.trim().to_owned())
+        .filter(|name| check_name(name).is_ok())
+        .unwrap_or_else(|| "gatewatch".to_owned())
+}
+
+/// What a file says. What it leaves out is `None`.
+#[derive(Default)]
+struct FileConfig {
+    connect: Option<Layer>,
+    name: Option<String>,
+    interval: Option<Duration>,
+    timeout: Option<Duration>,
+    budget_bytes_per_s: Option<u64>,
+    prefix: Option<String>,
+    cloudevents: Option<bool>,
+    repeat_every: Option<Duration>,
+    state_file: Option<PathBuf>,
+    sink: Option<(Layer, Option<String>, Option<String>)>,
+    vantages: Vec<Layer>,
+    expect: Option<PathBuf>,
+    checks: BTreeMap<&'static str, Settings>,
+    warnings: Vec<String>,
+}
+
+impl FileConfig {
+    fn empty(registry: &[&dyn Check]) -> Self {
+        let checks = registry.iter().map(|c| (c.manual().slug, Settings::of(*c))).collect();
+        Self { checks, ..Self::default() }
+    }
+
+    fn read(path: &Path, env: &Environment<'_>, registry: &[&dyn Check]) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            what: "the configuration",
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(path, &text, env, registry)
+    }
+
+    fn parse(
+        path: &Path,
+        text: &str,
+        env: &Environment<'_>,
+        registry: &[&dyn Check],
+    ) -> Result<Self, ConfigError> {
+        let document = Document::new(path, text);
+        let base = Base { env, directory: path.parent().unwrap_or(Path::new("")) };
+        let parsed = document.parse();
+        let file = parsed.as_ref().map(|table| Self::fill(document.root(table.get_ref()), &base, registry));
+        match (document.rendered(), file) {
+            (None, Some(file)) => Ok(file),
+            (problems, _) => Err(ConfigError::File(problems.unwrap_or_default())),
+        }
+    }
+
+    fn fill(root: Section<'_>, base: &Base<'_>, registry: &[&dyn Check]) -> Self {
+        let mut out = Self::empty(registry);
+        if let Some(s) = root.section("connect") {
+            out.connect = Some(layer(&s, base));
+            s.finish();
+        }
+        if let Some(s) = root.section("agent") {
+            out.name = accepted(&s, "name", check_name);
+            s.finish();
+        }
+        if let Some(s) = root.section("poll") {
+            out.interval = s.duration("interval", INTERVAL_RANGE);
+            out.timeout = s.duration("timeout", TIMEOUT_RANGE);
+            out.budget_bytes_per_s = s.whole("budget_bytes_per_s", BUDGET_RANGE);
+            s.finish();
+        }
+        if let Some(s) = root.section("publish") {
+            out.prefix = accepted(&s, "prefix", check_prefix);
+            out.cloudevents = s.bool("cloudevents");
+            out.repeat_every = s.duration("repeat_every", REPEAT_RANGE);
+            s.finish();
+        }
+        if let Some(s) = root.section("sink") {
+            let connect = layer(&s, base);
+            let [stream, bucket] = ["stream", "bucket"].map(|key| accepted(&s, key, check_asset));
+            out.sink = Some((connect, stream, bucket));
+            out.not_in_use("sink", s.title());
+            s.finish();
+        }
+        if let Some(s) = root.section("state") {
+            out.state_file = s.path("file").map(|p| base.path(&p));
+            s.finish();
+        }
+        if let Some(s) = root.section("expect") {
+            out.expect = s.path("topology").map(|p| base.path(&p));
+            out.not_in_use("expect", s.title());
+            s.finish();
+        }
+        for s in root.sections("vantage") {
+            out.vantages.push(layer(&s, base));
+            out.not_in_use("vantage", s.title());
+            s.finish();
+        }
+        if let Some(s) = root.section("checks") {
+            checks::read(s, registry, &mut out.checks);
+        }
+        root.finish();
+        out
+    }
+
+    fn not_in_use(&mut self, section: &str, title: &str) {
+        let warning = format!("{title} is not in use yet: what it sets has no effect in this version");
+        if NOT_IN_USE.contains(&section) && !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+}
+
+/// What paths of a file are relative to: the directory of that file.
+struct Base<'a> {
+    env: &'a Environment<'a>,
+    directory: &'a Path,
+}
+
+impl Base<'_> {
+    fn path(&self, path: &Path) -> PathBuf {
+        self.directory.join(self.env.expand(path))
+    }
+}
+
+/// The connection keys of a section.
+fn layer(s: &Section<'_>, base: &Base<'_>) -> Layer {
+    let path = |key| s.path(key).map(|p| base.path(&p));
+    Layer {
+        origin: s.title().to_owned(),
+        server: accepted(s, "server", |list| split_userinfo(list).map(|_| ())),
+        creds: path("creds"),
+        nkey: path("nkey"),
+        user: s.string("user"),
+        password: s.string("password"),
+        token: s.string("token"),
+        tls_ca: path("tls_ca"),
+        tls_cert: path("tls_cert"),
+        tls_key: path("tls_key"),
+        tls_first: s.bool("tls_first"),
+        inbox_prefix: accepted(s, "inbox_prefix", check_prefix),
+        context: s.string("context"),
+    }
+}
+
+/// The text of `key` where `check` has nothing against it.
+fn accepted(
+    s: &Section<'_>,
+    key: &'static str,
+    check: impl Fn(&str) -> Result<(), String>,
+) -> Option<String> {
+    let text = s.string(key)?;
+    match check(&text) {
+        Ok(()) => Some(text),
+        Err(message) => {
+            s.refuse(key, format!("`{key}`: {message}"));
+            None
+        }
+    }
+}
+
+fn check_asset(name: &str) -> Result<(), String> {
+    if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+        return Ok(());
+    }
+    Err("a name here is made of letters, digits, `_` and `-`".to_owned())
 }

@@ -1,0 +1,191 @@
+//! `gatewatch permissions`: the agent's user, with the least it needs; and what makes findings visible in
+//! another account.
+
+use std::fmt::Write as _;
+
+use clap::ValueEnum;
+
+use super::output::print;
+use super::{EXIT_USAGE, Failure};
+use crate::connect::Operation;
+use crate::connect::permissions::{INBOX_PREFIX, Permission, RESPONSES, needed};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// As a block of a server's configuration, or as `nsc` commands
+    #[arg(long, value_enum, default_value_t = Format::Config)]
+    format: Format,
+    /// Print instead what makes findings visible, and the agent's API answerable, in this account
+    #[arg(long, value_name = "ACCOUNT")]
+    export: Option<String>,
+    /// The name of the system account
+    #[arg(long, value_name = "NAME", default_value = "SYS")]
+    account: String,
+    /// The name of the user
+    #[arg(long, value_name = "NAME", default_value = "gatewatch")]
+    user: String,
+    /// The first token of the agent's subjects: `publish.prefix` of its configuration
+    #[arg(long, value_name = "PREFIX", default_value = "gatewatch")]
+    prefix: String,
+    /// What replies to the agent are addressed to; give the agent the same
+    #[arg(long, value_name = "PREFIX", default_value = INBOX_PREFIX)]
+    inbox_prefix: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Config,
+    Nsc,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    for (flag, value) in [
+        ("--account", Some(&args.account)),
+        ("--user", Some(&args.user)),
+        ("--export", args.export.as_ref()),
+        ("--prefix", Some(&args.prefix)),
+        ("--inbox-prefix", Some(&args.inbox_prefix)),
+    ] {
+        if let Some(value) = value
+            && (value.is_empty() || !value.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c)))
+        {
+            return Err(Failure::new(
+                EXIT_USAGE,
+                format!("{flag} takes letters, digits, `_`, `-` and `.`"),
+                None,
+            ));
+        }
+    }
+    let text = match (&args.export, args.format) {
+        (None, Format::Config) => user_config(args),
+        (None, Format::Nsc) => user_nsc(args),
+        (Some(to), Format::Config) => export_config(args, to),
+        (Some(to), Format::Nsc) => export_nsc(args, to),
+    };
+    Ok(print(&text)?)
+}
+
+fn table(args: &Args) -> Vec<Permission> {
+    needed(&args.prefix, &args.inbox_prefix)
+}
+
+fn of(table: &[Permission], operation: Operation) -> impl Iterator<Item = &Permission> {
+    table.iter().filter(move |p| p.operation == operation)
+}
+
+fn user_config(args: &Args) -> String {
+    let Args { account, user, inbox_prefix, .. } = args;
+    let table = table(args);
+    let list = |operation| {
+        of(&table, operation).fold(String::new(), |mut out, p| {
+            // Writing to a String does not fail.
+            let _ = writeln!(out, "              \"{}\" # {}", p.subject, p.reason);
+            out
+        })
+    };
+    let (publish, subscribe) = (list(Operation::Publish), list(Operation::Subscribe));
+    let (max, expires) = RESPONSES;
+    format!(
+        "\
+# The user of gatewatch, in the system account: for the configuration of every server.
+# Run the agent with --user {user} --password … --inbox-prefix {inbox_prefix}
+accounts {{
+  \"{account}\" {{
+    users: [
+      {{
+        user: \"{user}\"
+        password: \"replace-me\" # better: what `nats server passwd` prints
+        permissions: {{
+          publish: {{
+            allow: [
+{publish}            ]
+          }}
+          subscribe: {{
+            allow: [
+{subscribe}            ]
+          }}
+          # to answer requests to its API
+          allow_responses: {{ max: {max}, expires: \"{expires}\" }}
+        }}
+      }}
+    ]
+  }}
+}}
+system_account: \"{account}\"
+"
+    )
+}
+
+fn user_nsc(args: &Args) -> String {
+    let Args { account, user, inbox_prefix, .. } = args;
+    let table = table(args);
+    let list = |operation| of(&table, operation).map(|p| p.subject.as_str()).collect::<Vec<_>>().join(",");
+    let (max, expires) = RESPONSES;
+    format!(
+        "\
+# The user of gatewatch, in the system account. Run the agent with --creds {user}.creds --inbox-prefix {inbox_prefix}
+nsc add user --account {account} --name {user} \\
+  --allow-pub '{}' \\
+  --allow-sub '{}' \\
+  --allow-pub-response={max} --response-ttl {expires}
+nsc generate creds --account {account} --name {user} > {user}.creds
+",
+        list(Operation::Publish),
+        list(Operation::Subscribe),
+    )
+}
+
+/// What other accounts may listen to, and what they may ask. Never overlapping: where two exports match,
+/// which one wins is chance, and answers get lost.
+fn exports(prefix: &str) -> [(&'static str, String); 4] {
+    [
+        ("stream", format!("{prefix}.finding.>")),
+        ("stream", format!("{prefix}.agent.>")),
+        ("stream", format!("{prefix}.epoch.>")),
+        ("service", format!("{prefix}.api.>")),
+    ]
+}
+
+fn export_config(args: &Args, to: &str) -> String {
+    let Args { account, prefix, .. } = args;
+    let mut offered = String::new();
+    let mut taken = String::new();
+    for (kind, subject) in exports(prefix) {
+        // Writing to a String does not fail.
+        let _ = writeln!(offered, "      {{ {kind}: \"{subject}\", accounts: [\"{to}\"] }}");
+        let _ = writeln!(taken, "      {{ {kind}: {{ account: \"{account}\", subject: \"{subject}\" }} }}");
+    }
+    format!(
+        "\
+# Findings in account {to}: add these lists to the two accounts in the configuration of every server.
+accounts {{
+  \"{account}\" {{
+    exports: [
+{offered}    ]
+  }}
+  \"{to}\" {{
+    imports: [
+{taken}    ]
+  }}
+}}
+system_account: \"{account}\"
+"
+    )
+}
+
+fn export_nsc(args: &Args, to: &str) -> String {
+    let Args { account, prefix, .. } = args;
+    let mut out = format!("# Findings in account {to}\n");
+    for (kind, subject) in exports(prefix) {
+        let service = if kind == "service" { " --service" } else { "" };
+        let name = subject.trim_end_matches(".>").replace('.', "-");
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            out,
+            "nsc add export --account {account} --name {name} --subject '{subject}'{service}\n\
+             nsc add import --account {to} --src-account {account} --name {name} --remote-subject '{subject}' --local-subject '{subject}'{service}"
+        );
+    }
+    out.push_str("nsc push --all\n");
+    out
+}

@@ -1,0 +1,320 @@
+//! Reads a TOML file by hand, so that every complaint has its place and the nearest accepted word.
+//!
+//! All that is wrong with a file is said in one go.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::redact;
+
+/// One thing that is wrong with a file.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    at: Range<usize>,
+    message: String,
+    /// Whether the value on that line helps to see what is wrong, and may be shown.
+    show_value: bool,
+}
+
+/// A file's text and what was found wrong with it.
+#[derive(Debug)]
+pub(super) struct Document<'a> {
+    path: &'a Path,
+    text: &'a str,
+    problems: RefCell<Vec<Problem>>,
+}
+
+/// One table of the file: hands out its values, and knows in the end which keys nobody asked for.
+#[derive(Debug)]
+pub(super) struct Section<'a> {
+    document: &'a Document<'a>,
+    table: &'a DeTable<'a>,
+    /// As the user writes it: `[poll]`.
+    title: String,
+    at: Range<usize>,
+    known: RefCell<Vec<&'static str>>,
+}
+
+impl<'a> Document<'a> {
+    pub(super) const fn new(path: &'a Path, text: &'a str) -> Self {
+        Self { path, text, problems: RefCell::new(Vec::new()) }
+    }
+
+    /// The file's tables, or what is wrong with its syntax.
+    pub(super) fn parse(&self) -> Option<Spanned<DeTable<'a>>> {
+        match DeTable::parse(self.text) {
+            Ok(table) => Some(table),
+            Err(e) => {
+                let at = e.span().unwrap_or(0..0);
+                self.problems.borrow_mut().push(Problem {
+                    at,
+                    message: format!("not valid TOML: {}", e.message().replace('\n', ", ")),
+                    show_value: true,
+                });
+                None
+            }
+        }
+    }
+
+    /// The whole file as a section.
+    pub(super) fn root(&'a self, table: &'a DeTable<'a>) -> Section<'a> {
+        Section { document: self, table, title: String::new(), at: 0..0, known: RefCell::default() }
+    }
+
+    /// Every problem with its line and a caret, in the order of the file; none when there is none.
+    pub(super) fn rendered(&self) -> Option<String> {
+        let mut problems = self.problems.take();
+        problems.sort_by_key(|p| p.at.start);
+        let blocks: Vec<String> = problems.iter().map(|p| self.render(p)).collect();
+        (!blocks.is_empty()).then(|| blocks.join("\n\nerror: "))
+    }
+
+    fn render(&self, problem: &Problem) -> String {
+        let start = problem.at.start.min(self.text.len());
+        let before = self.text.get(..start).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |i| i + 1);
+        let line = self.text.get(line_start..).unwrap_or_default().lines().next().unwrap_or_default();
+        let number = before.matches('\n').count() + 1;
+        let column = self.text.get(line_start..start).unwrap_or_default().chars().count();
+        let shown = redact::line(line, problem.show_value);
+        // A caret beyond what is shown would tell how long the rest is.
+        let column = column.min(shown.chars().count());
+        let length = self
+            .text
+            .get(start..problem.at.end.max(start))
+            .unwrap_or_default()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .count();
+        let length = length.min(shown.chars().count().saturating_sub(column)).max(1);
+        let gutter = " ".repeat(number.to_string().len());
+        let mut out = format!("{}\n", problem.message);
+        // Writing to a String does not fail.
+        let _ = writeln!(out, "{gutter} --> {}:{number}:{}", self.path.display(), column + 1);
+        let _ = writeln!(out, "{gutter}  |");
+        let _ = writeln!(out, "{number}  | {shown}");
+        let _ = write!(out, "{gutter}  | {}{}", " ".repeat(column), "^".repeat(length));
+        out
+    }
+}
+
+impl<'a> Section<'a> {
+    /// Says what is wrong with the value of `key`, at its place. The value is shown.
+    pub(super) fn refuse(&self, key: &str, message: String) {
+        let at = self.table.get(key).map_or_else(|| self.at.clone(), Spanned::span);
+        self.push(at, message, true);
+    }
+
+    /// Says what is wrong with this section, at its head.
+    pub(super) fn refuse_all(&self, message: String) {
+        self.push(self.at.clone(), message, false);
+    }
+
+    fn push(&self, at: Range<usize>, message: String, show_value: bool) {
+        self.document.problems.borrow_mut().push(Problem { at, message, show_value });
+    }
+
+    /// The section's name as the user writes it.
+    pub(super) fn title(&self) -> &str {
+        &self.title
+    }
+
+    fn get(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.known.borrow_mut().push(key);
+        self.table.get(key)
+    }
+
+    fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
+        let found = value.get_ref().type_str();
+        self.push(value.span(), format!("`{key}` takes {wanted}, not {}", with_article(found)), true);
+    }
+
+    pub(super) fn string(&self, key: &'static str) -> Option<String> {
+        let value = self.get(key)?;
+        let text = value.get_ref().as_str();
+        if text.is_none() {
+            self.wrong_type(key, value, "a string");
+        }
+        text.map(str::to_owned)
+    }
+
+    /// A path as the user wrote it.
+    pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
+        let text = self.string(key)?;
+        if text.is_empty() {
+            self.refuse(key, format!("`{key}` is empty; it takes the path of a file"));
+            return None;
+        }
+        Some(PathBuf::from(text))
+    }
+
+    pub(super) fn bool(&self, key: &'static str) -> Option<bool> {
+        let value = self.get(key)?;
+        let flag = value.get_ref().as_bool();
+        if flag.is_none() {
+            self.wrong_type(key, value, "true or false");
+        }
+        flag
+    }
+
+    /// A duration in the form of humantime, between the two ends of `range`.
+    pub(super) fn duration(&self, key: &'static str, range: (Duration, Duration)) -> Option<Duration> {
+        let value = self.get(key)?;
+        let Some(text) = value.get_ref().as_str() else {
+            self.wrong_type(key, value, r#"a duration in quotes, such as "500ms", "2s" or "1h 30m""#);
+            return None;
+        };
+        match humantime::parse_duration(text) {
+            Ok(d) if range.0 <= d && d <= range.1 => Some(d),
+            Ok(d) => {
+                self.out_of_range(key, &show_duration(d), &show_duration(range.0), &show_duration(range.1));
+                None
+            }
+            Err(_) => {
+                let message =
+                    format!(r#"bad duration "{text}" for `{key}`; write it as "500ms", "2s" or "1h 30m""#);
+                self.refuse(key, message);
+                None
+            }
+        }
+    }
+
+    /// A whole number between the two ends of `range`.
+    pub(super) fn whole(&self, key: &'static str, range: (u64, u64)) -> Option<u64> {
+        let value = self.get(key)?;
+        let Some(number) = value.get_ref().as_integer() else {
+            self.wrong_type(key, value, "a whole number");
+            return None;
+        };
+        match u64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(n) if range.0 <= n && n <= range.1 => Some(n),
+            _ => {
+                self.out_of_range(key, &number.to_string(), &range.0.to_string(), &range.1.to_string());
+                None
+            }
+        }
+    }
+
+    /// A number between the two ends of `range`.
+    pub(super) fn number(&self, key: &'static str, range: (f64, f64)) -> Option<f64> {
+        let value = self.get(key)?;
+        let text = match value.get_ref() {
+            DeValue::Float(f) => f.as_str().to_owned(),
+            DeValue::Integer(i) if i.radix() == 10 => i.as_str().to_owned(),
+            _ => {
+                self.wrong_type(key, value, "a number");
+                return None;
+            }
+        };
+        match text.parse::<f64>() {
+            Ok(n) if range.0 <= n && n <= range.1 => Some(n),
+            _ => {
+                self.out_of_range(key, &text, &range.0.to_string(), &range.1.to_string());
+                None
+            }
+        }
+    }
+
+    fn out_of_range(&self, key: &str, found: &str, low: &str, high: &str) {
+        self.refuse(key, format!("`{key}` is {found}; accepted: {low} to {high}"));
+    }
+
+    /// The table `[…key]`.
+    pub(super) fn section(&self, key: &'static str) -> Option<Section<'a>> {
+        let value = self.get(key)?;
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            self.wrong_type(key, value, &format!("a table, written [{}]", self.inner_path(key)));
+        }
+        table.map(|t| self.inner(format!("[{}]", self.inner_path(key)), t, self.place(key, value)))
+    }
+
+    /// Each table `[[…key]]`.
+    pub(super) fn sections(&self, key: &'static str) -> Vec<Section<'a>> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let title = format!("[[{}]]", self.inner_path(key));
+        let tables: Option<Vec<_>> = value
+            .get_ref()
+            .as_array()
+            .and_then(|array| array.iter().map(|v| v.get_ref().as_table().map(|t| (t, v.span()))).collect());
+        if tables.is_none() {
+            self.wrong_type(key, value, &format!("tables, each written {title}"));
+        }
+        tables.unwrap_or_default().into_iter().map(|(t, at)| self.inner(title.clone(), t, at)).collect()
+    }
+
+    /// Where a header stands: the value's own span where it has one, else its key's.
+    fn place(&self, key: &str, value: &Spanned<DeValue<'_>>) -> Range<usize> {
+        let span = value.span();
+        if span.is_empty() { self.table.get_key_value(key).map_or(span, |(k, _)| k.span()) } else { span }
+    }
+
+    fn inner_path(&self, key: &str) -> String {
+        let path = self.title.trim_matches(['[', ']']);
+        if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    }
+
+    fn inner(&self, title: String, table: &'a DeTable<'a>, at: Range<usize>) -> Section<'a> {
+        Section { document: self.document, table, title, at, known: RefCell::default() }
+    }
+
+    /// Refuses every key that nobody asked for.
+    pub(super) fn finish(self) {
+        let known = self.known.borrow();
+        let (what, place) = if self.title.is_empty() {
+            ("section", String::new())
+        } else if self.title == "[checks]" {
+            ("check", format!(" in {}", self.title))
+        } else {
+            ("key", format!(" in {}", self.title))
+        };
+        for key in self.table.keys() {
+            let name: &str = key.get_ref();
+            if known.contains(&name) {
+                continue;
+            }
+            let hint = match nearest(name, known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if known.is_empty() => "it takes none".to_owned(),
+                None => {
+                    let list: Vec<String> = known.iter().map(|k| format!("`{k}`")).collect();
+                    format!("accepted: {}", list.join(", "))
+                }
+            };
+            self.push(
+                key.span(),
+                format!("unknown {what} `{}`{place}; {hint}", redact::control(name)),
+                false,
+            );
+        }
+    }
+}
+
+/// The word of `among` that was likely meant.
+pub fn nearest<'w>(word: &str, among: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    let word = word.to_ascii_lowercase();
+    let most = (word.chars().count() / 3).clamp(1, 6);
+    among
+        .map(|w| (strsim::damerau_levenshtein(&word, &w.to_ascii_lowercase()), w))
+        .filter(|(distance, _)| *distance <= most)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, w)| w)
+}
+
+/// A duration as it is written in a file.
+pub(super) fn show_duration(d: Duration) -> String {
+    humantime::format_duration(d).to_string()
+}
+
+fn with_article(word: &str) -> String {
+    let article = if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {word}")
+}

@@ -1,0 +1,330 @@
+//! The connection to NATS: credentials read anew at each connect, reconnecting for ever, and what happens to
+//! the link as [`LinkEvent`]s.
+//!
+//! `async-nats` does the work. What it leaves to its user is done here: user and password of a URL, the
+//! difference between a server that is down (wait) and a login that is wrong (say so and stop), a reason for
+//! each failed attempt, permission violations as data.
+
+mod credentials;
+mod event;
+pub mod permissions;
+mod preflight;
+
+use std::error::Error as _;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::rustls;
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerError};
+use tokio::sync::mpsc;
+
+pub use credentials::CredentialsError;
+pub use event::{Denied, LinkEvent, Operation};
+pub use preflight::{Account, PreflightError, preflight};
+
+use crate::config::{Connect, DEFAULT_SERVER, redact, split_userinfo};
+use credentials::Credentials;
+use event::Link;
+
+/// An idle link is asked this often whether it lives; `async-nats` gives it up at the third ask without an
+/// answer. So a server that died without a word is noticed within three times this.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// One server's greeting, TLS and login: several round trips, also to another continent.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// The longest pause between two attempts.
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
+/// The first pause after a link is lost; doubled at each further attempt.
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
+/// Events that wait for the agent. Beyond it `async-nats` waits too.
+const EVENTS_MAX: usize = 256;
+
+/// Why there will be no connection, however long we try.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URLs are no URLs.
+    #[error("{0}")]
+    Address(String),
+    /// A file with credentials cannot be used.
+    #[error("cannot use {login}")]
+    Credentials {
+        /// Which file.
+        login: String,
+        /// Why not.
+        source: CredentialsError,
+    },
+    /// A TLS file cannot be read.
+    #[error("cannot read {what} {}", path.display())]
+    TlsFile {
+        /// What is in the file.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The server does not let us in.
+    #[error("{servers} refused the login with {login}: {reason}")]
+    Rejected {
+        /// Where we asked.
+        servers: String,
+        /// Who we said we are; no secret.
+        login: String,
+        /// The server's words.
+        reason: String,
+        /// The line that mends it.
+        help: String,
+    },
+    /// No TLS session with the server.
+    #[error("no TLS session with {servers}: {reason}")]
+    Tls {
+        /// Where we asked.
+        servers: String,
+        /// What rustls says.
+        reason: String,
+        /// The line that mends it.
+        help: String,
+    },
+}
+
+impl ConnectError {
+    /// What to do about it, where that can be said.
+    pub fn help(&self) -> Option<&str> {
+        match self {
+            Self::Rejected { help, .. } | Self::Tls { help, .. } => Some(help),
+            _ => None,
+        }
+    }
+}
+
+/// Connects as `name` (the connection's name on the server is `gatewatch/<version> <name>`).
+///
+/// Waits as long as no server can be reached, and says so in the log every few seconds; returns an error when
+/// waiting would not help: wrong credentials, no TLS session, a file that is not there. After the first
+/// success nothing ends the attempts to reconnect, since credentials may be rotated. Cancel-safe.
+pub async fn connect(
+    connect: &Connect,
+    name: &str,
+) -> Result<(Client, mpsc::Receiver<LinkEvent>), ConnectError> {
+    let (servers, userinfo) =
+        split_userinfo(connect.server.as_deref().unwrap_or(DEFAULT_SERVER)).map_err(ConnectError::Address)?;
+    let credentials = Arc::new(Credentials::of(connect, userinfo));
+    readable(connect)?;
+    let (link, events) = Link::new(EVENTS_MAX);
+    let link = Arc::new(link);
+    let options = options(connect, name, &credentials, &link);
+    let addresses: Vec<&str> = servers.split(',').collect();
+    let mut attempt = 1;
+    loop {
+        // Read before each attempt only to have the reason: the callback's own error loses its chain.
+        credentials
+            .read(&[])
+            .map_err(|source| ConnectError::Credentials { login: credentials.describe(), source })?;
+        match options.clone().connect(addresses.as_slice()).await {
+            Ok(client) => return Ok((client, events)),
+            Err(e) => {
+                if let Some(fatal) = fatal(&e, connect, &servers, &credentials) {
+                    return Err(fatal);
+                }
+                link.retrying(&format!("{servers}: {e}"));
+            }
+        }
+        attempt += 1;
+        tokio::time::sleep(retry_delay(attempt)).await;
+    }
+}
+
+fn options(
+    connect: &Connect,
+    name: &str,
+    credentials: &Arc<Credentials>,
+    link: &Arc<Link>,
+) -> ConnectOptions {
+    let (login, on_event, on_retry) = (credentials.clone(), link.clone(), link.clone());
+    let connected_once = Arc::new(AtomicBool::new(false));
+    let had_one = connected_once.clone();
+    let mut options = ConnectOptions::with_auth_callback(move |nonce| {
+        let auth = login.read(&nonce).map_err(|e| async_nats::AuthError::new(chain(&e)));
+        async move { auth }
+    })
+    .name(format!("gatewatch/{} {name}", env!("CARGO_PKG_VERSION")))
+    .ping_interval(PING_INTERVAL)
+    .connection_timeout(CONNECT_TIMEOUT)
+    .max_reconnects(None)
+    .event_callback(move |event| {
+        if matches!(event, async_nats::Event::Connected) {
+            connected_once.store(true, Ordering::Relaxed);
+        }
+        let link = on_event.clone();
+        async move { link.event(event).await }
+    })
+    // The first attempt of all has nothing to wait for.
+    .reconnect_delay_callback(move |attempts| {
+        if had_one.load(Ordering::Relaxed) { retry_delay(attempts) } else { Duration::ZERO }
+    })
+    // Chooses nothing; it is the one place where `async-nats` tells why the last attempts failed.
+    .reconnect_to_server_callback(move |pool, _| {
+        let reasons: Vec<String> = pool
+            .iter()
+            .filter_map(|s| {
+                let reason = s.last_error.as_deref().filter(|_| s.failed_attempts > 0)?;
+                Some(format!("{}: {reason}", redact::urls(s.addr.as_url_str())))
+            })
+            .collect();
+        if !reasons.is_empty() {
+            on_retry.retrying(&reasons.join("; "));
+        }
+        async { None }
+    });
+    if let Some(prefix) = &connect.inbox_prefix {
+        options = options.custom_inbox_prefix(prefix);
+    }
+    if let Some(ca) = &connect.tls_ca {
+        options = options.add_root_certificates(ca.clone());
+    }
+    if let (Some(cert), Some(key)) = (&connect.tls_cert, &connect.tls_key) {
+        options = options.add_client_certificate(cert.clone(), key.clone());
+    }
+    // Who names an authority or a certificate does not want to send a password in the clear.
+    options = options.require_tls(connect.tls_ca.is_some() || connect.tls_cert.is_some());
+    if connect.tls_first {
+        options = options.tls_first();
+    }
+    options
+}
+
+/// Doubles from attempt to attempt up to the longest pause; half of it is chance, so that many agents do not
+/// come back at once.
+fn retry_delay(attempt: usize) -> Duration {
+    let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+    let most = RETRY_DELAY_MIN.saturating_mul(1 << doublings).min(RETRY_DELAY_MAX);
+    // A fresh `RandomState` is seeded by the operating system.
+    let chance = u32::try_from(RandomState::new().build_hasher().finish() % 1000).unwrap_or(0);
+    most / 2 + most / 2 * chance / 1000
+}
+
+/// TLS files are read at each connect, deep inside `async-nats`; here is where their absence has a name.
+fn readable(connect: &Connect) -> Result<(), ConnectError> {
+    let files = [
+        ("the TLS authority", &connect.tls_ca),
+        ("the TLS certificate", &connect.tls_cert),
+        ("the TLS key", &connect.tls_key),
+    ];
+    for (what, path) in files {
+        if let Some(path) = path {
+            std::fs::File::open(path).map_err(|source| ConnectError::TlsFile {
+                what,
+                path: path.clone(),
+                source,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// The error that waiting does not mend, if `e` is one.
+fn fatal(
+    e: &async_nats::ConnectError,
+    connect: &Connect,
+    servers: &str,
+    credentials: &Credentials,
+) -> Option<ConnectError> {
+    let refused = |reason: String| ConnectError::Rejected {
+        servers: servers.to_owned(),
+        login: credentials.describe(),
+        reason,
+        help: credentials.help().to_owned(),
+    };
+    let tls = |reason: String, help: &str| ConnectError::Tls {
+        servers: servers.to_owned(),
+        reason,
+        help: help.to_owned(),
+    };
+    match e.kind() {
+        ConnectErrorKind::AuthorizationViolation => {
+            return Some(refused("authorization violation".to_owned()));
+        }
+        ConnectErrorKind::ServerParse => return Some(ConnectError::Address(chain(e))),
+        _ => {}
+    }
+    if let Some(e) = tls_error(e) {
+        return Some(tls(e.to_string(), tls_help(e, connect)));
+    }
+    if e.kind() == ConnectErrorKind::Tls {
+        return Some(tls(e.source().map(ToString::to_string).unwrap_or_default(), "check the TLS files"));
+    }
+    match e.source().and_then(|s| s.downcast_ref::<ServerError>()) {
+        // `User Authentication Expired`, `Account Authentication Expired`, `User Authentication Revoked`.
+        // Not `Authentication Timeout`: that is a slow server.
+        Some(ServerError::Other(text)) => {
+            let lower = text.to_ascii_lowercase();
+            let ends = ["authentication expired", "authentication revoked"];
+            ends.iter().any(|end| lower.ends_with(end)).then(|| refused(lower))
+        }
+        _ => None,
+    }
+}
+
+/// The TLS library's error, which travels inside an I/O error.
+fn tls_error(e: &async_nats::ConnectError) -> Option<&rustls::Error> {
+    e.source()?.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
+}
+
+fn tls_help(e: &rustls::Error, connect: &Connect) -> &'static str {
+    use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error};
+    match e {
+        Error::InvalidCertificate(Certificate::UnknownIssuer) if connect.tls_ca.is_some() => {
+            "the authority of --tlsca did not sign the server's certificate; name the one that did"
+        }
+        Error::InvalidCertificate(Certificate::UnknownIssuer) => {
+            "name the authority that signed the server's certificate: --tlsca FILE (NATS_CA)"
+        }
+        Error::InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        ) => "connect by a host name that the server's certificate carries",
+        Error::InvalidCertificate(_) => "the server needs another certificate",
+        Error::AlertReceived(
+            Alert::CertificateRequired | Alert::BadCertificate | Alert::HandshakeFailure,
+        ) if connect.tls_cert.is_none() => {
+            "the server asks for a client certificate: --tlscert FILE --tlskey FILE (NATS_CERT, NATS_KEY)"
+        }
+        Error::AlertReceived(_) => "the server did not accept the certificate of --tlscert",
+        Error::InvalidMessage(_) if connect.tls_first => {
+            "the server does not start with TLS; leave out --tlsfirst"
+        }
+        Error::InvalidMessage(_) => {
+            "the server has no TLS on this port; connect to another, or leave out --tlsca and --tlscert"
+        }
+        _ => "check the TLS settings of both ends",
+    }
+}
+
+/// `e` and what it comes from, in one line.
+fn chain(e: &dyn std::error::Error) -> String {
+    let mut out = e.to_string();
+    let mut next = e.source();
+    while let Some(e) = next {
+        out.push_str(": ");
+        out.push_str(&e.to_string());
+        next = e.source();
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_their_bound_and_differ() {
+        for (attempt, most) in [(1, 50), (2, 100), (3, 200), (7, 2000), (1000, 2000), (usize::MAX, 2000)] {
+            let d = retry_delay(attempt).as_millis();
+            assert!(d >= most / 2 && d <= most, "attempt {attempt}: {d} ms");
+        }
+        let first = retry_delay(9);
+        assert!((0..100).any(|_| retry_delay(9) != first), "no jitter");
+    }
+}

@@ -1,0 +1,79 @@
+//! What the agent's user must be allowed to do: the one table that `gatewatch permissions` prints and that
+//! the preflight compares with what the server says.
+
+use super::Operation;
+
+/// The inbox prefix of the user that `gatewatch permissions` prints. A prefix of its own keeps the user from
+/// listening to the replies to others.
+pub const INBOX_PREFIX: &str = "_INBOX_gatewatch";
+
+/// How many replies to one request `allow_responses` lets the agent send, and for how long: some answers of
+/// its API come in parts.
+pub const RESPONSES: (u32, &str) = (5, "2s");
+
+/// One permission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permission {
+    /// Publish or subscribe.
+    pub operation: Operation,
+    /// Of which subjects.
+    pub subject: String,
+    /// What for: a comment in the printed block.
+    pub reason: &'static str,
+}
+
+/// Every permission that the agent uses, `prefix` being that of its own subjects.
+pub fn needed(prefix: &str, inbox_prefix: &str) -> Vec<Permission> {
+    use Operation::{Publish, Subscribe};
+    let row =
+        |operation, subject: &str, reason| Permission { operation, subject: subject.to_owned(), reason };
+    vec![
+        row(Publish, "$SYS.REQ.SERVER.*.GATEWAYZ", "which gateways are connected"),
+        row(Publish, "$SYS.REQ.SERVER.*.VARZ", "which gateways are configured"),
+        row(Publish, "$SYS.REQ.SERVER.*.STATSZ", "what passes over them"),
+        row(Publish, "$SYS.REQ.SERVER.*.ROUTEZ", "the routes inside each cluster"),
+        row(Publish, "$SYS.REQ.SERVER.*.CONNZ", "where the clients of an account are"),
+        row(Publish, "$SYS.REQ.SERVER.*.JSZ", "where the streams of an account are"),
+        row(Publish, "$SYS.REQ.ACCOUNT.PING.STATZ", "what each account sends"),
+        row(Publish, "$SYS.REQ.USER.INFO", "who am I, what may I do"),
+        row(Publish, &format!("{prefix}.>"), "findings, heartbeats"),
+        row(Publish, &format!("{inbox_prefix}.>"), "messages to itself that mark the end of a round"),
+        row(Subscribe, &format!("{inbox_prefix}.>"), "replies"),
+        row(Subscribe, "$SYS.SERVER.*.STATSZ", "heartbeats of the servers"),
+        row(Subscribe, "$SYS.SERVER.*.SHUTDOWN", "a server that leaves"),
+        row(Subscribe, "$SYS.SERVER.*.LAMEDUCK", "a server that is about to leave"),
+        row(Subscribe, "$SYS.SERVER.*.CLIENT.AUTH.ERR", "a gateway whose login is refused"),
+        row(Subscribe, &format!("{prefix}.>"), "requests to the agent, other agents"),
+    ]
+}
+
+/// Whether every subject that `wanted` stands for is one that `allowed` stands for.
+pub fn covers(allowed: &str, wanted: &str) -> bool {
+    let (mut allowed, mut wanted) = (allowed.split('.'), wanted.split('.'));
+    loop {
+        match (allowed.next(), wanted.next()) {
+            (Some(">"), Some(_)) | (None, None) => return true,
+            (Some("*"), Some(w)) if w != ">" => {}
+            (Some(a), Some(w)) if a == w => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_covers_what_it_stands_for() {
+        let yes =
+            [("a.b", "a.b"), (">", "a.*"), (">", ">"), ("a.*", "a.b"), ("a.*", "a.*"), ("a.>", "a.b.>")];
+        let no = [("a.b", "a.*"), ("a.*", "a.>"), ("a.>", "a"), ("a", "a.b"), ("a.b", "a"), ("*", ">")];
+        for (allowed, wanted) in yes {
+            assert!(covers(allowed, wanted), "{allowed} covers {wanted}");
+        }
+        for (allowed, wanted) in no {
+            assert!(!covers(allowed, wanted), "{allowed} does not cover {wanted}");
+        }
+    }
+}

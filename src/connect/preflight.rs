@@ -1,0 +1,222 @@
+//! Are we in the system account, and may we ask? Better said once at the start than guessed from silence.
+
+use std::time::Duration;
+
+use async_nats::{Client, Request, RequestErrorKind};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::permissions::{self, Permission};
+use super::{Denied, LinkEvent, Operation};
+use crate::config::redact;
+
+const USER_INFO: &str = "$SYS.REQ.USER.INFO";
+const GATEWAYZ: &str = "$SYS.REQ.SERVER.PING.GATEWAYZ";
+
+/// Who the server says we are. Fields are `None` where it does not say (before 2.10, or not permitted).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// The account's name or public key.
+    pub account: Option<String>,
+    /// The user's name or public key.
+    pub user: Option<String>,
+    /// Permissions that the agent uses and the user does not have; empty also where the server does not say.
+    pub missing: Vec<Permission>,
+}
+
+/// Why there is nothing to watch from here.
+#[derive(Debug, thiserror::Error)]
+pub enum PreflightError {
+    /// Nobody answers requests for servers in this account.
+    #[error("{} is not a user of the system account: it is in account {}", who(.0), account(.0))]
+    NotSystemAccount(Account),
+    /// The user may not ask.
+    #[error("{} has no permission to {} `{}`", who(.account), .denied.operation, redact::control(&.denied.subject))]
+    Denied {
+        /// Who.
+        account: Account,
+        /// What.
+        denied: Denied,
+        /// The inbox prefix in use.
+        inbox_prefix: String,
+    },
+    /// The link was closed for good.
+    #[error("the connection was closed")]
+    Closed,
+}
+
+fn who(a: &Account) -> String {
+    a.user.as_deref().map_or_else(|| "this user".to_owned(), |u| format!("user `{}`", redact::control(u)))
+}
+
+fn account(a: &Account) -> String {
+    a.account.as_deref().map_or_else(|| "another".to_owned(), |n| format!("`{}`", redact::control(n)))
+}
+
+impl PreflightError {
+    /// What to do about it.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::NotSystemAccount(_) => Some(
+                "connect as a user of the system account; `gatewatch permissions` prints such a user"
+                    .to_owned(),
+            ),
+            Self::Denied { denied, inbox_prefix, .. }
+                if denied.operation == Operation::Subscribe && is_inbox(&denied.subject, inbox_prefix) =>
+            {
+                Some(format!(
+                    "pass the inbox prefix that the user may listen to, for example --inbox-prefix {}",
+                    permissions::INBOX_PREFIX
+                ))
+            }
+            Self::Denied { .. } => {
+                Some("`gatewatch permissions` prints a user with every permission that is needed".to_owned())
+            }
+            Self::Closed => None,
+        }
+    }
+}
+
+fn is_inbox(subject: &str, prefix: &str) -> bool {
+    subject.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// One request's end.
+enum Outcome {
+    Reply(Vec<u8>),
+    NoResponders,
+    Denied(Denied),
+    Silence,
+}
+
+/// Asks the server who we are and whether servers answer us.
+///
+/// A refused permission comes as an event, not as a reply; so `events` is read meanwhile, and what was in it
+/// is gone afterwards: when this returns `Ok` the link is up. Silence is not a reason to give up: a server
+/// that is too busy to answer is what the agent is there to see.
+pub async fn preflight(
+    client: &Client,
+    events: &mut mpsc::Receiver<LinkEvent>,
+    prefix: &str,
+    inbox_prefix: &str,
+    timeout: Duration,
+) -> Result<Account, PreflightError> {
+    let mut account = Account::default();
+    let fail = |account: Account, denied| PreflightError::Denied {
+        account,
+        denied,
+        inbox_prefix: inbox_prefix.to_owned(),
+    };
+    match ask(client, events, USER_INFO, inbox_prefix, timeout).await? {
+        Outcome::Reply(body) => account = read(&body, prefix, inbox_prefix),
+        Outcome::Denied(denied) if denied.subject != USER_INFO => return Err(fail(account, denied)),
+        _ => {}
+    }
+    match ask(client, events, GATEWAYZ, inbox_prefix, timeout).await? {
+        Outcome::NoResponders => Err(PreflightError::NotSystemAccount(account)),
+        Outcome::Denied(denied) => Err(fail(account, denied)),
+        Outcome::Reply(_) | Outcome::Silence => Ok(account),
+    }
+}
+
+async fn ask(
+    client: &Client,
+    events: &mut mpsc::Receiver<LinkEvent>,
+    subject: &'static str,
+    inbox_prefix: &str,
+    timeout: Duration,
+) -> Result<Outcome, PreflightError> {
+    let request = client.send_request(subject, Request::new().timeout(Some(timeout)));
+    tokio::pin!(request);
+    loop {
+        tokio::select! {
+            reply = &mut request => return Ok(match reply {
+                Ok(message) => Outcome::Reply(message.payload.to_vec()),
+                Err(e) if e.kind() == RequestErrorKind::NoResponders => Outcome::NoResponders,
+                Err(_) => Outcome::Silence,
+            }),
+            event = events.recv() => match event {
+                Some(LinkEvent::Denied(d)) if d.subject == subject || is_inbox(&d.subject, inbox_prefix) => {
+                    return Ok(Outcome::Denied(d));
+                }
+                Some(_) => {}
+                None => return Err(PreflightError::Closed),
+            },
+        }
+    }
+}
+
+/// `data` of the reply to `$SYS.REQ.USER.INFO`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct UserInfo {
+    user: Option<String>,
+    account: Option<String>,
+    permissions: Option<Permissions>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Permissions {
+    publish: Option<Subjects>,
+    subscribe: Option<Subjects>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Subjects {
+    allow: Option<Vec<String>>,
+    deny: Option<Vec<String>>,
+}
+
+fn read(body: &[u8], prefix: &str, inbox_prefix: &str) -> Account {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Reply {
+        data: UserInfo,
+    }
+    let info = serde_json::from_slice::<Reply>(body).unwrap_or_default().data;
+    let lacks = |p: &Permission| {
+        let permissions = info.permissions.as_ref();
+        let subjects = match p.operation {
+            Operation::Publish => permissions.and_then(|a| a.publish.as_ref()),
+            Operation::Subscribe => permissions.and_then(|a| a.subscribe.as_ref()),
+        };
+        let Some(subjects) = subjects else { return false };
+        let any = |list: &Option<Vec<String>>| {
+            list.iter().flatten().any(|allowed| permissions::covers(allowed, &p.subject))
+        };
+        let unbounded = subjects.allow.as_ref().is_none_or(Vec::is_empty);
+        !(unbounded || any(&subjects.allow)) || any(&subjects.deny)
+    };
+    let missing = permissions::needed(prefix, inbox_prefix).into_iter().filter(lacks).collect();
+    Account { account: info.account, user: info.user, missing }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_without_bounds_lacks_nothing() {
+        let a = read(br#"{"server":{},"data":{"user":"u","account":"SYS"}}"#, "gatewatch", "_INBOX");
+        assert_eq!(a, Account { account: Some("SYS".into()), user: Some("u".into()), missing: vec![] });
+    }
+
+    #[test]
+    fn what_the_user_lacks_is_told_by_the_table() {
+        let body = br#"{"data":{"user":"u","account":"SYS","permissions":{
+            "publish":{"allow":["$SYS.REQ.>","gatewatch.>"],"deny":["$SYS.REQ.SERVER.*.JSZ"]},
+            "subscribe":{"allow":[">"]}}}}"#;
+        let missing: Vec<String> =
+            read(body, "gatewatch", "_INBOX").missing.into_iter().map(|p| p.subject).collect();
+        assert_eq!(missing, ["$SYS.REQ.SERVER.*.JSZ", "_INBOX.>"]);
+    }
+
+    #[test]
+    fn an_answer_that_is_none_says_nothing() {
+        for body in [&b""[..], b"not json", b"[]", br#"{"data":{"user":5}}"#, br#"{"error":{"code":400}}"#] {
+            assert_eq!(read(body, "gatewatch", "_INBOX"), Account::default());
+        }
+    }
+}

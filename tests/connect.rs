@@ -1,0 +1,528 @@
+//! The connection against real servers: every way to log in, TLS, refusals, a restart.
+//!
+//! The server's path comes from `NATS_SERVER`, else the newest of `target/nats-server/`, else `PATH`.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use gatewatch::config::Connect;
+use gatewatch::connect::{Account, ConnectError, LinkEvent, Operation, PreflightError, connect, preflight};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// Nothing here takes longer, unless it never comes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn nats_server() -> PathBuf {
+    if let Some(path) = std::env::var_os("NATS_SERVER") {
+        return path.into();
+    }
+    let mut built: Vec<PathBuf> = fs::read_dir("target/nats-server")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .flat_map(|e| [e.path().join("nats-server"), e.path()])
+        .filter(|p| p.is_file())
+        .collect();
+    built.sort();
+    built.pop().unwrap_or_else(|| "nats-server".into())
+}
+
+/// One server of a test, ended with it.
+struct Server {
+    directory: tempfile::TempDir,
+    port: u16,
+    process: Option<Child>,
+}
+
+impl Server {
+    fn start(configuration: &str) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), configuration)
+    }
+
+    fn start_in(directory: tempfile::TempDir, configuration: &str) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let text = format!(
+            "server_name: s\nlisten: \"127.0.0.1:{port}\"\n{}",
+            configuration.replace("$DIR", directory.path().to_str().unwrap())
+        );
+        fs::write(directory.path().join("server.conf"), text).unwrap();
+        let mut server = Self { directory, port, process: None };
+        server.again();
+        server
+    }
+
+    /// Starts the process and waits until it says that it is ready.
+    fn again(&mut self) {
+        let binary = nats_server();
+        let mut process = Command::new(&binary)
+            .arg("-c")
+            .arg(self.directory.path().join("server.conf"))
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|e| panic!("no nats-server at {}: {e}; set NATS_SERVER", binary.display()));
+        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut seen = String::new();
+        loop {
+            let line = log.next().unwrap_or_else(|| panic!("the server ended:\n{seen}")).unwrap();
+            if line.contains("Server is ready") {
+                break;
+            }
+            seen.push_str(&line);
+            seen.push('\n');
+        }
+        // A full pipe would stop the server.
+        std::thread::spawn(move || log.for_each(drop));
+        self.process = Some(process);
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    fn at(&self) -> Connect {
+        Connect { server: Some(format!("nats://localhost:{}", self.port)), ..Connect::default() }
+    }
+
+    fn as_user(&self, user: &str, password: &str) -> Connect {
+        Connect { user: Some(user.into()), password: Some(password.into()), ..self.at() }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+const ACCOUNTS: &str = r#"
+accounts {
+  SYS: { users: [
+    {user: sys, password: pw},
+    {user: bounded, password: pw, permissions: {
+      publish: { allow: ["$SYS.REQ.SERVER.*.GATEWAYZ", "$SYS.REQ.USER.INFO", "gatewatch.>"] }
+      subscribe: { allow: ["_INBOX_gatewatch.>", "$SYS.SERVER.>", "gatewatch.>"] }
+    }},
+    {user: mute, password: pw, permissions: { publish: { deny: ["$SYS.REQ.SERVER.>"] } }},
+  ]}
+  APP: { users: [{user: app, password: pw}] }
+}
+system_account: SYS
+"#;
+
+type Linked = (async_nats::Client, mpsc::Receiver<LinkEvent>);
+
+async fn link(c: &Connect) -> Result<Linked, ConnectError> {
+    timeout(PATIENCE, connect(c, "test")).await.expect("connecting takes for ever")
+}
+
+async fn linked(c: &Connect) -> Linked {
+    link(c).await.unwrap()
+}
+
+async fn refused(c: &Connect) -> ConnectError {
+    link(c).await.map(|_| ()).expect_err("connected")
+}
+
+async fn check(c: &Connect) -> Result<Account, PreflightError> {
+    let (client, mut events) = linked(c).await;
+    let inbox = c.inbox_prefix.as_deref().unwrap_or("_INBOX");
+    preflight(&client, &mut events, "gatewatch", inbox, Duration::from_secs(5)).await
+}
+
+async fn until(events: &mut mpsc::Receiver<LinkEvent>, wanted: impl Fn(&LinkEvent) -> bool) -> LinkEvent {
+    timeout(PATIENCE, async {
+        loop {
+            let event = events.recv().await.expect("the link is closed");
+            if wanted(&event) {
+                return event;
+            }
+        }
+    })
+    .await
+    .expect("the event does not come")
+}
+
+#[tokio::test]
+async fn a_user_of_the_system_account_is_recognised() {
+    let server = Server::start(ACCOUNTS);
+    let account = check(&server.as_user("sys", "pw")).await.unwrap();
+    let wanted = Account { account: Some("SYS".into()), user: Some("sys".into()), missing: vec![] };
+    assert_eq!(account, wanted);
+}
+
+#[tokio::test]
+async fn the_connection_carries_our_name_and_a_url_may_carry_the_user() {
+    let server = Server::start(ACCOUNTS);
+    let c =
+        Connect { server: Some(format!("nats://sys:pw@127.0.0.1:{}", server.port)), ..Connect::default() };
+    let (client, _events) = linked(&c).await;
+    let mut replies = client.subscribe("reply").await.unwrap();
+    client.publish_with_reply("$SYS.REQ.SERVER.PING.CONNZ", "reply", "{}".into()).await.unwrap();
+    let reply = timeout(PATIENCE, replies.next()).await.unwrap().unwrap();
+    let reply: serde_json::Value = serde_json::from_slice(&reply.payload).unwrap();
+    let name = format!("gatewatch/{} test", env!("CARGO_PKG_VERSION"));
+    assert_eq!(reply.pointer("/data/connections/0/name").unwrap(), &serde_json::Value::from(name));
+}
+
+#[tokio::test]
+async fn a_token_and_an_nkey_log_in() {
+    let server = Server::start("authorization { token: s3cr3t }\n");
+    linked(&Connect { token: Some("s3cr3t".into()), ..server.at() }).await;
+
+    let key = nkeys::KeyPair::new_user();
+    let server = Server::start(&format!("authorization {{ users: [{{nkey: {}}}] }}\n", key.public_key()));
+    let seed = server.file("user.nk");
+    fs::write(&seed, key.seed().unwrap()).unwrap();
+    linked(&Connect { nkey: Some(seed), ..server.at() }).await;
+}
+
+#[tokio::test]
+async fn a_refused_login_ends_and_says_who_and_what_to_do() {
+    let server = Server::start(ACCOUNTS);
+    let e = refused(&server.as_user("sys", "hunter2")).await;
+    let wanted = format!(
+        "nats://localhost:{} refused the login with user `sys`: authorization violation",
+        server.port
+    );
+    assert_eq!(e.to_string(), wanted);
+    assert!(e.help().unwrap().contains("--password"), "{:?}", e.help());
+    assert!(!format!("{e:?}").contains("hunter2"));
+
+    let e = refused(&server.at()).await;
+    assert!(e.to_string().contains("no credentials"), "{e}");
+    assert!(e.help().unwrap().contains("--creds FILE"), "{:?}", e.help());
+}
+
+#[tokio::test]
+async fn a_credentials_file_that_is_not_there_is_named() {
+    let c = Connect { creds: Some("/nonexistent/a.creds".into()), ..Connect::default() };
+    let e = refused(&c).await;
+    assert_eq!(e.to_string(), "cannot use the creds file /nonexistent/a.creds");
+}
+
+#[tokio::test]
+async fn a_user_of_another_account_is_told_so() {
+    let server = Server::start(ACCOUNTS);
+    let e = check(&server.as_user("app", "pw")).await.unwrap_err();
+    assert_eq!(e.to_string(), "user `app` is not a user of the system account: it is in account `APP`");
+    assert!(e.help().unwrap().contains("gatewatch permissions"));
+}
+
+#[tokio::test]
+async fn a_missing_permission_is_named() {
+    let server = Server::start(ACCOUNTS);
+    let e = check(&server.as_user("mute", "pw")).await.unwrap_err();
+    assert_eq!(e.to_string(), "user `mute` has no permission to publish `$SYS.REQ.SERVER.PING.GATEWAYZ`");
+
+    // The replies cannot be heard: that hides who we are, and the inbox is what to say.
+    let e = check(&server.as_user("bounded", "pw")).await.unwrap_err();
+    assert!(e.to_string().starts_with("this user has no permission to subscribe `_INBOX."), "{e}");
+    assert!(e.help().unwrap().contains("--inbox-prefix _INBOX_gatewatch"), "{:?}", e.help());
+}
+
+#[tokio::test]
+async fn permissions_that_are_missing_and_not_fatal_are_listed() {
+    let server = Server::start(ACCOUNTS);
+    let c = Connect { inbox_prefix: Some("_INBOX_gatewatch".into()), ..server.as_user("bounded", "pw") };
+    let missing: Vec<String> =
+        check(&c).await.unwrap().missing.iter().map(|p| format!("{} {}", p.operation, p.subject)).collect();
+    assert!(missing.contains(&"publish $SYS.REQ.SERVER.*.VARZ".to_owned()), "{missing:?}");
+    assert!(!missing.iter().any(|m| m.starts_with("subscribe")), "{missing:?}");
+
+    let (client, mut events) = linked(&c).await;
+    client.publish("$SYS.REQ.SERVER.PING.VARZ", "".into()).await.unwrap();
+    let denied = until(&mut events, |e| matches!(e, LinkEvent::Denied(_))).await;
+    let LinkEvent::Denied(denied) = denied else { unreachable!() };
+    assert_eq!(
+        (denied.operation, denied.subject.as_str()),
+        (Operation::Publish, "$SYS.REQ.SERVER.PING.VARZ")
+    );
+}
+
+#[tokio::test]
+async fn the_printed_user_has_every_permission() {
+    let printed = gatewatch(&["permissions"]);
+    let server = Server::start(&printed);
+    let c = Connect {
+        inbox_prefix: Some("_INBOX_gatewatch".into()),
+        ..server.as_user("gatewatch", "replace-me")
+    };
+    let account = check(&c).await.unwrap();
+    assert_eq!((account.user.as_deref(), account.missing), (Some("gatewatch"), vec![]));
+}
+
+#[test]
+fn printed_blocks_are_valid_configurations() {
+    for args in [
+        &["permissions"][..],
+        &["permissions", "--prefix", "acme.gatewatch", "--account", "ADMIN", "--user", "gw-1"],
+        &["permissions", "--export", "APP"],
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("server.conf");
+        fs::write(&file, gatewatch(args)).unwrap();
+        let out = Command::new(nats_server()).arg("-t").arg("-c").arg(&file).output().unwrap();
+        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+}
+
+fn gatewatch(args: &[&str]) -> String {
+    let out = Command::new(env!("CARGO_BIN_EXE_gatewatch")).args(args).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn a_restarted_server_is_found_again_with_credentials_read_anew() {
+    let first = nkeys::KeyPair::new_user();
+    let second = nkeys::KeyPair::new_user();
+    let users =
+        |key: &nkeys::KeyPair| format!("authorization {{ users: [{{nkey: {}}}] }}\n", key.public_key());
+    let mut server = Server::start(&users(&first));
+    let seed = server.file("user.nk");
+    fs::write(&seed, first.seed().unwrap()).unwrap();
+    let (client, mut events) = linked(&Connect { nkey: Some(seed.clone()), ..server.at() }).await;
+    let mut inbox = client.subscribe("a").await.unwrap();
+    until(&mut events, |e| *e == LinkEvent::Connected).await;
+
+    server.kill();
+    until(&mut events, |e| *e == LinkEvent::Disconnected).await;
+    let LinkEvent::Retrying { reason } =
+        until(&mut events, |e| matches!(e, LinkEvent::Retrying { .. })).await
+    else {
+        unreachable!()
+    };
+    assert!(reason.contains("refused"), "{reason}");
+
+    // The user's key is another now; the link must not give up while the file is still the old one.
+    let path = server.file("server.conf");
+    let text = fs::read_to_string(&path).unwrap().replace(&first.public_key(), &second.public_key());
+    fs::write(&path, text).unwrap();
+    server.again();
+    until(&mut events, |e| matches!(e, LinkEvent::Retrying { reason } if reason.contains("authorization")))
+        .await;
+    fs::write(&seed, second.seed().unwrap()).unwrap();
+    until(&mut events, |e| *e == LinkEvent::Connected).await;
+    client.publish("a", "again".into()).await.unwrap();
+    let message = timeout(PATIENCE, inbox.next()).await.unwrap().unwrap();
+    assert_eq!(message.payload, "again");
+}
+
+/// Our own program, ended with its test.
+struct Program {
+    process: Child,
+    log: std::io::Lines<BufReader<std::process::ChildStderr>>,
+}
+
+impl Program {
+    fn start(args: &[&str]) -> Self {
+        // No variable and no context of whoever runs the tests.
+        let nowhere = tempfile::tempdir().unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_gatewatch"))
+            .args(args)
+            .env_clear()
+            .env("HOME", nowhere.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(process.stderr.take().unwrap()).lines();
+        Self { process, log }
+    }
+
+    fn wait_for(&mut self, wanted: &str) {
+        let mut seen = String::new();
+        for line in &mut self.log {
+            let line = line.unwrap();
+            if line.contains(wanted) {
+                return;
+            }
+            seen.push_str(&line);
+            seen.push('\n');
+        }
+        panic!("it ended without saying {wanted:?}:\n{seen}");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// The exit code and the rest of the log.
+    fn end(mut self) -> (Option<i32>, String) {
+        let rest = self.log.by_ref().map(|l| l.unwrap() + "\n").collect();
+        (self.process.wait().unwrap().code(), rest)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn run_waits_for_a_server_that_is_down_and_ends_on_sigterm() {
+    let mut server = Server::start(ACCOUNTS);
+    server.kill();
+    let url = format!("nats://sys:pw@localhost:{}", server.port);
+    let mut agent = Program::start(&["run", "-s", &url, "--name", "test"]);
+    agent.wait_for("cannot connect, trying again");
+    server.again();
+    agent.wait_for("connected");
+    agent.signal("-TERM");
+    assert_eq!(agent.end().0, Some(0));
+}
+
+#[test]
+fn run_ends_with_3_where_it_may_not_see_and_2_where_it_is_told_wrongly() {
+    let server = Server::start(ACCOUNTS);
+    let url = format!("nats://localhost:{}", server.port);
+    let cases: [(&[&str], i32, &[&str]); 4] = [
+        (
+            &["--user", "app", "--password", "pw"],
+            3,
+            &["error: user `app` is not a user of the system", "help: connect as"],
+        ),
+        (
+            &["--user", "sys", "--password", "hunter2"],
+            3,
+            &["refused the login with user `sys`", "help: check"],
+        ),
+        (
+            &["--creds", "/nonexistent.creds"],
+            2,
+            &["error: cannot use the creds file", "  caused by: No such file"],
+        ),
+        (
+            &["--config", "tests/configs/bad/unknown_key.toml"],
+            2,
+            &["error: unknown key `intervall`", "2  | intervall"],
+        ),
+    ];
+    for (args, code, wanted) in cases {
+        let (exit, log) = Program::start(&[&["run", "-s", &url], args].concat()).end();
+        assert_eq!(exit, Some(code), "{args:?}: {log}");
+        assert!(wanted.iter().all(|w| log.contains(w)), "{args:?}: wanted {wanted:?}\n{log}");
+        assert!(!log.contains("hunter2"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn watch_prints_what_it_is_asked_for_and_skips_what_is_no_event() {
+    let server = Server::start(ACCOUNTS);
+    let (client, _events) = linked(&server.as_user("app", "pw")).await;
+    // Again and again: only the server knows when the subscription is there.
+    let publisher = tokio::spawn(async move {
+        let event = |summary: &str| {
+            format!(r#"{{"action":"opened","severity":"critical","code":"C_1","summary":"{summary}"}}"#)
+        };
+        loop {
+            for (subject, body) in [
+                ("gatewatch.finding.info.c.eu.s._", event("not critical")),
+                ("gatewatch.finding.critical.c.eu.s._", "{broken".to_owned()),
+                ("gatewatch.finding.critical.c.eu.s._", event("link\\u001b[2J lost")),
+            ] {
+                client.publish(subject, body.into()).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let url = format!("nats://app:pw@localhost:{}", server.port);
+    let mut watch = Program::start(&["watch", "-s", &url, "--severity", "critical"]);
+    let out = watch.process.stdout.take().unwrap();
+    let line = tokio::task::spawn_blocking(move || BufReader::new(out).lines().next().unwrap().unwrap());
+    let line = timeout(PATIENCE, line).await.unwrap().unwrap();
+    assert_eq!(line, r" opened   critical C_1 link\u{1b}[2J lost");
+    // Its reader is gone now: that ends it, and is no failure.
+    let (exit, log) = tokio::task::spawn_blocking(move || watch.end()).await.unwrap();
+    publisher.abort();
+    assert_eq!(exit, Some(0), "{log}");
+    assert!(log.contains("that is no event"), "{log}");
+}
+
+/// An authority, and a certificate for `localhost` (as server) and for a client, signed by it.
+fn certificates(directory: &Path) {
+    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+    let mut ca = CertificateParams::new(vec![]).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_key = KeyPair::generate().unwrap();
+    fs::write(directory.join("ca.pem"), ca.self_signed(&ca_key).unwrap().pem()).unwrap();
+    let issuer = Issuer::new(ca, ca_key);
+    for (name, usage) in
+        [("server", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)]
+    {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        fs::write(directory.join(format!("{name}.pem")), certificate.pem()).unwrap();
+        fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+}
+
+fn tls_server(more: &str) -> Server {
+    let directory = tempfile::tempdir().unwrap();
+    certificates(directory.path());
+    let tls = "tls { cert_file: \"$DIR/server.pem\", key_file: \"$DIR/server.key\", ca_file: \"$DIR/ca.pem\"";
+    Server::start_in(directory, &format!("{tls}, {more} }}\n"))
+}
+
+#[tokio::test]
+async fn tls_needs_the_authority_and_says_so() {
+    let server = tls_server("timeout: 5");
+    let ca = Some(server.file("ca.pem"));
+    linked(&Connect { tls_ca: ca.clone(), ..server.at() }).await;
+
+    let e = refused(&server.at()).await;
+    assert!(matches!(e, ConnectError::Tls { .. }), "{e}");
+    assert!(e.help().unwrap().contains("--tlsca FILE"), "{e}: {:?}", e.help());
+
+    let by_address = Some(format!("nats://127.0.0.1:{}", server.port));
+    let e = refused(&Connect { tls_ca: ca, server: by_address, ..server.at() }).await;
+    assert!(e.help().unwrap().contains("host name"), "{e}: {:?}", e.help());
+}
+
+#[tokio::test]
+async fn mutual_tls_needs_a_certificate_and_says_so() {
+    let server = tls_server("verify: true, timeout: 5");
+    let c = Connect { tls_ca: Some(server.file("ca.pem")), ..server.at() };
+    let e = refused(&c).await;
+    assert!(e.help().unwrap().contains("--tlscert FILE"), "{e}: {:?}", e.help());
+    let c =
+        Connect { tls_cert: Some(server.file("client.pem")), tls_key: Some(server.file("client.key")), ..c };
+    linked(&c).await;
+}
+
+#[tokio::test]
+async fn a_port_without_tls_is_told_from_one_that_is_down() {
+    let server = Server::start(ACCOUNTS);
+    let directory = tempfile::tempdir().unwrap();
+    certificates(directory.path());
+    let c = Connect { tls_ca: Some(directory.path().join("ca.pem")), ..server.as_user("sys", "pw") };
+    let e = refused(&c).await;
+    assert!(e.help().unwrap().contains("no TLS on this port"), "{e}: {:?}", e.help());
+    let e = refused(&Connect { tls_first: true, ..c }).await;
+    assert!(e.help().unwrap().contains("--tlsfirst"), "{e}: {:?}", e.help());
+}
+
+#[tokio::test]
+async fn a_tls_file_that_is_not_there_is_named() {
+    let c = Connect { tls_ca: Some("/nonexistent/ca.pem".into()), ..Connect::default() };
+    assert_eq!(refused(&c).await.to_string(), "cannot read the TLS authority /nonexistent/ca.pem");
+}
