@@ -1,5 +1,6 @@
 //! gatewatch: watches the gateways of a NATS supercluster and publishes what is wrong, and why.
 
+pub mod agent;
 pub mod checks;
 pub mod cli;
 pub mod clock;

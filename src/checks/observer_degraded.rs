@@ -65,10 +65,10 @@ impl Check for ObserverDegraded {
                 // Told apart from the agent's own troubles, which have no server either.
                 None => Entity { peer_server: Some(Name::from("unnamed")), ..Entity::default() },
             };
-            let outcome = if snapshot.at.since(complaint.at) < garbled_for {
-                Outcome::Violated(Box::new(garbled(snapshot, complaint)))
-            } else {
-                Outcome::Healthy
+            let outcome = match (snapshot.at.since(complaint.at) < garbled_for, complaint.recent) {
+                (true, 2..) => Outcome::Violated(Box::new(garbled(snapshot, complaint))),
+                (true, _) => Outcome::Unknown,
+                (false, _) => Outcome::Healthy,
             };
             verdicts.push(verdict(entity, outcome));
         }

@@ -4,6 +4,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::connection::ConnectionArgs;
 use super::{Failure, load};
+use crate::agent;
 use crate::config::Flags;
 use crate::connect::{connect, preflight};
 
@@ -21,8 +22,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = async move {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
         }
     };
     tokio::pin!(stop);
@@ -32,18 +33,14 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         let account = preflight(&client, &mut events, &config.prefix, inbox_prefix, config.timeout).await?;
         Ok::<_, Failure>((client, events, account))
     };
-    let (_client, mut events, account) = tokio::select! {
+    let (client, events, account) = tokio::select! {
         started = start => started?,
-        () = &mut stop => return Ok(()),
+        _ = &mut stop => return Ok(()),
     };
     for p in &account.missing {
         tracing::warn!("the user has no permission to {} `{}`: {}", p.operation, p.subject, p.reason);
     }
-    // The agent's loop stands here: `crate::agent::run(config, client, events, account, stop).await`.
-    loop {
-        tokio::select! {
-            event = events.recv() => if event.is_none() { return Ok(()) },
-            () = &mut stop => return Ok(()),
-        }
-    }
+    let missing = account.missing.iter().map(|p| (p.operation.as_str().to_owned(), p.subject.clone())).collect();
+    agent::run(config, client, events, missing, stop).await?;
+    Ok(())
 }

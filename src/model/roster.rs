@@ -275,6 +275,19 @@ impl Roster {
             .collect()
     }
 
+    /// The cluster that a server introduced itself with.
+    pub fn cluster_of(&self, id: &str) -> Option<Name> {
+        self.records.get(id).and_then(|r| r.info.cluster.clone())
+    }
+
+    /// Those of `ids` that are of `cluster`.
+    pub fn members(&self, cluster: &Name, ids: &BTreeSet<Name>) -> BTreeSet<Name> {
+        ids.iter()
+            .filter(|id| self.records.get(*id).is_some_and(|r| r.info.cluster.as_ref() == Some(cluster)))
+            .cloned()
+            .collect()
+    }
+
     /// How many servers are known and did not leave.
     pub fn len(&self) -> usize {
         self.records.values().filter(|r| r.left_at.is_none()).count()

@@ -245,10 +245,17 @@ pub struct Complaint {
     pub server: Option<ServerInfo>,
     /// How many since the agent's start.
     pub count: u64,
+    /// How many in a row, no two further apart than [`Self::APART`].
+    pub recent: u64,
     /// What was wrong with the last.
     pub error: String,
     /// When the last came.
     pub at: Time,
+}
+
+impl Complaint {
+    /// Two replies of no use further apart than this are not one trouble.
+    pub const APART: Duration = Duration::from_secs(30);
 }
 
 /// What waits to be published.

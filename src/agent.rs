@@ -1,0 +1,865 @@
+//! The agent: selects one action, applies it, starts its effects.
+//!
+//! Only [`Io::select`] and [`Io::perform`] wait. [`Agent::apply`] is plain: given the time and what came, it
+//! changes the agent and returns what is to be done. Advisories never say what is wrong, only that a look is
+//! due now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, Message as Incoming, Subscriber};
+use futures_util::StreamExt;
+use futures_util::stream::{SelectAll, select_all};
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::checks::{self, Severity, Verdict};
+use crate::clock::Clock;
+use crate::collect::decode::{self, Endpoint, Garbled};
+use crate::collect::{self, Arrival, Look, Pace, Request, Target, parse_inbox};
+use crate::config::Config;
+use crate::connect::LinkEvent;
+use crate::findings::{Action as Happened, Finding, Judgement, Ledger};
+use crate::model::{self, Complaint, Fact, Name, Observer, Refusal, Roster, ServerInfo, Signal, Snapshot, Time, Vantage};
+use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Style};
+use crate::publish::{Message, Outbox, State, StateFile};
+
+/// A server that just started sees its own cluster only, for 1.0 s; so does who is connected to it (measured).
+const UNSETTLED: Duration = Duration::from_secs(3);
+/// How many times an epoch the gateways are looked at: a link that is lost is seen half an interval later at
+/// the most, which leaves its patience, and not our pace, to decide when it is told of.
+const LOOKS_PER_EPOCH: u32 = 2;
+/// Two looks are never closer than this, whatever advisories say.
+const LOOK_GAP_MIN: Duration = Duration::from_millis(250);
+/// An advisory is followed by the servers' own reaction; a look waits for that.
+const LOOK_SOON: Duration = Duration::from_millis(50);
+/// Configuration changes at a restart only, which is seen by itself; totals and certificates change slowly.
+const VARZ_EVERY: Duration = Duration::from_secs(30);
+/// A server that did not tell its configuration is asked again.
+const VARZ_RETRY: Duration = Duration::from_secs(1);
+/// Routes are asked for at once where a server is silent; else at this pace.
+const ROUTEZ_EVERY: Duration = Duration::from_secs(10);
+/// Heartbeats bring the same every 10 s or 30 s.
+const STATSZ_EVERY: Duration = Duration::from_secs(60);
+/// More servers than this one by one are asked all at once.
+const DIRECT_MAX: usize = 8;
+/// How long the last words may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How many servers' complaints are kept.
+const COMPLAINTS_MAX: usize = 256;
+/// How many refused permissions are kept.
+const REFUSALS_MAX: usize = 64;
+
+/// Why the agent ended by itself.
+#[derive(Debug, Error)]
+pub enum AgentError {
+    /// The client gave up, which it is told never to do.
+    #[error("the connection was closed for good")]
+    Closed,
+    /// A subscription could not be made.
+    #[error("cannot subscribe to {subject}")]
+    Subscribe {
+        /// Of what.
+        subject: String,
+        /// What the client says.
+        source: async_nats::SubscribeError,
+    },
+}
+
+/// Watches until `stop` completes; what it answers is the reason that is published.
+///
+/// # Errors
+/// The connection was closed for good.
+pub async fn run(
+    config: Config,
+    client: Client,
+    link: mpsc::Receiver<LinkEvent>,
+    missing: Vec<(String, String)>,
+    stop: impl Future<Output = &'static str>,
+) -> Result<(), AgentError> {
+    let inbox = client.new_inbox();
+    let mut io = Io::open(client, link, &inbox, Box::pin(stop)).await?;
+    let mut agent = Agent::new(config, inbox, io.clock.now());
+    for (operation, subject) in missing {
+        agent.refused(&operation, &subject);
+    }
+    let effects = agent.begin(io.identity(), io.clock.now());
+    io.perform(effects).await;
+    loop {
+        let action = io.select(agent.due()).await?;
+        let stops = matches!(action, Action::Stop(_));
+        let effects = agent.apply(action, io.identity(), io.clock.now());
+        io.perform(effects).await;
+        if stops {
+            break;
+        }
+    }
+    // The last words are said when the server has them.
+    let until = io.clock.now().plus(FAREWELL);
+    while !agent.outbox.is_empty() && io.clock.now() < until {
+        let action = io.select(until).await?;
+        let effects = agent.apply(action, io.identity(), io.clock.now());
+        io.perform(effects).await;
+    }
+    let effects = agent.save();
+    io.perform(effects).await;
+    // Bounded: with the connection away there is nobody to flush to.
+    drop(tokio::time::timeout(FAREWELL, io.client.flush()).await);
+    Ok(())
+}
+
+/// One thing that happened.
+#[derive(Debug)]
+enum Action {
+    Stop(&'static str),
+    Link(LinkEvent),
+    Reply(Incoming),
+    Heard(Incoming),
+    Due,
+}
+
+/// One thing to do.
+#[derive(Debug)]
+enum Effect {
+    Ask { subject: String, reply: String, body: String },
+    Publish(Message),
+    Save(StateFile, Box<State>),
+}
+
+/// Which server we talk to, and by which connection: it counts up at each reconnect.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Identity {
+    connects: u64,
+    server: Name,
+    server_id: Name,
+}
+
+struct Io<S> {
+    client: Client,
+    clock: Clock,
+    link: mpsc::Receiver<LinkEvent>,
+    replies: Subscriber,
+    heard: SelectAll<Subscriber>,
+    stop: Pin<Box<S>>,
+    stopped: bool,
+}
+
+impl<S: Future<Output = &'static str>> Io<S> {
+    async fn open(
+        client: Client,
+        link: mpsc::Receiver<LinkEvent>,
+        inbox: &str,
+        stop: Pin<Box<S>>,
+    ) -> Result<Self, AgentError> {
+        let subscribe = async |subject: String| {
+            client
+                .subscribe(subject.clone())
+                .await
+                .map_err(|source| AgentError::Subscribe { subject, source })
+        };
+        let replies = subscribe(format!("{inbox}.*")).await?;
+        let mut heard = Vec::new();
+        for subject in [collect::HEARTBEAT, collect::SHUTDOWN, collect::LAMEDUCK, collect::AUTH_ERROR] {
+            heard.push(subscribe(subject.to_owned()).await?);
+        }
+        let heard = select_all(heard);
+        Ok(Self { client, clock: Clock::start(), link, replies, heard, stop, stopped: false })
+    }
+
+    fn identity(&self) -> Identity {
+        let info = self.client.server_info();
+        Identity {
+            connects: self.client.statistics().connects.load(Ordering::SeqCst),
+            server: info.server_name.as_str().into(),
+            server_id: info.server_id.as_str().into(),
+        }
+    }
+
+    /// What the connection says goes first: replies of an old one must not pass for those of a new one.
+    async fn select(&mut self, due: Time) -> Result<Action, AgentError> {
+        let timer = tokio::time::sleep_until(self.clock.instant(due));
+        tokio::select! {
+            biased;
+            reason = &mut self.stop, if !self.stopped => {
+                self.stopped = true;
+                Ok(Action::Stop(reason))
+            }
+            event = self.link.recv() => event.map(Action::Link).ok_or(AgentError::Closed),
+            message = self.replies.next() => message.map(Action::Reply).ok_or(AgentError::Closed),
+            message = self.heard.next() => message.map(Action::Heard).ok_or(AgentError::Closed),
+            () = timer => Ok(Action::Due),
+        }
+    }
+
+    async fn perform(&self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Ask { subject, reply, body } => {
+                    let mut headers = HeaderMap::new();
+                    // The servers compare it by case.
+                    headers.insert("Accept-Encoding", "snappy");
+                    let sent = self
+                        .client
+                        .publish_with_reply_and_headers(subject, reply, headers, body.into())
+                        .await;
+                    if let Err(error) = sent {
+                        tracing::warn!(%error, "cannot ask");
+                    }
+                }
+                Effect::Publish(message) => {
+                    let mut headers = HeaderMap::new();
+                    for (name, value) in &message.headers {
+                        headers.insert(name.as_str(), value.as_str());
+                    }
+                    let sent =
+                        self.client.publish_with_headers(message.subject, headers, message.payload.into()).await;
+                    if let Err(error) = sent {
+                        tracing::warn!(%error, "cannot publish");
+                    }
+                }
+                Effect::Save(file, state) => {
+                    let saved = tokio::task::spawn_blocking(move || file.save(&state)).await;
+                    if let Ok(Err(error)) = saved {
+                        tracing::error!(%error, "open findings would not survive a restart now");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// All that the agent knows.
+struct Agent {
+    config: Config,
+    style: Style,
+    inbox: String,
+    state_file: Option<StateFile>,
+    vantage: Vantage,
+    identity: Identity,
+    connected: bool,
+    connected_at: Time,
+    lost: Option<Time>,
+    roster: Roster,
+    ledger: Ledger,
+    outbox: Outbox,
+    observer: Observer,
+    /// What each server's clock is ahead of ours by, in nanoseconds, by ID.
+    skew_ns: BTreeMap<Name, i128>,
+    look: Option<Look>,
+    /// What was in the outbox when the current look asked.
+    mark: u64,
+    looks: u64,
+    epoch: u64,
+    grid_at: Time,
+    grid_step: u32,
+    soon_at: Option<Time>,
+    ripe_at: Option<Time>,
+    asked_last_at: Time,
+    /// When the look before the last one asked.
+    asked_before_at: Time,
+    varz_at: Option<Time>,
+    varz_asked: BTreeMap<Name, Time>,
+    routez_at: Option<Time>,
+    statsz_at: Option<Time>,
+    slowest: Duration,
+    cost: EpochCost,
+    degraded: bool,
+}
+
+impl Agent {
+    fn new(config: Config, inbox: String, now: Time) -> Self {
+        let style = Style { prefix: config.prefix.clone(), cloudevents: config.cloudevents };
+        let vantage = Vantage { agent: config.name.as_str().into(), ..Vantage::default() };
+        Self {
+            state_file: config.state_file.clone().map(StateFile::new),
+            style,
+            inbox,
+            vantage,
+            config,
+            identity: Identity::default(),
+            connected: true,
+            connected_at: now,
+            lost: None,
+            roster: Roster::default(),
+            ledger: Ledger::default(),
+            outbox: Outbox::default(),
+            observer: Observer::default(),
+            skew_ns: BTreeMap::new(),
+            look: None,
+            mark: 0,
+            looks: 0,
+            epoch: 0,
+            grid_at: now,
+            grid_step: 0,
+            soon_at: None,
+            ripe_at: None,
+            asked_last_at: Time::default(),
+            asked_before_at: Time::default(),
+            varz_at: None,
+            varz_asked: BTreeMap::new(),
+            routez_at: None,
+            statsz_at: None,
+            slowest: Duration::ZERO,
+            cost: EpochCost::default(),
+            degraded: false,
+        }
+    }
+
+    /// Takes up what an earlier start left, and says that we are here.
+    fn begin(&mut self, identity: Identity, now: Time) -> Vec<Effect> {
+        self.attach(identity, now);
+        self.restore(now);
+        tracing::info!(
+            agent = %self.vantage.agent,
+            server = %self.vantage.server,
+            open = self.ledger.open().count(),
+            "watching"
+        );
+        self.say(AgentEvent::Started, "the agent was started", now);
+        self.say(AgentEvent::Leading, "no other agent is known", now);
+        self.send()
+    }
+
+    fn restore(&mut self, now: Time) {
+        let Some(file) = &self.state_file else { return };
+        let state = match file.load() {
+            Ok(Some(state)) => state,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(%error, "starting without the open findings of before");
+                match file.set_aside() {
+                    Ok(aside) => tracing::warn!(file = %aside.display(), "put aside"),
+                    Err(error) => tracing::warn!(%error, "cannot put it aside"),
+                }
+                return;
+            }
+        };
+        for finding in &state.findings {
+            recall(&mut self.roster, finding);
+        }
+        for message in state.unconfirmed {
+            self.outbox.push(message);
+        }
+        tracing::info!(open = state.findings.len(), saved_at = %state.saved_at, now = %now, "took up the ledger");
+        self.ledger = Ledger::restore(state.findings);
+    }
+
+    /// A connection stands.
+    fn attach(&mut self, identity: Identity, now: Time) {
+        self.vantage.server = identity.server.clone();
+        self.vantage.server_id = identity.server_id.clone();
+        self.identity = identity;
+        self.connected = true;
+        self.connected_at = now;
+        self.look = None;
+        self.grid_at = now;
+        self.grid_step = 0;
+        self.soon_at = None;
+        self.ripe_at = None;
+        self.statsz_at = None;
+        self.routez_at = None;
+        self.outbox.rewind();
+        self.roster.blink();
+    }
+
+    /// When something is due even if nothing happens.
+    fn due(&self) -> Time {
+        match &self.look {
+            Some(look) => look.ends_at(),
+            None if !self.connected => Time::from_nanos(u64::MAX),
+            None => self.next_look_at(),
+        }
+    }
+
+    fn next_look_at(&self) -> Time {
+        let mut at = self.grid_at;
+        if let Some(ripe_at) = self.ripe_at {
+            // A look on time for the verdict; one that is due a little before is moved rather than doubled.
+            let close = at.plus(Duration::from_millis(100));
+            if ripe_at < at || ripe_at <= close {
+                at = ripe_at;
+            }
+        }
+        if let Some(soon_at) = self.soon_at {
+            at = at.min(soon_at);
+        }
+        if self.asked_last_at == Time::default() { at } else { at.max(self.asked_last_at.plus(LOOK_GAP_MIN)) }
+    }
+
+    fn apply(&mut self, action: Action, identity: Identity, now: Time) -> Vec<Effect> {
+        match action {
+            Action::Stop(reason) => {
+                tracing::info!(reason, "stopping");
+                self.say(AgentEvent::Stopping, reason, now);
+                let mut effects = self.send();
+                effects.extend(self.ask_for_receipt());
+                effects
+            }
+            Action::Link(event) => self.link_event(event, identity, now),
+            Action::Reply(message) => {
+                // Two counts of one connection differ when the news of the new one is still on its way.
+                if identity.connects != self.identity.connects {
+                    return Vec::new();
+                }
+                self.reply(&message, now)
+            }
+            Action::Heard(message) => {
+                self.heard(&message, now);
+                Vec::new()
+            }
+            Action::Due => match &self.look {
+                Some(look) if now >= look.ends_at() => self.finish(now),
+                Some(_) => Vec::new(),
+                None if self.connected && now >= self.next_look_at() => self.ask(now),
+                None => Vec::new(),
+            },
+        }
+    }
+
+    fn link_event(&mut self, event: LinkEvent, identity: Identity, now: Time) -> Vec<Effect> {
+        match event {
+            LinkEvent::Connected => {
+                if identity == self.identity && self.connected {
+                    return Vec::new();
+                }
+                let lost_at = self.lost.take();
+                let from = self.vantage.server.clone();
+                self.attach(identity, now);
+                let away_ms = lost_at.map_or(0, |at| now.since(at).as_millis());
+                let reason =
+                    format!("connected to {} after {away_ms} ms without {from}", self.vantage.server);
+                tracing::info!(server = %self.vantage.server, away_ms, "connected again");
+                self.say(AgentEvent::Restored, &reason, now);
+            }
+            LinkEvent::Disconnected => {
+                self.connected = false;
+                self.look = None;
+                self.lost.get_or_insert(now);
+            }
+            LinkEvent::Denied(denied) => self.refused(denied.operation.as_str(), &denied.subject),
+            LinkEvent::SlowConsumer => {
+                tracing::warn!("replies came faster than they were read");
+            }
+            LinkEvent::Retrying { .. } | LinkEvent::LameDuck | LinkEvent::ServerError { .. } => {}
+        }
+        Vec::new()
+    }
+
+    fn refused(&mut self, operation: &str, subject: &str) {
+        if self.observer.refused.len() < REFUSALS_MAX {
+            let subject = general(subject);
+            let refusal = Refusal { operation: operation.into(), subject: subject.as_str().into() };
+            if self.observer.refused.insert(refusal) {
+                tracing::warn!(operation, subject, "permission is missing: see `gatewatch permissions`");
+            }
+        }
+    }
+
+    /// Asks what is due.
+    fn ask(&mut self, now: Time) -> Vec<Effect> {
+        let on_grid = now >= self.grid_at;
+        if on_grid {
+            self.observer.behind = now.since(self.grid_at);
+        }
+        let opens_epoch = on_grid && self.grid_step == 0 || self.epoch == 0;
+        if opens_epoch {
+            self.epoch += 1;
+            let interval = now.since(self.cost.started_at);
+            self.cost.interval_ms = if self.epoch == 1 { 0 } else { millis(interval) };
+            self.cost.started_at = now;
+        }
+        if on_grid {
+            self.advance_grid(now);
+        }
+        if self.soon_at.is_some_and(|at| now >= at) {
+            self.soon_at = None;
+        }
+        if self.ripe_at.is_some_and(|at| now >= at) {
+            self.ripe_at = None;
+        }
+        let requests = self.requests(opens_epoch, now);
+        self.looks += 1;
+        let look = Look::new(
+            self.looks,
+            self.epoch,
+            opens_epoch,
+            now,
+            Pace::of(self.config.timeout, self.slowest),
+            &requests,
+        );
+        self.asked_before_at = self.asked_last_at;
+        self.asked_last_at = now;
+        // What waits goes first: the replies to this look tell that it arrived.
+        let mut effects = self.send();
+        self.mark = self.outbox.mark();
+        for (request, _) in &requests {
+            effects.extend(self.question(request));
+        }
+        self.slowest = self.slowest.mul_f64(0.9);
+        self.look = Some(look);
+        effects
+    }
+
+    fn question(&mut self, request: &Request) -> Option<Effect> {
+        let subject = request.subject()?;
+        self.cost.requests += 1;
+        let reply = format!("{}.{}", self.inbox, request.inbox_token(self.looks));
+        Some(Effect::Ask { subject, reply, body: request.body() })
+    }
+
+    /// One more look after the last words: its answer is their receipt.
+    fn ask_for_receipt(&mut self) -> Option<Effect> {
+        self.looks += 1;
+        self.mark = self.outbox.mark();
+        let target = Target::Server(self.vantage.server_id.clone());
+        self.question(&Request { endpoint: Endpoint::Gatewayz, target })
+    }
+
+    fn advance_grid(&mut self, now: Time) {
+        let step = self.config.interval / LOOKS_PER_EPOCH;
+        self.grid_step = (self.grid_step + 1) % LOOKS_PER_EPOCH;
+        self.grid_at = self.grid_at.plus(step);
+        // What was slept through is not made up for.
+        while self.grid_at <= now && !step.is_zero() {
+            self.grid_at = self.grid_at.plus(step);
+            self.grid_step = (self.grid_step + 1) % LOOKS_PER_EPOCH;
+            if now.since(self.grid_at) > self.config.interval * 100 {
+                self.grid_at = now;
+            }
+        }
+    }
+
+    /// What this look asks, each with those whose answer is waited for.
+    fn requests(&mut self, opens_epoch: bool, now: Time) -> Vec<(Request, BTreeSet<Name>)> {
+        let prompt: BTreeSet<Name> = self.roster.prompt(self.asked_before_at).cloned().collect();
+        let all = |endpoint| Request { endpoint, target: Target::All };
+        let mut requests = vec![(all(Endpoint::Gatewayz), prompt.clone())];
+
+        let due = |at: Option<Time>, every: Duration| at.is_none_or(|at| now.since(at) >= every);
+        if due(self.varz_at, VARZ_EVERY) {
+            self.varz_at = Some(now);
+            requests.push((all(Endpoint::Varz), prompt.clone()));
+        } else {
+            let since = now.minus(VARZ_EVERY * 2);
+            let asked = &mut self.varz_asked;
+            asked.retain(|_, at| now.since(*at) < VARZ_RETRY);
+            let lacking: Vec<Name> =
+                self.roster.without_varz(since).filter(|id| !asked.contains_key(*id)).cloned().collect();
+            asked.extend(lacking.iter().map(|id| (id.clone(), now)));
+            if lacking.len() > DIRECT_MAX {
+                requests.push((all(Endpoint::Varz), lacking.into_iter().collect()));
+            } else {
+                requests.extend(lacking.into_iter().map(|id| {
+                    let target = Target::Server(id.clone());
+                    (Request { endpoint: Endpoint::Varz, target }, BTreeSet::from([id]))
+                }));
+            }
+        }
+
+        if due(self.routez_at, ROUTEZ_EVERY) {
+            self.routez_at = Some(now);
+            requests.push((all(Endpoint::Routez), prompt));
+        } else {
+            let silent = self.roster.clusters_with_silence();
+            if silent.len() > DIRECT_MAX {
+                if opens_epoch {
+                    requests.push((all(Endpoint::Routez), prompt));
+                }
+            } else {
+                for name in silent {
+                    let members = self.roster.members(&name, &prompt);
+                    let target = Target::Cluster(name);
+                    requests.push((Request { endpoint: Endpoint::Routez, target }, members));
+                }
+            }
+        }
+
+        if due(self.statsz_at, STATSZ_EVERY) {
+            self.statsz_at = Some(now);
+            requests.push((all(Endpoint::Statsz), BTreeSet::new()));
+        }
+        requests
+    }
+
+    fn reply(&mut self, message: &Incoming, now: Time) -> Vec<Effect> {
+        let Some((number, endpoint)) = parse_inbox(&message.subject) else { return Vec::new() };
+        // Whoever answered: what was sent before the question has arrived.
+        let confirmed = number == self.looks && self.outbox.confirm(self.mark);
+        let mut effects = if confirmed { self.save() } else { Vec::new() };
+        if message.status.is_some() {
+            return effects;
+        }
+        self.cost.replies += 1;
+        self.cost.bytes_in += message.payload.len() as u64;
+        let encoding =
+            message.headers.as_ref().and_then(|h| h.get("Content-Encoding")).map(async_nats::HeaderValue::as_str);
+        match decode::reply(endpoint, encoding, &message.payload) {
+            Ok((server, fact)) => self.fact(server, fact, endpoint, number, now),
+            Err(garbled) => self.complain(&garbled, now),
+        }
+        if self.look.as_ref().is_some_and(Look::is_complete) {
+            effects.extend(self.finish(now));
+        }
+        effects
+    }
+
+    fn fact(&mut self, server: ServerInfo, fact: Fact, endpoint: Endpoint, number: u64, now: Time) {
+        let id = server.id.clone();
+        let look = self.look.as_mut().filter(|l| l.number == number);
+        let on_time = look.is_some();
+        let made_at = match look {
+            Some(look) => {
+                let asked_at = look.asked_at;
+                if look.arrived(endpoint, &id, now) == Arrival::Double {
+                    return;
+                }
+                self.slowest = self.slowest.max(now.since(asked_at));
+                if let Some(time) = server.time {
+                    let skew = i128::from(time.as_nanos()) - i128::from(now.as_nanos());
+                    self.skew_ns.insert(id.clone(), skew);
+                }
+                asked_at
+            }
+            // A late reply says how it was when it was made.
+            None => self.made_at(&server, now),
+        };
+        if !on_time {
+            tracing::debug!(server = %server.name, late_ms = millis(now.since(made_at)), "late reply");
+        }
+        if let Err(odd) = self.roster.answer(server.clone(), fact, made_at) {
+            self.complain_of(Some(server), &odd.to_string(), now);
+        }
+    }
+
+    /// When a late reply was made, by our clock; now where that cannot be told.
+    fn made_at(&self, server: &ServerInfo, now: Time) -> Time {
+        let told = server.time.zip(self.skew_ns.get(&server.id)).and_then(|(time, skew)| {
+            u64::try_from(i128::from(time.as_nanos()) - skew).ok().map(Time::from_nanos)
+        });
+        told.map_or(now, |t| t.min(now))
+    }
+
+    fn complain(&mut self, garbled: &Garbled, now: Time) {
+        self.cost.decode_errors += 1;
+        if let Some(server) = &garbled.server {
+            self.roster.mumble(server, now);
+        }
+        self.complain_of(garbled.server.clone(), &garbled.error.to_string(), now);
+    }
+
+    fn complain_of(&mut self, server: Option<ServerInfo>, error: &str, now: Time) {
+        let id = server.as_ref().map(|s| s.id.clone()).unwrap_or_default();
+        if !self.observer.complaints.contains_key(&id) && self.observer.complaints.len() >= COMPLAINTS_MAX {
+            return;
+        }
+        let complaint = self.observer.complaints.entry(id).or_insert_with(|| {
+            let who = server.as_ref().map(|s| &*s.name).unwrap_or_default();
+            tracing::warn!(server = ?who, error, "reply of no use");
+            Complaint { server: server.clone(), count: 0, recent: 0, error: String::new(), at: now }
+        });
+        if now.since(complaint.at) > Complaint::APART {
+            complaint.recent = 0;
+        }
+        complaint.count += 1;
+        complaint.recent += 1;
+        complaint.error = error.to_owned();
+        complaint.at = now;
+    }
+
+    /// Something was heard unasked. It says *look now*; a heartbeat is data too.
+    fn heard(&mut self, message: &Incoming, now: Time) {
+        self.cost.bytes_in += message.payload.len() as u64;
+        let subject = message.subject.as_str();
+        let heard = if subject.ends_with(".STATSZ") {
+            decode::heartbeat(&message.payload)
+        } else if subject.ends_with(".SHUTDOWN") {
+            decode::goodbye(&message.payload).map(|server| (server, Signal::Shutdown))
+        } else if subject.ends_with(".LAMEDUCK") {
+            decode::goodbye(&message.payload).map(|server| (server, Signal::LameDuck))
+        } else {
+            match decode::auth_error(&message.payload) {
+                Ok(Some(heard)) => Ok(heard),
+                Ok(None) => return,
+                Err(garbled) => Err(garbled),
+            }
+        };
+        let (server, signal) = match heard {
+            Ok(heard) => heard,
+            Err(garbled) => return self.complain(&garbled, now),
+        };
+        let news = !self.roster.knows(&server.id) || !matches!(signal, Signal::Heartbeat(_));
+        if let Err(odd) = self.roster.hear(server.clone(), signal, now) {
+            return self.complain_of(Some(server), &odd.to_string(), now);
+        }
+        if news && self.connected {
+            self.soon_at.get_or_insert(now.plus(LOOK_SOON));
+        }
+    }
+
+    /// The look is over: builds, judges, publishes.
+    fn finish(&mut self, now: Time) -> Vec<Effect> {
+        let Some(look) = self.look.take() else { return Vec::new() };
+        let answered = look.answered(Endpoint::Gatewayz);
+        if let Some(cluster) = self.roster.cluster_of(&self.vantage.server_id) {
+            self.vantage.cluster = Some(cluster);
+        }
+        self.observer.outbox = self.outbox.stat();
+        self.observer
+            .complaints
+            .retain(|_, complaint| now.since(complaint.at) < Complaint::APART * 2);
+        let settled = look.asked_at.since(self.connected_at) >= UNSETTLED
+            && answered.contains(&self.vantage.server_id);
+        let snapshot = self.roster.snapshot(model::Look {
+            epoch: look.epoch,
+            asked_at: look.asked_at,
+            settled,
+            vantage: self.vantage.clone(),
+            answered,
+            observer: self.observer.clone(),
+        });
+        let sight = Sight::of(&snapshot);
+        let verdicts = self.judge(&snapshot);
+        self.ripe_at = Ledger::next_ripe(&verdicts, look.asked_at);
+        let changes = if settled {
+            self.ledger.step(Judgement {
+                at: look.asked_at.max(now),
+                epoch: look.epoch,
+                verdicts,
+                settings: &self.config.checks,
+                repeat_every: self.config.repeat_every,
+            })
+        } else {
+            Vec::new()
+        };
+        let mut effects = Vec::new();
+        for change in &changes {
+            let f = &change.finding;
+            tracing::info!(
+                action = change.action.as_str(),
+                reason = ?change.reason,
+                severity = f.severity.as_str(),
+                check = %f.check,
+                cause = f.cause.kind.as_str(),
+                "{}",
+                f.summary.escape_debug()
+            );
+            self.outbox.push(event::finding(change, &sight, &self.style, &nuid::next().to_string()));
+        }
+        self.say_how_we_see(&changes, now);
+        if look.opens_epoch {
+            self.say_epoch(&snapshot, &sight, look.asked_at, now);
+        }
+        if !changes.is_empty() {
+            effects.extend(self.save());
+        }
+        effects.extend(self.send());
+        effects
+    }
+
+    fn judge(&self, snapshot: &Snapshot) -> Vec<Verdict> {
+        if !snapshot.settled {
+            return Vec::new();
+        }
+        let mut verdicts = Vec::new();
+        for check in checks::REGISTRY {
+            if let Some(settings) = self.config.checks.get(check.manual().slug).filter(|s| s.enabled) {
+                verdicts.extend(check.evaluate(snapshot, settings));
+            }
+        }
+        verdicts
+    }
+
+    fn say_how_we_see(&mut self, changes: &[crate::findings::Change], now: Time) {
+        if changes.iter().all(|c| &*c.finding.check != "observer_degraded") {
+            return;
+        }
+        let open: Vec<String> = self
+            .ledger
+            .open()
+            .filter(|f| &*f.check == "observer_degraded")
+            .map(|f| f.summary.clone())
+            .collect();
+        let news = changes.iter().any(|c| c.action == Happened::Opened && &*c.finding.check == "observer_degraded");
+        if !open.is_empty() && (news || !self.degraded) {
+            self.degraded = true;
+            self.say(AgentEvent::Degraded, &open.join("; "), now);
+        } else if open.is_empty() && self.degraded {
+            self.degraded = false;
+            self.say(AgentEvent::Restored, "it sees everything again", now);
+        }
+    }
+
+    fn say_epoch(&mut self, snapshot: &Snapshot, sight: &Sight, asked_at: Time, now: Time) {
+        let steps_left = (LOOKS_PER_EPOCH - self.grid_step) % LOOKS_PER_EPOCH;
+        let next_at = self.grid_at.plus(self.config.interval / LOOKS_PER_EPOCH * steps_left);
+        self.cost.duration_ms = millis(now.since(asked_at));
+        self.cost.next_epoch_in_ms = millis(next_at.since(now));
+        let open = [Severity::Critical, Severity::Warning, Severity::Info].map(|s| self.ledger.count(s));
+        let id = nuid::next().to_string();
+        self.outbox.push(event::epoch(snapshot, sight, self.cost, open, &self.style, &id, now));
+        self.cost = EpochCost { started_at: self.cost.started_at, ..EpochCost::default() };
+    }
+
+    fn say(&mut self, event: AgentEvent, reason: &str, now: Time) {
+        let id = nuid::next().to_string();
+        self.outbox.push(event::agent(event, reason, &self.vantage, &self.style, &id, now));
+    }
+
+    /// Sends what waits. After a reconnect not before the connection is settled: the interest of subscribers
+    /// in other clusters takes as long to arrive.
+    fn send(&mut self) -> Vec<Effect> {
+        if !self.connected {
+            return Vec::new();
+        }
+        self.outbox.send().into_iter().map(Effect::Publish).collect()
+    }
+
+    fn save(&self) -> Vec<Effect> {
+        let Some(file) = &self.state_file else { return Vec::new() };
+        let finding = |m: &&Message| m.headers.iter().any(|(name, _)| name == "Gatewatch-Action");
+        let state = State {
+            version: State::VERSION,
+            saved_at: self.asked_last_at,
+            findings: self.ledger.open().cloned().collect(),
+            unconfirmed: self.outbox.waiting().filter(finding).cloned().collect(),
+        };
+        vec![Effect::Save(file.clone(), Box::new(state))]
+    }
+}
+
+/// A subject that we used, as the permission that it needs.
+fn general(subject: &str) -> String {
+    let parts: Vec<&str> = subject.split('.').collect();
+    match parts.as_slice() {
+        ["$SYS", "REQ", "SERVER", _, endpoint] => format!("$SYS.REQ.SERVER.*.{endpoint}"),
+        [prefix, "finding", ..] => format!("{prefix}.finding.>"),
+        [prefix, "epoch", ..] => format!("{prefix}.epoch.>"),
+        [prefix, "agent", ..] => format!("{prefix}.agent.>"),
+        _ => subject.to_owned(),
+    }
+}
+
+/// Makes known what a finding of an earlier start was about.
+fn recall(roster: &mut Roster, finding: &Finding) {
+    let entity = &finding.entity;
+    if let (Some(cluster), Some(name), Some(id)) = (&entity.cluster, &entity.server, &entity.server_id) {
+        let info = finding.server.clone().unwrap_or_else(|| ServerInfo {
+            name: name.clone(),
+            id: id.clone(),
+            cluster: Some(cluster.clone()),
+            ..ServerInfo::default()
+        });
+        roster.recall(info, finding.opened_at);
+    }
+    if &*finding.check == "cluster_unreachable"
+        && let Some(cluster) = &entity.cluster
+    {
+        roster.recall_cluster(cluster.clone());
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
