@@ -300,7 +300,6 @@ async fn a_restarted_server_is_found_again_with_credentials_read_anew() {
     fs::write(&seed, first.seed().unwrap()).unwrap();
     let (client, mut events) = linked(&Connect { nkey: Some(seed.clone()), ..server.at() }).await;
     let mut inbox = client.subscribe("a").await.unwrap();
-    until(&mut events, |e| *e == LinkEvent::Connected).await;
 
     server.kill();
     until(&mut events, |e| *e == LinkEvent::Disconnected).await;
@@ -465,7 +464,6 @@ async fn the_link_moves_to_another_server_of_the_list_and_hears_of_lame_duck() {
     let urls: Vec<String> = servers.iter().map(|s| format!("localhost:{}", s.port)).collect();
     let c = Connect { server: Some(urls.join(",")), ..servers[0].as_user("sys", "pw") };
     let (client, mut events) = linked(&c).await;
-    until(&mut events, |e| *e == LinkEvent::Connected).await;
     let port = client.server_info().port;
     let server = servers.iter_mut().find(|s| s.port == port).unwrap();
     let pid = server.process.as_ref().unwrap().id().to_string();
@@ -481,6 +479,17 @@ async fn the_link_moves_to_another_server_of_the_list_and_hears_of_lame_duck() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_stops_without_a_word_is_noticed() {
+    let server = Server::start(ACCOUNTS);
+    let (_client, mut events) = linked(&server.as_user("sys", "pw")).await;
+    let pid = server.process.as_ref().unwrap().id().to_string();
+    assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+    let began = std::time::Instant::now();
+    until(&mut events, |e| *e == LinkEvent::Disconnected).await;
+    assert!(began.elapsed() < Duration::from_secs(9), "noticed after {:?}", began.elapsed());
 }
 
 #[tokio::test]
