@@ -1,5 +1,8 @@
 //! The configuration as users write it: precedence, contexts, and what is said about a bad one.
 
+// Helpers of tests; clippy excuses only functions that are tests themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -338,7 +341,8 @@ fn a_file_that_is_not_there_is_named() {
 
 #[test]
 fn flags_and_variables_are_checked_as_the_file_is() {
-    let cases: [(Flags, &[(&str, &str)], &str); 5] = [
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(Flags, Variables<'_>, &str); 5] = [
         (
             Flags { timeout: Some(Duration::ZERO), ..Flags::default() },
             &[],

@@ -2,6 +2,9 @@
 //!
 //! The server's path comes from `NATS_SERVER`, else the newest of `target/nats-server/`, else `PATH`.
 
+// Helpers of tests; clippy excuses only functions that are tests themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -297,7 +300,6 @@ async fn a_restarted_server_is_found_again_with_credentials_read_anew() {
     fs::write(&seed, first.seed().unwrap()).unwrap();
     let (client, mut events) = linked(&Connect { nkey: Some(seed.clone()), ..server.at() }).await;
     let mut inbox = client.subscribe("a").await.unwrap();
-    until(&mut events, |e| *e == LinkEvent::Connected).await;
 
     server.kill();
     until(&mut events, |e| *e == LinkEvent::Disconnected).await;
@@ -454,6 +456,69 @@ async fn watch_prints_what_it_is_asked_for_and_skips_what_is_no_event() {
     publisher.abort();
     assert_eq!(exit, Some(0), "{log}");
     assert!(log.contains("that is no event"), "{log}");
+}
+
+#[tokio::test]
+async fn the_link_moves_to_another_server_of_the_list_and_hears_of_lame_duck() {
+    let mut servers = [Server::start(ACCOUNTS), Server::start(ACCOUNTS)];
+    let urls: Vec<String> = servers.iter().map(|s| format!("localhost:{}", s.port)).collect();
+    let c = Connect { server: Some(urls.join(",")), ..servers[0].as_user("sys", "pw") };
+    let (client, mut events) = linked(&c).await;
+    let port = client.server_info().port;
+    let server = servers.iter_mut().find(|s| s.port == port).unwrap();
+    let pid = server.process.as_ref().unwrap().id().to_string();
+    assert!(Command::new("kill").args(["-USR2", &pid]).status().unwrap().success());
+    until(&mut events, |e| *e == LinkEvent::LameDuck).await;
+    server.kill();
+    until(&mut events, |e| *e == LinkEvent::Connected).await;
+    // The client learns of its new server a moment after the event.
+    timeout(PATIENCE, async {
+        while client.server_info().port == port {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_stops_without_a_word_is_noticed() {
+    let server = Server::start(ACCOUNTS);
+    let (_client, mut events) = linked(&server.as_user("sys", "pw")).await;
+    let pid = server.process.as_ref().unwrap().id().to_string();
+    assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+    let began = std::time::Instant::now();
+    until(&mut events, |e| *e == LinkEvent::Disconnected).await;
+    assert!(began.elapsed() < Duration::from_secs(9), "noticed after {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn printed_exports_make_findings_visible_and_the_api_answerable() {
+    let block = gatewatch(&["permissions", "--export", "APP"]);
+    let with_user =
+        |account: &str| format!("\"{account}\" {{\n users: [{{user: {account}, password: pw}}]\n");
+    let block =
+        ["SYS", "APP"].iter().fold(block, |b, a| b.replacen(&format!("\"{a}\" {{\n"), &with_user(a), 1));
+    let server = Server::start(&block);
+    let (sys, _sys_events) = linked(&server.as_user("SYS", "pw")).await;
+    let (app, _app_events) = linked(&server.as_user("APP", "pw")).await;
+    let mut findings = app.subscribe("gatewatch.finding.>").await.unwrap();
+    let mut api = sys.subscribe("gatewatch.api.>").await.unwrap();
+    // A round trip on each connection, so that both subscriptions are there.
+    for client in [&sys, &app] {
+        let _ = client.request("nobody", "".into()).await;
+    }
+    sys.publish("gatewatch.finding.info.c.eu.s._", "f".into()).await.unwrap();
+    assert_eq!(timeout(PATIENCE, findings.next()).await.unwrap().unwrap().payload, "f");
+    let answer = async {
+        let request = api.next().await.unwrap();
+        sys.publish(request.reply.unwrap(), "a".into()).await.unwrap();
+    };
+    let (reply, ()) =
+        timeout(PATIENCE, async { tokio::join!(app.request("gatewatch.api.epoch", "".into()), answer) })
+            .await
+            .unwrap();
+    assert_eq!(reply.unwrap().payload, "a");
 }
 
 /// An authority, and a certificate for `localhost` (as server) and for a client, signed by it.

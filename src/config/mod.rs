@@ -1,7 +1,7 @@
 //! The configuration: flag, variable, file, default, in this order.
 //!
 //! Connection settings come in [`Layer`]s, laid over each other by [`Connect::of`]; everything else stands
-//! in one TOML file. A file is refused as a whole, with every problem and its place ([`reader`]).
+//! in one TOML file. A file is refused as a whole, with every problem and its place.
 
 mod checks;
 mod context;

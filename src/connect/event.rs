@@ -1,6 +1,7 @@
 //! What happens to the link, as the agent hears it.
 
-use std::sync::Mutex;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Event, ServerError};
@@ -11,11 +12,13 @@ use crate::config::redact;
 
 /// Between two lines in the log about the same vain effort.
 const LOG_EVERY: Duration = Duration::from_secs(5);
+/// Permissions whose want is logged, each once a connection.
+const DENIED_LOGGED_MAX: usize = 100;
 
 /// What happened to the link. It is logged already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// Connected, for the first time or again. Subscriptions are being made anew by the client.
+    /// Connected again, to the same server or another. The client makes its subscriptions anew.
     Connected,
     /// The link is lost; the client is trying to get it back.
     Disconnected,
@@ -38,7 +41,7 @@ pub enum LinkEvent {
 }
 
 /// What the server did not do, for want of a permission.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Denied {
     /// What we wanted.
     pub operation: Operation,
@@ -97,13 +100,20 @@ fn starts_with_ignoring_case(text: &str, start: &str) -> bool {
 /// The sending end: logs each event once and hands it on.
 pub(super) struct Link {
     events: mpsc::Sender<LinkEvent>,
-    logged: Mutex<Option<Instant>>,
+    logged: Mutex<Logged>,
+}
+
+/// What the log has been told, so that it is not told every second.
+#[derive(Default)]
+struct Logged {
+    retrying: Option<Instant>,
+    denied: BTreeSet<Denied>,
 }
 
 impl Link {
     pub(super) fn new(most: usize) -> (Self, mpsc::Receiver<LinkEvent>) {
         let (events, receiver) = mpsc::channel(most);
-        (Self { events, logged: Mutex::new(None) }, receiver)
+        (Self { events, logged: Mutex::default() }, receiver)
     }
 
     /// Attempts failed: told to the agent unless it is behind, logged every few seconds.
@@ -116,21 +126,30 @@ impl Link {
         let _ = self.events.try_send(LinkEvent::Retrying { reason });
     }
 
+    fn logged(&self) -> MutexGuard<'_, Logged> {
+        self.logged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn log_due(&self) -> bool {
-        let Ok(mut logged) = self.logged.lock() else { return true };
-        let due = logged.is_none_or(|at| at.elapsed() >= LOG_EVERY);
+        let mut logged = self.logged();
+        let due = logged.retrying.is_none_or(|at| at.elapsed() >= LOG_EVERY);
         if due {
-            *logged = Some(Instant::now());
+            logged.retrying = Some(Instant::now());
         }
         due
+    }
+
+    fn log_denied(&self, denied: &Denied) {
+        let mut logged = self.logged();
+        if logged.denied.len() < DENIED_LOGGED_MAX && logged.denied.insert(denied.clone()) {
+            tracing::warn!("permission denied: {} `{}`", denied.operation, redact::control(&denied.subject));
+        }
     }
 
     pub(super) async fn event(&self, event: Event) {
         let event = match event {
             Event::Connected => {
-                if let Ok(mut logged) = self.logged.lock() {
-                    *logged = None;
-                }
+                *self.logged() = Logged::default();
                 tracing::info!("connected");
                 LinkEvent::Connected
             }
@@ -151,11 +170,7 @@ impl Link {
             }
             Event::ServerError(ServerError::Other(text)) => match Denied::parse(&text) {
                 Some(denied) => {
-                    tracing::warn!(
-                        "permission denied: {} `{}`",
-                        denied.operation,
-                        redact::control(&denied.subject)
-                    );
+                    self.log_denied(&denied);
                     LinkEvent::Denied(denied)
                 }
                 None => server_error(&text),

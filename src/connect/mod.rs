@@ -102,6 +102,8 @@ impl ConnectError {
 
 /// Connects as `name` (the connection's name on the server is `gatewatch/<version> <name>`).
 ///
+/// When this returns the link is up; that first [`LinkEvent::Connected`] is not among the events.
+///
 /// Waits as long as no server can be reached, and says so in the log every few seconds; returns an error when
 /// waiting would not help: wrong credentials, no TLS session, a file that is not there. After the first
 /// success nothing ends the attempts to reconnect, since credentials may be rotated. Cancel-safe.
@@ -113,7 +115,7 @@ pub async fn connect(
         split_userinfo(connect.server.as_deref().unwrap_or(DEFAULT_SERVER)).map_err(ConnectError::Address)?;
     let credentials = Arc::new(Credentials::of(connect, userinfo));
     readable(connect)?;
-    let (link, events) = Link::new(EVENTS_MAX);
+    let (link, mut events) = Link::new(EVENTS_MAX);
     let link = Arc::new(link);
     let options = options(connect, name, &credentials, &link);
     let addresses: Vec<&str> = servers.split(',').collect();
@@ -124,7 +126,11 @@ pub async fn connect(
             .read(&[])
             .map_err(|source| ConnectError::Credentials { login: credentials.describe(), source })?;
         match options.clone().connect(addresses.as_slice()).await {
-            Ok(client) => return Ok((client, events)),
+            Ok(client) => {
+                // Events begin with what happens to the link from here on.
+                while events.recv().await.is_some_and(|e| e != LinkEvent::Connected) {}
+                return Ok((client, events));
+            }
             Err(e) => {
                 if let Some(fatal) = fatal(&e, connect, &servers, &credentials) {
                     return Err(fatal);

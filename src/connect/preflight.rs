@@ -92,7 +92,8 @@ enum Outcome {
 /// Asks the server who we are and whether servers answer us.
 ///
 /// A refused permission comes as an event, not as a reply; so `events` is read meanwhile, and what was in it
-/// is gone afterwards: when this returns `Ok` the link is up. Silence is not a reason to give up: a server
+/// is gone afterwards. A link that is lost meanwhile is waited for: when this returns `Ok`, the last that was
+/// heard of it is that it is up. Silence is not a reason to give up: a server
 /// that is too busy to answer is what the agent is there to see.
 pub async fn preflight(
     client: &Client,
@@ -126,22 +127,29 @@ async fn ask(
     inbox_prefix: &str,
     timeout: Duration,
 ) -> Result<Outcome, PreflightError> {
-    let request = client.send_request(subject, Request::new().timeout(Some(timeout)));
-    tokio::pin!(request);
     loop {
-        tokio::select! {
-            reply = &mut request => return Ok(match reply {
-                Ok(message) => Outcome::Reply(message.payload.to_vec()),
-                Err(e) if e.kind() == RequestErrorKind::NoResponders => Outcome::NoResponders,
-                Err(_) => Outcome::Silence,
-            }),
-            event = events.recv() => match event {
-                Some(LinkEvent::Denied(d)) if d.subject == subject || is_inbox(&d.subject, inbox_prefix) => {
+        let request = client.send_request(subject, Request::new().timeout(Some(timeout)));
+        tokio::pin!(request);
+        loop {
+            let event = tokio::select! {
+                reply = &mut request => return Ok(match reply {
+                    Ok(message) => Outcome::Reply(message.payload.to_vec()),
+                    Err(e) if e.kind() == RequestErrorKind::NoResponders => Outcome::NoResponders,
+                    Err(_) => Outcome::Silence,
+                }),
+                event = events.recv() => event.ok_or(PreflightError::Closed)?,
+            };
+            match event {
+                LinkEvent::Denied(d) if d.subject == subject || is_inbox(&d.subject, inbox_prefix) => {
                     return Ok(Outcome::Denied(d));
                 }
-                Some(_) => {}
-                None => return Err(PreflightError::Closed),
-            },
+                // What was asked went down with the link.
+                LinkEvent::Disconnected => {
+                    while events.recv().await.ok_or(PreflightError::Closed)? != LinkEvent::Connected {}
+                    break;
+                }
+                _ => {}
+            }
         }
     }
 }
