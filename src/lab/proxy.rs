@@ -63,6 +63,27 @@ impl Condition {
     }
 }
 
+impl std::fmt::Display for Condition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut words = Vec::new();
+        match self.door {
+            Door::Open => {}
+            Door::Shut => words.push("cut".to_owned()),
+            Door::Reject => words.push("rejecting".to_owned()),
+        }
+        words.extend(self.muted.map(|direction| match direction {
+            Direction::Both => "black hole".to_owned(),
+            Direction::FromDialer => "black hole from the dialer".to_owned(),
+            Direction::FromAcceptor => "black hole from the acceptor".to_owned(),
+        }));
+        words.extend(self.bytes_per_s.map(|rate| format!("at most {rate} bytes/s")));
+        if !self.delay.is_zero() {
+            words.push(format!("delayed by {} ms", self.delay.as_millis()));
+        }
+        f.write_str(&words.join(", "))
+    }
+}
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Way {
     FromDialer,
@@ -149,7 +170,7 @@ impl Proxy {
         // The accept loop hands out receivers of the old sender: let it start anew.
         let listening = inner.listener.is_some();
         if listening {
-            drop(self.close(&mut inner).await);
+            self.close(&mut inner).await;
         }
         old.send_replace(true);
         if listening && let Err(error) = self.settle(&mut inner).await {

@@ -1,0 +1,1 @@
+//! Commands for a lab that runs in another process.
