@@ -1,5 +1,6 @@
 //! The lab against real nats-servers.
 #![cfg(feature = "lab")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is a failed test")]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -39,6 +40,14 @@ fn small(edit: impl FnOnce(&mut GatewaySpec)) -> Spec {
 
 fn log(lab: &Lab, server: &str) -> String {
     std::fs::read_to_string(lab.dir().join(server).join("server.log")).unwrap()
+}
+
+async fn wait_log(lab: &Lab, server: &str, text: &str) {
+    let deadline = Instant::now() + WITHIN;
+    while !log(lab, server).contains(text) {
+        assert!(Instant::now() < deadline, "{}", log(lab, server));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]
@@ -206,12 +215,9 @@ async fn a_wrong_password_towards_one_remote_is_refused_and_only_there() {
     let lab = Lab::start_unsettled(spec).await.unwrap();
     lab.wait_until("eu-0", "a gateway to ap", WITHIN, has("ap")).await.unwrap();
     lab.wait_until("us-0", "a gateway to eu", WITHIN, has("eu")).await.unwrap();
-    let deadline = Instant::now() + WITHIN;
-    while !log(&lab, "eu-0").contains("Authorization Violation") {
-        assert!(Instant::now() < deadline, "{}", log(&lab, "eu-0"));
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(lacks("us")(&lab.view("eu-0").await.unwrap()));
+    wait_log(&lab, "us-0", "authentication error").await;
+    // A server lists a gateway for the few milliseconds until it is rejected.
+    lab.wait_until("eu-0", "no gateway to us", WITHIN, lacks("us")).await.unwrap();
 }
 
 #[tokio::test]
@@ -219,7 +225,8 @@ async fn a_changed_password_on_the_accepting_side_shuts_others_out() {
     let lab = Lab::start(Spec::new(&["eu", "us"], 1)).await.unwrap();
     lab.restart_with("us-0", |gateway| gateway.password = Some("new".into())).await.unwrap();
     lab.wait_until("us-0", "a gateway to eu", WITHIN, has("eu")).await.unwrap();
-    assert!(lacks("us")(&lab.view("eu-0").await.unwrap()));
+    wait_log(&lab, "us-0", "authentication error").await;
+    lab.wait_until("eu-0", "no gateway to us", WITHIN, lacks("us")).await.unwrap();
 }
 
 #[tokio::test]
@@ -263,10 +270,9 @@ async fn agent_can_ask_across_and_no_more(lab: &Lab) {
     let other = lab.server_id("us-0").await.unwrap();
     let reply = agent.request(format!("$SYS.REQ.SERVER.{other}.GATEWAYZ"), "".into()).await.unwrap();
     assert!(String::from_utf8_lossy(&reply.payload).contains("us-0"));
-    let refused = async {
-        agent.request(format!("$SYS.REQ.SERVER.{other}.KICK"), "{}".into()).await.unwrap_err();
-    };
-    tokio::time::timeout(Duration::from_secs(30), refused).await.unwrap();
+    let kick = agent.request(format!("$SYS.REQ.SERVER.{other}.KICK"), "{}".into());
+    let kicked = tokio::time::timeout(Duration::from_millis(500), kick).await;
+    assert!(!matches!(kicked, Ok(Ok(_))), "the agent's user may do more than look");
     let app = connect(lab, "us-0", "app").await;
     assert!(app.request(format!("$SYS.REQ.SERVER.{other}.GATEWAYZ"), "".into()).await.is_err());
 }

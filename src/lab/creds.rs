@@ -153,9 +153,9 @@ fn generate() -> Result<Vec<(&'static str, bool, String)>, CredsError> {
         ("operator.jwt", false, operator_jwt),
         ("SYS.jwt", false, system_jwt),
         ("APP.jwt", false, app_jwt),
-        ("sys.creds", true, user(&system, "sys", user_claims())?),
-        ("gatewatch.creds", true, user(&system, "gatewatch", agent_claims())?),
-        ("app.creds", true, user(&app, "app", user_claims())?),
+        ("sys.creds", true, user(&system, "sys", &user_claims())?),
+        ("gatewatch.creds", true, user(&system, "gatewatch", &agent_claims())?),
+        ("app.creds", true, user(&app, "app", &user_claims())?),
         ("auth.conf", false, auth),
     ])
 }
@@ -221,9 +221,9 @@ fn agent_claims() -> Value {
 }
 
 /// A creds file: the user's JWT and seed.
-fn user(account: &KeyPair, name: &str, claims: Value) -> Result<String, CredsError> {
+fn user(account: &KeyPair, name: &str, claims: &Value) -> Result<String, CredsError> {
     let key = KeyPair::new_user();
-    let jwt = jwt(account, &key, name, &claims)?;
+    let jwt = jwt(account, &key, name, claims)?;
     Ok(format!(
         "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
          ************************* IMPORTANT *************************\n\
@@ -283,7 +283,7 @@ mod tests {
         assert!(written);
         for name in FILES {
             let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
-            let secret = name.ends_with(".nk") || name.ends_with(".creds");
+            let secret = [".nk", ".creds"].iter().any(|end| name.strip_suffix(end).is_some());
             assert_eq!(mode, if secret { 0o600 } else { 0o644 }, "{name}");
         }
         let before = fs::read_to_string(creds.user("sys")).unwrap();
@@ -308,7 +308,10 @@ mod tests {
         let jwt = jwt(&operator, &account, "A", &account_claims(&json!({}))).unwrap();
         let (body, signature) = jwt.rsplit_once('.').unwrap();
         let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap();
-        KeyPair::from_public_key(&operator.public_key()).unwrap().verify(body.as_bytes(), &signature).unwrap();
+        KeyPair::from_public_key(&operator.public_key())
+            .unwrap()
+            .verify(body.as_bytes(), &signature)
+            .unwrap();
         let claims = BASE64URL_NOPAD.decode(body.split_once('.').unwrap().1.as_bytes()).unwrap();
         let claims: Value = serde_json::from_slice(&claims).unwrap();
         assert_eq!(claims["iss"], operator.public_key());

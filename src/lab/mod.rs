@@ -69,7 +69,10 @@ impl Mark {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the lab is outside of the core: it makes facts, and dates them")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the lab is outside of the core: it makes facts, and dates them"
+)]
 fn system_time() -> SystemTime {
     SystemTime::now()
 }
@@ -101,17 +104,17 @@ impl Lab {
 
     /// Starts the servers; done when each serves clients. For superclusters that are meant to be broken.
     pub async fn start_unsettled(spec: Spec) -> Result<Self, LabError> {
-        let lab = Self::build(spec)?;
+        let lab = Self::build(&spec)?;
         let starts = lab.nodes.iter().map(|node| lab.launch(node));
         futures_util::future::try_join_all(starts).await?;
         Ok(lab)
     }
 
-    fn build(spec: Spec) -> Result<Self, LabError> {
+    fn build(spec: &Spec) -> Result<Self, LabError> {
         let mut ports = ports::Ports::new();
         let temporary = spec.dir.is_none();
-        let nodes = node::plan(&spec, &mut ports)?;
-        let site = Arc::new(Site::new(&spec)?);
+        let nodes = node::plan(spec, &mut ports)?;
+        let site = Arc::new(Site::new(spec)?);
         let directory = Arc::new(Directory::default());
         let mut proxies = Vec::new();
         for target in &nodes {
@@ -157,6 +160,11 @@ impl Lab {
     /// All servers' names.
     pub fn servers(&self) -> Vec<String> {
         self.nodes.iter().map(|node| node.name.clone()).collect()
+    }
+
+    /// The servers of a cluster, or the one server of this name.
+    pub fn members(&self, name: &str) -> Result<Vec<String>, LabError> {
+        Ok(self.select(name)?.into_iter().map(|node| node.name.clone()).collect())
     }
 
     /// The client URL of a server.
@@ -209,10 +217,11 @@ impl Lab {
         Ok(mark)
     }
 
-    /// SIGKILL for all servers of a cluster at once.
+    /// SIGKILL for all servers of a cluster at once; the mark is the last one's.
     pub async fn kill_cluster(&self, cluster: &str) -> Result<Mark, LabError> {
-        let servers: Vec<_> = self.select(cluster)?.into_iter().map(|node| node.name.clone()).collect();
-        let marks = futures_util::future::try_join_all(servers.iter().map(|server| self.kill(server))).await?;
+        let servers = self.members(cluster)?;
+        let marks =
+            futures_util::future::try_join_all(servers.iter().map(|server| self.kill(server))).await?;
         Ok(marks.into_iter().max_by_key(|mark| mark.instant).unwrap_or_else(Mark::now))
     }
 
@@ -341,14 +350,40 @@ impl Lab {
         Ok(Mark::now())
     }
 
-    /// The links that are not as they should be: dialer, target, what is wrong.
+    /// The links that are not as they should be: dialer, target, what is wrong. Where it is the same for
+    /// a whole cluster, the cluster is named.
     pub fn faults(&self) -> Vec<(String, String, String)> {
-        let name = |index: usize| self.nodes.get(index).map_or_else(String::new, |node| node.name.clone());
-        self.proxies
-            .iter()
-            .filter(|proxy| proxy.condition() != Condition::default())
-            .map(|proxy| (name(proxy.dialer), name(proxy.target), proxy.condition().to_string()))
-            .collect()
+        let mut by_dialer: BTreeMap<(usize, String), Vec<usize>> = BTreeMap::new();
+        for proxy in self.proxies.iter().filter(|proxy| proxy.condition() != Condition::default()) {
+            by_dialer.entry((proxy.dialer, proxy.condition().to_string())).or_default().push(proxy.target);
+        }
+        let mut by_targets: BTreeMap<(String, String), Vec<usize>> = BTreeMap::new();
+        for ((dialer, what), targets) in by_dialer {
+            for target in self.summarize(&targets) {
+                by_targets.entry((target, what.clone())).or_default().push(dialer);
+            }
+        }
+        let faults = by_targets.into_iter().flat_map(|((target, what), dialers)| {
+            self.summarize(&dialers).into_iter().map(move |dialer| (dialer, target.clone(), what.clone()))
+        });
+        faults.collect()
+    }
+
+    /// Names for these servers; a cluster's name where it is there as a whole.
+    fn summarize(&self, indexes: &[usize]) -> Vec<String> {
+        let mut names = Vec::new();
+        for (cluster, servers) in self.clusters() {
+            let mine = |index: &&usize| self.nodes.get(**index).is_some_and(|node| node.cluster == cluster);
+            let present: Vec<_> = indexes.iter().filter(mine).collect();
+            if present.len() == servers.len() {
+                names.push(cluster);
+            } else {
+                names.extend(
+                    present.into_iter().filter_map(|index| Some(self.nodes.get(*index)?.name.clone())),
+                );
+            }
+        }
+        names
     }
 
     async fn fault(
@@ -420,6 +455,7 @@ impl Lab {
     /// Runs a server's process until it serves clients, and lets others reach it.
     async fn launch(&self, node: &Arc<Node>) -> Result<(), LabError> {
         node.spawn(&self.site, &self.remotes(node), &self.routes(node), self.proxies_to(node.index)).await?;
+        self.observers.forget(&node.name).await;
         self.site.write_state(&self.nodes).await?;
         node.wait_ready(READY_WITHIN).await?;
         self.set_target_up(node.index, true).await

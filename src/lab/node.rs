@@ -62,7 +62,8 @@ impl Site {
         let access = match &spec.auth {
             Auth::Operator { dir: None } => Access::Operator(creds::ensure(&creds_dir, false)?.0),
             Auth::Operator { dir: Some(own) } => {
-                let own = std::path::absolute(own).map_err(LabError::io("cannot tell the directory of creds"))?;
+                let own =
+                    std::path::absolute(own).map_err(LabError::io("cannot tell the directory of creds"))?;
                 let (creds, _) = creds::ensure(&own, false)?;
                 // The servers' configuration looks for it beside their own directories.
                 std::fs::copy(creds.auth_conf(), creds_dir.join("auth.conf"))
@@ -190,7 +191,9 @@ pub(super) fn plan(spec: &Spec, ports: &mut ports::Ports) -> Result<Vec<Node>, L
     for (cluster, servers) in &spec.clusters {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if cluster.is_empty() || !cluster.chars().all(plain) {
-            return Err(LabError::Spec(format!("{cluster:?} is no name for a cluster: use letters, digits, - and _")));
+            return Err(LabError::Spec(format!(
+                "{cluster:?} is no name for a cluster: use letters, digits, - and _"
+            )));
         }
         if *servers == 0 || nodes.iter().any(|node| node.cluster == *cluster) {
             return Err(LabError::Spec(format!("cluster {cluster} is there twice or has no server")));
@@ -204,7 +207,12 @@ pub(super) fn plan(spec: &Spec, ports: &mut ports::Ports) -> Result<Vec<Node>, L
                 client_port: port()?,
                 route_port: port()?,
                 own_gateway_port: port()?,
-                binary: spec.binaries.get(&name).or_else(|| spec.binaries.get(cluster)).or(spec.binary.as_ref()).cloned(),
+                binary: spec
+                    .binaries
+                    .get(&name)
+                    .or_else(|| spec.binaries.get(cluster))
+                    .or(spec.binary.as_ref())
+                    .cloned(),
                 gateway: Mutex::new(spec.gateways.get(&name).cloned().unwrap_or_default()),
                 process: tokio::sync::Mutex::default(),
                 last_process: Mutex::default(),
@@ -213,7 +221,9 @@ pub(super) fn plan(spec: &Spec, ports: &mut ports::Ports) -> Result<Vec<Node>, L
         }
     }
     let mut named = spec.binaries.keys().chain(spec.gateways.keys());
-    if let Some(name) = named.find(|name| !nodes.iter().any(|node| node.name == **name || node.cluster == **name)) {
+    if let Some(name) =
+        named.find(|name| !nodes.iter().any(|node| node.name == **name || node.cluster == **name))
+    {
         let known = nodes.into_iter().map(|node| node.name).collect();
         return Err(LabError::UnknownName { name: name.clone(), known });
     }
@@ -361,7 +371,11 @@ impl Node {
     ) -> Vec<(&'static str, String)> {
         let listen = |port: u16| format!("127.0.0.1:{port}");
         let password = gateway.password.as_ref().map_or(&site.gateway_password, |password| &password.0);
-        let routes: Vec<_> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+        let mut routes: Vec<_> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+        if routes.is_empty() && site.jetstream {
+            // JetStream across clusters wants a route even of a server without peers; its own will do.
+            routes.push(format!("nats://127.0.0.1:{}", self.route_port));
+        }
         let jetstream = if site.jetstream {
             json!({ "store_dir": dir.join("jetstream"), "max_memory_store": 16 << 20, "max_file_store": 64 << 20 })
         } else {
@@ -433,7 +447,8 @@ async fn speaks(port: u16) -> bool {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.read_exact(&mut greeting).await
     };
-    tokio::time::timeout(Duration::from_secs(1), read).await.is_ok_and(|read| read.is_ok()) && greeting == *b"INFO "
+    tokio::time::timeout(Duration::from_secs(1), read).await.is_ok_and(|read| read.is_ok())
+        && greeting == *b"INFO "
 }
 
 fn tail(log: &Path) -> String {
@@ -444,7 +459,7 @@ fn tail(log: &Path) -> String {
 }
 
 /// A directory for this user alone: it will hold seeds and passwords.
-fn create_dir(dir: &Path) -> Result<(), LabError> {
+pub(super) fn create_dir(dir: &Path) -> Result<(), LabError> {
     use std::os::unix::fs::DirBuilderExt;
     let mut builder = std::fs::DirBuilder::new();
     let made = builder.recursive(true).mode(0o700).create(dir);

@@ -17,6 +17,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(25);
 #[derive(Debug, Default)]
 pub(super) struct Observers(Mutex<BTreeMap<String, Client>>);
 
+impl Observers {
+    /// The server has another life now, and another ID.
+    pub(super) async fn forget(&self, server: &str) {
+        self.0.lock().await.remove(server);
+    }
+}
+
 /// One server's gateways and routes as it lists them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct View {
@@ -77,14 +84,14 @@ impl Lab {
                 .request(format!("$SYS.REQ.SERVER.{id}.{endpoint}"), "".into())
                 .await
                 .map_err(|error| error.to_string())?;
-            let mut reply: Value = serde_json::from_slice(&reply.payload).map_err(|error| error.to_string())?;
+            let mut reply: Value =
+                serde_json::from_slice(&reply.payload).map_err(|error| error.to_string())?;
             reply.get_mut("data").map(Value::take).ok_or_else(|| format!("no data in {reply}"))
         };
         match answer.await {
             Ok(data) => Ok(data),
             Err(reason) => {
-                // The server may have had another life since.
-                self.observers.0.lock().await.remove(server);
+                self.observers.forget(server).await;
                 Err(LabError::NoAnswer { server: server.to_owned(), reason })
             }
         }

@@ -21,7 +21,8 @@ const HELD_BYTES_MAX: usize = 256 * 1024;
 const THROTTLE_STEP: Duration = Duration::from_millis(50);
 
 /// Which bytes a black hole swallows.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, serde::Deserialize, Eq, PartialEq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// Both directions.
     Both,
@@ -130,7 +131,13 @@ impl Drop for Inner {
 
 impl Proxy {
     /// A proxy that refuses until its target is up.
-    pub(super) fn new(dialer: usize, target: usize, port: u16, target_port: u16, directory: Arc<Directory>) -> Self {
+    pub(super) fn new(
+        dialer: usize,
+        target: usize,
+        port: u16,
+        target_port: u16,
+        directory: Arc<Directory>,
+    ) -> Self {
         Self {
             dialer,
             target,

@@ -18,7 +18,7 @@ pub struct Spec {
     /// Where everything is kept: configurations, logs, stores. Without it: a temporary directory, which is
     /// removed at the end unless the thread panics.
     pub dir: Option<PathBuf>,
-    /// Whether `APP` has JetStream.
+    /// Whether `APP` has `JetStream`.
     pub jetstream: bool,
     /// Changes a server's gateway block before its first start.
     pub gateways: BTreeMap<String, GatewaySpec>,

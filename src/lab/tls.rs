@@ -36,8 +36,10 @@ impl Authority {
         write(&cert_file, &params.signed_by(&key, &self.issuer)?.pem())?;
         write(&key_file, &key.serialize_pem())?;
         Ok(format!(
-            "  tls {{\n    cert_file: {cert_file:?}\n    key_file: {key_file:?}\n    ca_file: {:?}\n    verify: true\n  }}\n",
-            self.certificate,
+            "  tls {{\n    cert_file: \"{}\"\n    key_file: \"{}\"\n    ca_file: \"{}\"\n    verify: true\n  }}\n",
+            cert_file.display(),
+            key_file.display(),
+            self.certificate.display(),
         ))
     }
 }
