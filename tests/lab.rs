@@ -67,6 +67,11 @@ async fn one_cut_link_is_absent_alone_and_stays_so_until_it_is_healed() {
     lab.restart("eu-1").await.unwrap();
     lab.wait_healthy(WITHIN).await.unwrap();
     let before = links(&lab).await;
+    for server in lab.servers() {
+        for remote in lab.ask(&server, "VARZ").await.unwrap()["gateway"]["gateways"].as_array().unwrap() {
+            assert_eq!(remote["urls"].as_array().unwrap().len(), 3, "{server} learned another way: {remote}");
+        }
+    }
 
     lab.cut("eu-1", "us").await.unwrap();
     lab.wait_until("eu-1", "no gateway to us", WITHIN, lacks("us")).await.unwrap();
@@ -158,6 +163,62 @@ async fn a_delayed_link_answers_a_round_trip_later() {
     let start = Instant::now();
     client.request(subject, "".into()).await.unwrap();
     assert!(start.elapsed() >= Duration::from_millis(150), "took {:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_throttled_link_piles_up_at_its_dialer_and_drains_when_healed() {
+    let lab = Lab::start(Spec::new(&["eu", "us"], 1)).await.unwrap();
+    let publisher = connect(&lab, "eu-0", "app").await;
+    let subscriber = connect(&lab, "us-0", "app").await;
+    let mut inbox = subscriber.subscribe("bulk").await.unwrap();
+    subscriber.flush().await.unwrap();
+    let drain = tokio::spawn(async move { while inbox.next().await.is_some() {} });
+    lab.throttle("eu-0", "us", 1_000_000).await.unwrap();
+    let payload = bytes(64 * 1024);
+    let deadline = Instant::now() + WITHIN;
+    while pending_bytes(&lab).await < 2 << 20 {
+        assert!(Instant::now() < deadline, "nothing piles up");
+        for _ in 0..32 {
+            publisher.publish("bulk", payload.clone().into()).await.unwrap();
+        }
+        publisher.flush().await.unwrap();
+    }
+    lab.heal("eu-0", "us").await.unwrap();
+    while pending_bytes(&lab).await > 1 << 16 {
+        assert!(Instant::now() < deadline, "it does not drain");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drain.abort();
+}
+
+fn bytes(count: usize) -> Vec<u8> {
+    vec![b'x'; count]
+}
+
+async fn pending_bytes(lab: &Lab) -> u64 {
+    let gateways = lab.ask("eu-0", "GATEWAYZ").await.unwrap();
+    gateways["outbound_gateways"]["us"]["connection"]["pending_bytes"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_misspelt_remote_never_connects_and_gossip_brings_the_right_one() {
+    let wrong = RemoteSpec { leads_to: Some("us".to_owned()), ..RemoteSpec::new("uss") };
+    let lab = Lab::start(small(|gateway| gateway.remotes = Some(vec![wrong]))).await.unwrap();
+    let view = lab.view("eu-0").await.unwrap();
+    assert!(!view.outbound["us"].configured);
+    assert!(!view.outbound.contains_key("uss"));
+    assert!(log(&lab, "eu-0").contains("remote gateway name is"), "{}", log(&lab, "eu-0"));
+}
+
+#[tokio::test]
+async fn a_cluster_that_rejects_unknown_remotes_shuts_out_the_one_it_lacks() {
+    let mut spec = Spec::new(&["eu", "us", "ap"], 1);
+    let remotes = Some(vec![RemoteSpec::new("us")]);
+    let gateway = GatewaySpec { remotes, reject_unknown: true, ..GatewaySpec::default() };
+    spec.gateways.insert("eu-0".to_owned(), gateway);
+    let lab = Lab::start_unsettled(spec).await.unwrap();
+    wait_log(&lab, "eu-0", "Rejecting connection from gateway \"ap\"").await;
+    lab.wait_until("eu-0", "only us", WITHIN, |view| has("us")(view) && lacks("ap")(view)).await.unwrap();
 }
 
 #[tokio::test]
@@ -274,5 +335,25 @@ async fn agent_can_ask_across_and_no_more(lab: &Lab) {
     let kicked = tokio::time::timeout(Duration::from_millis(500), kick).await;
     assert!(!matches!(kicked, Ok(Ok(_))), "the agent's user may do more than look");
     let app = connect(lab, "us-0", "app").await;
+    let mut findings = app.subscribe("gatewatch.finding.>").await.unwrap();
+    let mut questions = agent.subscribe("gatewatch.api.>").await.unwrap();
+    app.flush().await.unwrap();
+    agent.flush().await.unwrap();
+    let answers = async {
+        while let Some(question) = questions.next().await {
+            agent.publish(question.reply.unwrap(), "answer".into()).await.unwrap();
+        }
+    };
+    let asks = async {
+        // The interest of the one cluster reaches the other a moment later.
+        let deadline = Instant::now() + WITHIN;
+        while app.request("gatewatch.api.findings", "".into()).await.is_err() {
+            assert!(Instant::now() < deadline, "no answer crosses the accounts");
+        }
+    };
+    tokio::select! { () = answers => {}, () = asks => {} }
+    agent.publish("gatewatch.finding.critical.x", "finding".into()).await.unwrap();
+    let finding = tokio::time::timeout(WITHIN, findings.next()).await.unwrap().unwrap();
+    assert_eq!(finding.payload, "finding");
     assert!(app.request(format!("$SYS.REQ.SERVER.{other}.GATEWAYZ"), "".into()).await.is_err());
 }

@@ -44,6 +44,11 @@ pub const AGENT_SUBSCRIBE: &[&str] = &[
     "gatewatch.>",
 ];
 
+/// What `SYS` lets other accounts hear, and `APP` does.
+pub const SHARED_STREAMS: &[&str] = &["gatewatch.finding.>", "gatewatch.agent.>", "gatewatch.epoch.>"];
+/// What `SYS` lets other accounts ask, and `APP` does.
+pub const SHARED_API: &str = "gatewatch.api.>";
+
 /// Why credentials could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum CredsError {
@@ -181,7 +186,7 @@ fn system_claims() -> Value {
         let exports: Vec<Value> = SHARED_STREAMS
             .iter()
             .map(|subject| json!({ "name": subject, "subject": subject, "type": "stream" }))
-            .chain([json!({ "name": API, "subject": API, "type": "service", "response_type": "Stream" })])
+            .chain([json!({ "name": SHARED_API, "subject": SHARED_API, "type": "service", "response_type": "Stream" })])
             .collect();
         claims.insert("exports".to_owned(), Value::Array(exports));
     }
@@ -196,16 +201,13 @@ fn app_claims(system: &str) -> Value {
         let imports: Vec<Value> = SHARED_STREAMS
             .iter()
             .map(|subject| (subject, "stream"))
-            .chain([(&API, "service")])
+            .chain([(&SHARED_API, "service")])
             .map(|(subject, kind)| json!({ "name": subject, "subject": subject, "account": system, "type": kind }))
             .collect();
         claims.insert("imports".to_owned(), Value::Array(imports));
     }
     claims
 }
-
-const SHARED_STREAMS: &[&str] = &["gatewatch.finding.>", "gatewatch.agent.>", "gatewatch.epoch.>"];
-const API: &str = "gatewatch.api.>";
 
 fn user_claims() -> Value {
     json!({ "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1, "type": "user", "version": 2 })

@@ -103,7 +103,10 @@ impl Lab {
     }
 
     /// Starts the servers; done when each serves clients. For superclusters that are meant to be broken.
-    pub async fn start_unsettled(spec: Spec) -> Result<Self, LabError> {
+    pub async fn start_unsettled(mut spec: Spec) -> Result<Self, LabError> {
+        if spec.binary.is_none() {
+            spec.binary = Some(nats_server(None).await?);
+        }
         let lab = Self::build(&spec)?;
         let starts = lab.nodes.iter().map(|node| lab.launch(node));
         futures_util::future::try_join_all(starts).await?;

@@ -16,7 +16,10 @@ use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::creds::{self, AGENT_INBOX_PREFIX, AGENT_PUBLISH, AGENT_SUBSCRIBE, Creds};
+use super::creds::{
+    self, AGENT_INBOX_PREFIX, AGENT_PUBLISH, AGENT_SUBSCRIBE, APP_ACCOUNT, Creds, SHARED_API, SHARED_STREAMS,
+    SYSTEM_ACCOUNT,
+};
 use super::proxy::Proxy;
 use super::spec::{Auth, GatewaySpec, RemoteSpec, Spec};
 use super::{LabError, ports, tls};
@@ -141,17 +144,32 @@ fn users_conf(password: &str, jetstream: bool) -> String {
     });
     let user = |name: &str| json!({ "user": name, "password": password });
     let mut agent = user("gatewatch");
-    let mut app = json!({ "users": [user("app")] });
     if let Some(agent) = agent.as_object_mut() {
         agent.insert("permissions".to_owned(), permissions);
     }
+    let streams = || SHARED_STREAMS.iter();
+    let from_system = |subject: &str| json!({ "account": SYSTEM_ACCOUNT, "subject": subject });
+    let mut app = json!({
+        "users": [user("app")],
+        "imports": streams()
+            .map(|subject| json!({ "stream": from_system(subject) }))
+            .chain([json!({ "service": from_system(SHARED_API) })])
+            .collect::<Vec<_>>(),
+    });
     if let Some(app) = app.as_object_mut()
         && jetstream
     {
         app.insert("jetstream".to_owned(), json!("enabled"));
     }
-    let accounts = json!({ "SYS": { "users": [user("sys"), agent] }, "APP": app });
-    format!("accounts: {accounts:#}\nsystem_account: SYS\n")
+    let system = json!({
+        "users": [user("sys"), agent],
+        "exports": streams()
+            .map(|subject| json!({ "stream": subject }))
+            .chain([json!({ "service": SHARED_API, "response_type": "stream" })])
+            .collect::<Vec<_>>(),
+    });
+    let accounts = json!({ SYSTEM_ACCOUNT: system, APP_ACCOUNT: app });
+    format!("accounts: {accounts:#}\nsystem_account: {SYSTEM_ACCOUNT}\n")
 }
 
 /// One server of the lab.
@@ -285,10 +303,7 @@ impl Node {
         if process.as_ref().is_some_and(|process| process.exit.borrow().is_none()) {
             return Err(LabError::State { server: self.name.clone(), state: "runs already" });
         }
-        let binary = match &self.binary {
-            Some(binary) => binary.clone(),
-            None => super::nats_server(None).await?,
-        };
+        let binary = self.binary.clone().unwrap_or_else(|| PathBuf::from("nats-server"));
         let dir = site.dir.join(&self.name);
         create_dir(&dir)?;
         let gateway = self.spec();

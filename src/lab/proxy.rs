@@ -17,6 +17,8 @@ use super::wire::{Directory, Rewriter};
 
 /// How many bytes wait inside a proxy in one direction before it stops reading.
 const HELD_BYTES_MAX: usize = 256 * 1024;
+/// How much the kernel holds for a proxy that does not read.
+const RECEIVE_BUFFER_BYTES: u32 = 128 * 1024;
 /// The longest that one read may take to be passed on when throttled, so that a slow link stays smooth.
 const THROTTLE_STEP: Duration = Duration::from_millis(50);
 
@@ -216,6 +218,8 @@ fn bind(port: u16) -> io::Result<TcpListener> {
     let socket = tokio::net::TcpSocket::new_v4()?;
     // Connections of a moment ago may still be in TIME_WAIT.
     socket.set_reuseaddr(true)?;
+    // A link that is slowed shows at its dialer soon, and not only when the kernel's buffers are full.
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
     socket.listen(1024)
 }
