@@ -6,6 +6,8 @@
 mod checks;
 mod connection;
 mod explain;
+#[cfg(feature = "lab")]
+mod lab;
 mod output;
 mod permissions;
 mod run;
@@ -59,7 +61,11 @@ enum Command {
     Explain(explain::Args),
     /// Print the least permissions of the agent's user
     Permissions(permissions::Args),
+    /// Run a local supercluster of real nats-servers, with faults on demand
+    #[cfg(feature = "lab")]
+    Lab(lab::LabArgs),
 }
+
 
 /// Runs the command that the arguments name; its exit code is documented with each command.
 pub fn main() -> ExitCode {
@@ -71,6 +77,8 @@ pub fn main() -> ExitCode {
         Command::Checks => checks::run(),
         Command::Explain(args) => explain::run(&args),
         Command::Permissions(args) => permissions::run(&args),
+        #[cfg(feature = "lab")]
+        Command::Lab(args) => block_on(lab::run(args)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,359 @@
+//! The lab against real nats-servers.
+#![cfg(feature = "lab")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is a failed test")]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use gatewatch::lab::{self, Auth, Direction, GatewaySpec, Lab, RemoteSpec, Spec, TlsSpec, View};
+
+const WITHIN: Duration = Duration::from_secs(10);
+
+fn has(remote: &str) -> impl Fn(&View) -> bool {
+    move |view| view.outbound.contains_key(remote)
+}
+
+fn lacks(remote: &str) -> impl Fn(&View) -> bool {
+    move |view| !view.outbound.contains_key(remote)
+}
+
+/// Every server's remotes by connection number: what must not change where no fault is.
+async fn links(lab: &Lab) -> BTreeMap<(String, String), u64> {
+    let mut links = BTreeMap::new();
+    for server in lab.servers() {
+        for (remote, outbound) in lab.view(&server).await.unwrap().outbound {
+            links.insert((server.clone(), remote), outbound.cid);
+        }
+    }
+    links
+}
+
+/// Two clusters, of which `eu-0` starts with another gateway block.
+fn small(edit: impl FnOnce(&mut GatewaySpec)) -> Spec {
+    let mut spec = Spec::new(&["eu", "us"], 2);
+    let mut gateway = GatewaySpec::default();
+    edit(&mut gateway);
+    spec.gateways.insert("eu-0".to_owned(), gateway);
+    spec
+}
+
+fn log(lab: &Lab, server: &str) -> String {
+    std::fs::read_to_string(lab.dir().join(server).join("server.log")).unwrap()
+}
+
+async fn wait_log(lab: &Lab, server: &str, text: &str) {
+    let deadline = Instant::now() + WITHIN;
+    while !log(lab, server).contains(text) {
+        assert!(Instant::now() < deadline, "{}", log(lab, server));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn three_by_three_is_whole_within_five_seconds() {
+    let start = Instant::now();
+    let lab = Lab::start(Spec::default()).await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
+    eprintln!("whole after {:?}", start.elapsed());
+    lab.down().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_cut_link_is_absent_alone_and_stays_so_until_it_is_healed() {
+    let lab = Lab::start(Spec::default()).await.unwrap();
+    // A server that was started late has been told by its peers how they reach the remotes; that must not
+    // open a way around the cut.
+    lab.restart("eu-1").await.unwrap();
+    lab.wait_healthy(WITHIN).await.unwrap();
+    let before = links(&lab).await;
+    for server in lab.servers() {
+        for remote in lab.ask(&server, "VARZ").await.unwrap()["gateway"]["gateways"].as_array().unwrap() {
+            assert_eq!(remote["urls"].as_array().unwrap().len(), 3, "{server} learned another way: {remote}");
+        }
+    }
+
+    lab.cut("eu-1", "us").await.unwrap();
+    lab.wait_until("eu-1", "no gateway to us", WITHIN, lacks("us")).await.unwrap();
+    // Three of the server's own attempts go by.
+    let until = Instant::now() + Duration::from_millis(3500);
+    while Instant::now() < until {
+        assert!(lacks("us")(&lab.view("eu-1").await.unwrap()), "came back by another way");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut expected = before.clone();
+    expected.remove(&("eu-1".to_owned(), "us".to_owned()));
+    assert_eq!(links(&lab).await, expected, "another link was touched");
+    assert!(log(&lab, "eu-1").contains("connection refused"), "a cut link refuses");
+
+    lab.heal("eu-1", "us").await.unwrap();
+    lab.wait_until("eu-1", "a gateway to us", WITHIN, has("us")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reset_link_is_dialed_again_after_a_second() {
+    let lab = Lab::start(Spec::new(&["eu", "us"], 2)).await.unwrap();
+    let before = links(&lab).await;
+    let mark = lab.reset("eu-0", "us").await.unwrap();
+    let cid = before[&("eu-0".to_owned(), "us".to_owned())];
+    lab.wait_until("eu-0", "another connection", WITHIN, |view| {
+        view.outbound.get("us").is_some_and(|outbound| outbound.cid != cid)
+    })
+    .await
+    .unwrap();
+    let took = mark.instant.elapsed();
+    eprintln!("back after {took:?}");
+    assert!((Duration::from_millis(950)..Duration::from_secs(3)).contains(&took), "took {took:?}");
+}
+
+#[tokio::test]
+async fn a_killed_server_is_refused_and_comes_back_with_another_id() {
+    let lab = Lab::start(Spec::new(&["eu", "us"], 2)).await.unwrap();
+    let id = lab.server_id("us-0").await.unwrap();
+    lab.kill("us-0").await.unwrap();
+    assert_eq!(lab.pid("us-0").await.unwrap(), None);
+    for server in ["eu-0", "eu-1"] {
+        lab.wait_until(server, "a gateway to the other server of us", WITHIN, |view| {
+            view.outbound.get("us").is_some_and(|outbound| outbound.server_id != id)
+        })
+        .await
+        .unwrap();
+    }
+    lab.start_server("us-0").await.unwrap();
+    lab.wait_healthy(WITHIN).await.unwrap();
+    assert_ne!(lab.server_id("us-0").await.unwrap(), id);
+}
+
+#[tokio::test]
+async fn a_black_hole_swallows_one_direction_and_healing_delivers_what_it_held() {
+    let lab = Lab::start(Spec::new(&["eu", "us"], 1)).await.unwrap();
+    let eu = connect(&lab, "eu-0", "app").await;
+    let us = connect(&lab, "us-0", "app").await;
+    let mut inbox = us.subscribe("greeting").await.unwrap();
+    us.flush().await.unwrap();
+    // The subscription reaches the other cluster a moment later.
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        eu.publish("greeting", "first".into()).await.unwrap();
+        match tokio::time::timeout(Duration::from_millis(100), inbox.next()).await {
+            Ok(_) => break,
+            Err(_) => assert!(Instant::now() < deadline, "nothing crosses a healthy link"),
+        }
+    }
+    while tokio::time::timeout(Duration::from_millis(200), inbox.next()).await.is_ok() {}
+
+    lab.blackhole("eu-0", "us", Direction::FromDialer).await.unwrap();
+    eu.publish("greeting", "held".into()).await.unwrap();
+    eu.flush().await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(700), inbox.next()).await;
+    assert!(early.is_err(), "a black hole let something out");
+    assert!(has("us")(&lab.view("eu-0").await.unwrap()), "the connection stays open");
+    lab.heal("eu-0", "us").await.unwrap();
+    let held = tokio::time::timeout(WITHIN, inbox.next()).await.unwrap().unwrap();
+    assert_eq!(held.payload, "held");
+}
+
+#[tokio::test]
+async fn a_delayed_link_answers_a_round_trip_later() {
+    let lab = Lab::start(Spec::new(&["eu", "us"], 1)).await.unwrap();
+    let client = lab.system_client("eu-0").await.unwrap();
+    let subject = format!("$SYS.REQ.SERVER.{}.VARZ", lab.server_id("us-0").await.unwrap());
+    client.request(subject.clone(), "".into()).await.unwrap();
+    lab.delay("eu-0", "us", Duration::from_millis(150)).await.unwrap();
+    let start = Instant::now();
+    client.request(subject, "".into()).await.unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(150), "took {:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_throttled_link_piles_up_at_its_dialer_and_drains_when_healed() {
+    let lab = Lab::start(Spec::new(&["eu", "us"], 1)).await.unwrap();
+    let publisher = connect(&lab, "eu-0", "app").await;
+    let subscriber = connect(&lab, "us-0", "app").await;
+    let mut inbox = subscriber.subscribe("bulk").await.unwrap();
+    subscriber.flush().await.unwrap();
+    let drain = tokio::spawn(async move { while inbox.next().await.is_some() {} });
+    lab.throttle("eu-0", "us", 1_000_000).await.unwrap();
+    let payload = bytes(64 * 1024);
+    let deadline = Instant::now() + WITHIN;
+    while pending_bytes(&lab).await < 2 << 20 {
+        assert!(Instant::now() < deadline, "nothing piles up");
+        for _ in 0..32 {
+            publisher.publish("bulk", payload.clone().into()).await.unwrap();
+        }
+        publisher.flush().await.unwrap();
+    }
+    lab.heal("eu-0", "us").await.unwrap();
+    while pending_bytes(&lab).await > 1 << 16 {
+        assert!(Instant::now() < deadline, "it does not drain");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drain.abort();
+}
+
+fn bytes(count: usize) -> Vec<u8> {
+    vec![b'x'; count]
+}
+
+async fn pending_bytes(lab: &Lab) -> u64 {
+    let gateways = lab.ask("eu-0", "GATEWAYZ").await.unwrap();
+    gateways["outbound_gateways"]["us"]["connection"]["pending_bytes"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_misspelt_remote_never_connects_and_gossip_brings_the_right_one() {
+    let wrong = RemoteSpec { leads_to: Some("us".to_owned()), ..RemoteSpec::new("uss") };
+    let lab = Lab::start(small(|gateway| gateway.remotes = Some(vec![wrong]))).await.unwrap();
+    let view = lab.view("eu-0").await.unwrap();
+    assert!(!view.outbound["us"].configured);
+    assert!(!view.outbound.contains_key("uss"));
+    assert!(log(&lab, "eu-0").contains("remote gateway name is"), "{}", log(&lab, "eu-0"));
+}
+
+#[tokio::test]
+async fn a_cluster_that_rejects_unknown_remotes_shuts_out_the_one_it_lacks() {
+    let mut spec = Spec::new(&["eu", "us", "ap"], 1);
+    let remotes = Some(vec![RemoteSpec::new("us")]);
+    let gateway = GatewaySpec { remotes, reject_unknown: true, ..GatewaySpec::default() };
+    spec.gateways.insert("eu-0".to_owned(), gateway);
+    let lab = Lab::start_unsettled(spec).await.unwrap();
+    wait_log(&lab, "eu-0", "Rejecting connection from gateway \"ap\"").await;
+    lab.wait_until("eu-0", "only us", WITHIN, |view| has("us")(view) && lacks("ap")(view)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cut_route_is_gone_on_both_sides_and_gateways_stay() {
+    let lab = Lab::start(Spec::new(&["eu", "us"], 3)).await.unwrap();
+    let before = links(&lab).await;
+    lab.cut("eu-0", "eu-1").await.unwrap();
+    for (server, peer) in [("eu-0", "eu-1"), ("eu-1", "eu-0")] {
+        lab.wait_until(server, "no route", WITHIN, |view| !view.routes.contains(peer)).await.unwrap();
+        assert!(lab.view(server).await.unwrap().routes.contains("eu-2"));
+    }
+    assert_eq!(links(&lab).await, before);
+    lab.heal("eu-0", "eu-1").await.unwrap();
+    lab.wait_healthy(WITHIN).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_remote_that_is_not_configured_is_reached_by_gossip_and_can_still_be_cut() {
+    let lab = Lab::start(small(|gateway| gateway.remotes = Some(Vec::new()))).await.unwrap();
+    assert!(!lab.view("eu-0").await.unwrap().outbound["us"].configured);
+    lab.cut("eu-0", "us").await.unwrap();
+    lab.wait_until("eu-0", "no gateway to us", WITHIN, lacks("us")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_without_a_gateway_block_has_no_gateway() {
+    let lab = Lab::start_unsettled(small(|gateway| gateway.enabled = false)).await.unwrap();
+    lab.wait_until("eu-1", "a gateway to us", WITHIN, has("us")).await.unwrap();
+    let varz = lab.ask("eu-0", "VARZ").await.unwrap();
+    assert_eq!(varz["gateway"], serde_json::json!({}));
+    assert!(lab.view("eu-0").await.unwrap().outbound.is_empty());
+}
+
+#[tokio::test]
+async fn tls_on_one_server_alone_leaves_it_without_gateways_and_on_all_it_works() {
+    let tls = || Some(TlsSpec::default());
+    let lab = Lab::start_unsettled(small(|gateway| gateway.tls = tls())).await.unwrap();
+    let varz = lab.ask("eu-0", "VARZ").await.unwrap();
+    assert_eq!(varz["gateway"]["tls_required"], true);
+    lab.wait_until("eu-1", "a gateway to us", WITHIN, has("us")).await.unwrap();
+    assert!(lab.view("eu-0").await.unwrap().outbound.is_empty());
+    for server in ["eu-1", "us-0", "us-1"] {
+        lab.restart_with(server, |gateway| gateway.tls = tls()).await.unwrap();
+    }
+    lab.wait_healthy(WITHIN).await.unwrap();
+    assert_eq!(lab.view("eu-0").await.unwrap().outbound["us"].tls.as_deref(), Some("1.3"));
+}
+
+#[tokio::test]
+async fn a_wrong_password_towards_one_remote_is_refused_and_only_there() {
+    let mut spec = Spec::new(&["eu", "us", "ap"], 1);
+    let wrong = RemoteSpec { password: Some("wrong".into()), ..RemoteSpec::new("us") };
+    let remotes = Some(vec![wrong, RemoteSpec::new("ap")]);
+    spec.gateways.insert("eu-0".to_owned(), GatewaySpec { remotes, ..GatewaySpec::default() });
+    let lab = Lab::start_unsettled(spec).await.unwrap();
+    lab.wait_until("eu-0", "a gateway to ap", WITHIN, has("ap")).await.unwrap();
+    lab.wait_until("us-0", "a gateway to eu", WITHIN, has("eu")).await.unwrap();
+    wait_log(&lab, "us-0", "authentication error").await;
+    // A server lists a gateway for the few milliseconds until it is rejected.
+    lab.wait_until("eu-0", "no gateway to us", WITHIN, lacks("us")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_changed_password_on_the_accepting_side_shuts_others_out() {
+    let lab = Lab::start(Spec::new(&["eu", "us"], 1)).await.unwrap();
+    lab.restart_with("us-0", |gateway| gateway.password = Some("new".into())).await.unwrap();
+    lab.wait_until("us-0", "a gateway to eu", WITHIN, has("eu")).await.unwrap();
+    wait_log(&lab, "us-0", "authentication error").await;
+    lab.wait_until("eu-0", "no gateway to us", WITHIN, lacks("us")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_gateway_on_another_port_is_reached_there() {
+    let lab = Lab::start(Spec::new(&["eu", "us"], 1)).await.unwrap();
+    let port = lab.free_port().unwrap();
+    lab.restart_with("eu-0", |gateway| gateway.port = Some(port)).await.unwrap();
+    lab.wait_healthy(WITHIN).await.unwrap();
+    assert_eq!(lab.ask("eu-0", "VARZ").await.unwrap()["gateway"]["port"], port);
+}
+
+#[tokio::test]
+async fn operator_credentials_and_gateways_work_on_the_oldest_and_the_newest_version_and_mixed() {
+    for versions in [["2.10.26", "2.10.26"], ["2.15.1", "2.15.1"], ["2.10.26", "2.15.1"]] {
+        let mut spec = Spec::new(&["eu", "us"], 1);
+        for (cluster, version) in ["eu", "us"].into_iter().zip(versions) {
+            spec.binaries.insert(cluster.to_owned(), lab::nats_server(Some(version)).await.unwrap());
+        }
+        spec.jetstream = true;
+        let lab = Lab::start(spec).await.unwrap();
+        for (server, version) in ["eu-0", "us-0"].into_iter().zip(versions) {
+            assert_eq!(lab.ask(server, "VARZ").await.unwrap()["version"], version);
+        }
+        agent_can_ask_across_and_no_more(&lab).await;
+    }
+}
+
+#[tokio::test]
+async fn plain_users_have_the_same_rights_as_the_operators() {
+    let lab = Lab::start(Spec { auth: Auth::Users, ..Spec::new(&["eu", "us"], 1) }).await.unwrap();
+    agent_can_ask_across_and_no_more(&lab).await;
+}
+
+async fn connect(lab: &Lab, server: &str, user: &str) -> async_nats::Client {
+    let options = lab.connect_options(user).await.unwrap();
+    options.connect(lab.url(server).unwrap()).await.unwrap()
+}
+
+async fn agent_can_ask_across_and_no_more(lab: &Lab) {
+    let agent = connect(lab, "eu-0", "gatewatch").await;
+    let other = lab.server_id("us-0").await.unwrap();
+    let reply = agent.request(format!("$SYS.REQ.SERVER.{other}.GATEWAYZ"), "".into()).await.unwrap();
+    assert!(String::from_utf8_lossy(&reply.payload).contains("us-0"));
+    let kick = agent.request(format!("$SYS.REQ.SERVER.{other}.KICK"), "{}".into());
+    let kicked = tokio::time::timeout(Duration::from_millis(500), kick).await;
+    assert!(!matches!(kicked, Ok(Ok(_))), "the agent's user may do more than look");
+    let app = connect(lab, "us-0", "app").await;
+    let mut findings = app.subscribe("gatewatch.finding.>").await.unwrap();
+    let mut questions = agent.subscribe("gatewatch.api.>").await.unwrap();
+    app.flush().await.unwrap();
+    agent.flush().await.unwrap();
+    let answers = async {
+        while let Some(question) = questions.next().await {
+            agent.publish(question.reply.unwrap(), "answer".into()).await.unwrap();
+        }
+    };
+    let asks = async {
+        // The interest of the one cluster reaches the other a moment later.
+        let deadline = Instant::now() + WITHIN;
+        while app.request("gatewatch.api.findings", "".into()).await.is_err() {
+            assert!(Instant::now() < deadline, "no answer crosses the accounts");
+        }
+    };
+    tokio::select! { () = answers => {}, () = asks => {} }
+    agent.publish("gatewatch.finding.critical.x", "finding".into()).await.unwrap();
+    let finding = tokio::time::timeout(WITHIN, findings.next()).await.unwrap().unwrap();
+    assert_eq!(finding.payload, "finding");
+    assert!(app.request(format!("$SYS.REQ.SERVER.{other}.GATEWAYZ"), "".into()).await.is_err());
+}
