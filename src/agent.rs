@@ -22,7 +22,9 @@ use crate::collect::{self, Arrival, Look, Pace, Request, Target, parse_inbox};
 use crate::config::Config;
 use crate::connect::LinkEvent;
 use crate::findings::{Action as Happened, Finding, Judgement, Ledger};
-use crate::model::{self, Complaint, Fact, Name, Observer, Refusal, Roster, ServerInfo, Signal, Snapshot, Time, Vantage};
+use crate::model::{
+    self, Complaint, Fact, Name, Observer, Refusal, Roster, ServerInfo, Signal, Snapshot, Time, Vantage,
+};
 use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Style};
 use crate::publish::{Message, Outbox, State, StateFile};
 
@@ -213,8 +215,10 @@ impl<S: Future<Output = &'static str>> Io<S> {
                     for (name, value) in &message.headers {
                         headers.insert(name.as_str(), value.as_str());
                     }
-                    let sent =
-                        self.client.publish_with_headers(message.subject, headers, message.payload.into()).await;
+                    let sent = self
+                        .client
+                        .publish_with_headers(message.subject, headers, message.payload.into())
+                        .await;
                     if let Err(error) = sent {
                         tracing::warn!(%error, "cannot publish");
                     }
@@ -593,8 +597,11 @@ impl Agent {
         }
         self.cost.replies += 1;
         self.cost.bytes_in += message.payload.len() as u64;
-        let encoding =
-            message.headers.as_ref().and_then(|h| h.get("Content-Encoding")).map(async_nats::HeaderValue::as_str);
+        let encoding = message
+            .headers
+            .as_ref()
+            .and_then(|h| h.get("Content-Encoding"))
+            .map(async_nats::HeaderValue::as_str);
         match decode::reply(endpoint, encoding, &message.payload) {
             Ok((server, fact)) => self.fact(server, fact, endpoint, number, now),
             Err(garbled) => self.complain(&garbled, now),
@@ -706,11 +713,9 @@ impl Agent {
             self.vantage.cluster = Some(cluster);
         }
         self.observer.outbox = self.outbox.stat();
-        self.observer
-            .complaints
-            .retain(|_, complaint| now.since(complaint.at) < Complaint::APART * 2);
-        let settled = look.asked_at.since(self.connected_at) >= UNSETTLED
-            && answered.contains(&self.vantage.server_id);
+        self.observer.complaints.retain(|_, complaint| now.since(complaint.at) < Complaint::APART * 2);
+        let settled =
+            look.asked_at.since(self.connected_at) >= UNSETTLED && answered.contains(&self.vantage.server_id);
         let snapshot = self.roster.snapshot(model::Look {
             epoch: look.epoch,
             asked_at: look.asked_at,
@@ -781,7 +786,8 @@ impl Agent {
             .filter(|f| &*f.check == "observer_degraded")
             .map(|f| f.summary.clone())
             .collect();
-        let news = changes.iter().any(|c| c.action == Happened::Opened && &*c.finding.check == "observer_degraded");
+        let news =
+            changes.iter().any(|c| c.action == Happened::Opened && &*c.finding.check == "observer_degraded");
         if !open.is_empty() && (news || !self.degraded) {
             self.degraded = true;
             self.say(AgentEvent::Degraded, &open.join("; "), now);

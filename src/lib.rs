@@ -7,8 +7,8 @@ pub mod clock;
 pub mod collect;
 pub mod config;
 pub mod connect;
+pub mod findings;
 #[cfg(feature = "lab")]
 pub mod lab;
-pub mod findings;
 pub mod model;
 pub mod publish;

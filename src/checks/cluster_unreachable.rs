@@ -7,8 +7,8 @@ use serde_json::{Map, json};
 
 use super::verdict::{list, short, words};
 use super::{
-    Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold, Value,
-    Verdict, Violation,
+    Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
+    Value, Verdict, Violation,
 };
 use crate::model::{Cluster, Name, Server, Snapshot, Time};
 
@@ -98,7 +98,13 @@ fn judge(snapshot: &Snapshot, name: &Name, cluster: &Cluster, settings: &Setting
         if at.since(left_at) < grace {
             return Outcome::Unknown;
         }
-        return Outcome::Violated(Box::new(unreachable(snapshot, name, cluster, left_at, left_at.plus(grace))));
+        return Outcome::Violated(Box::new(unreachable(
+            snapshot,
+            name,
+            cluster,
+            left_at,
+            left_at.plus(grace),
+        )));
     }
     let Some(dark_since) = cluster.dark_since else { return Outcome::Unknown };
     // A heartbeat may still have been on its way when the last connection went.
@@ -107,7 +113,13 @@ fn judge(snapshot: &Snapshot, name: &Name, cluster: &Cluster, settings: &Setting
         if cluster.heard_at.is_some_and(|heard_at| heard_at > since.plus(on_its_way)) {
             return Outcome::Unknown;
         }
-        return Outcome::Violated(Box::new(unreachable(snapshot, name, cluster, since, since.plus(dark_for))));
+        return Outcome::Violated(Box::new(unreachable(
+            snapshot,
+            name,
+            cluster,
+            since,
+            since.plus(dark_for),
+        )));
     }
     let interval = snapshot.servers_of(name).map(Server::heartbeat_interval).max().unwrap_or_default();
     let quiet_since = cluster.heard_at.unwrap_or(dark_since).max(dark_since);
@@ -121,9 +133,13 @@ fn judge(snapshot: &Snapshot, name: &Name, cluster: &Cluster, settings: &Setting
 fn unreachable(snapshot: &Snapshot, name: &Name, cluster: &Cluster, since: Time, ripe_at: Time) -> Violation {
     let vantage = snapshot.vantage.cluster.as_ref();
     let seen_by = cluster.seen_by.iter().filter(|(other, _)| *other != name);
-    let third: Vec<(&Name, &BTreeSet<Name>)> = seen_by.clone().filter(|(other, _)| Some(*other) != vantage).collect();
+    let third: Vec<(&Name, &BTreeSet<Name>)> =
+        seen_by.clone().filter(|(other, _)| Some(*other) != vantage).collect();
     let still_seen_by: Vec<String> = if cluster.severed_since.is_some() {
-        third.iter().flat_map(|(c, names)| names.iter().map(move |n| format!("{}/{}", short(c), short(n)))).collect()
+        third
+            .iter()
+            .flat_map(|(c, names)| names.iter().map(move |n| format!("{}/{}", short(c), short(n))))
+            .collect()
     } else {
         Vec::new()
     };
@@ -145,7 +161,10 @@ fn unreachable(snapshot: &Snapshot, name: &Name, cluster: &Cluster, since: Time,
         Cause::new(
             CauseKind::PathCut,
             Confidence::Likely,
-            format!("{} still have connections with {remote}; {here} has none in either direction", words(&still_seen_by)),
+            format!(
+                "{} still have connections with {remote}; {here} has none in either direction",
+                words(&still_seen_by)
+            ),
         )
     } else if cluster.severed_since.is_none() {
         Cause::new(
@@ -157,7 +176,9 @@ fn unreachable(snapshot: &Snapshot, name: &Name, cluster: &Cluster, since: Time,
         Cause::new(
             CauseKind::RemoteClusterDown,
             Confidence::Possible,
-            format!("{here} has no connection with {remote} in either direction; no third cluster can tell whether it is down or cut off"),
+            format!(
+                "{here} has no connection with {remote} in either direction; no third cluster can tell whether it is down or cut off"
+            ),
         )
     } else {
         Cause::new(
@@ -180,7 +201,9 @@ fn unreachable(snapshot: &Snapshot, name: &Name, cluster: &Cluster, since: Time,
     evidence.insert("severed_since".into(), json!(cluster.severed_since));
     evidence.insert("clusters_asked".into(), list(&others));
     let first = if cause.kind == CauseKind::PathCut {
-        Step::by_hand(format!("test the network between {here} and {remote}: firewall, routing, VPN or peering"))
+        Step::by_hand(format!(
+            "test the network between {here} and {remote}: firewall, routing, VPN or peering"
+        ))
     } else {
         Step::by_hand(format!("see whether the servers of {remote} run, then the network in front of them"))
     };

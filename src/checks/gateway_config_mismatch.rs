@@ -8,8 +8,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::verdict::{ask_gateways, list, short, words};
 use super::{
-    Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold, Value,
-    Verdict, Violation,
+    Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
+    Value, Verdict, Violation,
 };
 use crate::model::{GatewayConfig, Life, Name, Server, Sight, Snapshot};
 
@@ -144,8 +144,9 @@ impl<'a> Group<'a> {
             None => {
                 // Where no server has a block this is no supercluster, and nothing to put right.
                 if self.with_gateway().next().is_some() {
-                    let majority = majority(&self.members.iter().map(|s| gateway(s).is_some()).collect::<Vec<_>>())
-                        .map(|_| "present");
+                    let majority =
+                        majority(&self.members.iter().map(|s| gateway(s).is_some()).collect::<Vec<_>>())
+                            .map(|_| "present");
                     if self.with_gateway().count() * 2 >= self.members.len() {
                         differs.push(Difference {
                             key: "gateway",
@@ -166,7 +167,11 @@ impl<'a> Group<'a> {
                 }
                 self.compare_port(own, &mut differs);
                 if self.with_gateway().count() * 2 < self.members.len() {
-                    differs.push(Difference { key: "gateway", majority: json!("absent"), server: json!("present") });
+                    differs.push(Difference {
+                        key: "gateway",
+                        majority: json!("absent"),
+                        server: json!("present"),
+                    });
                 }
             }
         }
@@ -258,8 +263,11 @@ impl<'a> Group<'a> {
         if seen || rejected || !named_by_peers || server.info.name == *id {
             return Outcome::Unknown;
         }
-        let differs =
-            [Difference { key: "gateway", majority: json!("present"), server: json!("absent, or accepted by nobody") }];
+        let differs = [Difference {
+            key: "gateway",
+            majority: json!("present"),
+            server: json!("absent, or accepted by nobody"),
+        }];
         let mut violation = self.mismatch(server, &differs, Scope::AllLinks);
         violation.since = server.first_seen_at;
         violation.ripe_at = server.first_seen_at.plus(unseen_for);
@@ -317,12 +325,17 @@ impl<'a> Group<'a> {
                 words(differs.iter().map(|d| d.key))
             );
         } else {
-            violation.summary =
-                format!("no server of {name} lists {}, which the other clusters have and which lists {name}", words(&lacks));
+            violation.summary = format!(
+                "no server of {name} lists {}, which the other clusters have and which lists {name}",
+                words(&lacks)
+            );
             violation.impact = if lists.iter().any(|g| g.reject_unknown) {
                 format!("{name} rejects unknown clusters: nothing passes between it and {}", words(&lacks))
             } else {
-                format!("{name} reaches {} by gossip only: it cannot start the connection by itself", words(&lacks))
+                format!(
+                    "{name} reaches {} by gossip only: it cannot start the connection by itself",
+                    words(&lacks)
+                )
             };
         }
         Outcome::Violated(Box::new(violation))
@@ -357,9 +370,17 @@ impl<'a> Group<'a> {
                 let values: Vec<Json> = lists.iter().map(|g| value(g)).collect();
                 let decided = majority(&values).is_some()
                     || values.iter().any(|own| self.differs(value, own).is_some());
-                let by_server: Map<String, Json> =
-                    self.with_gateway().zip(&values).take(32).map(|(s, v)| (short(&s.info.name), v.clone())).collect();
-                (!decided).then_some(Difference { key, majority: Json::Null, server: Json::Object(by_server) })
+                let by_server: Map<String, Json> = self
+                    .with_gateway()
+                    .zip(&values)
+                    .take(32)
+                    .map(|(s, v)| (short(&s.info.name), v.clone()))
+                    .collect();
+                (!decided).then_some(Difference {
+                    key,
+                    majority: Json::Null,
+                    server: Json::Object(by_server),
+                })
             })
             .collect()
     }
@@ -373,7 +394,10 @@ impl<'a> Group<'a> {
         let mut evidence = Map::new();
         evidence.insert(
             "differs".into(),
-            differs.iter().map(|d| json!({ "key": d.key, "majority": d.majority, "server": d.server })).collect(),
+            differs
+                .iter()
+                .map(|d| json!({ "key": d.key, "majority": d.majority, "server": d.server }))
+                .collect(),
         );
         evidence.insert("compared_with".into(), list(self.members.iter().map(|s| &s.info.name)));
         evidence.insert("expected_block".into(), json!(block));
@@ -465,7 +489,10 @@ impl<'a> Group<'a> {
         let _ = writeln!(block, "gateway {{");
         let _ = writeln!(block, "  name: {}", quoted(self.name));
         let _ = writeln!(block, "  listen: {}", quoted(&address(&host, port)));
-        if let Some(advertise) = own.and_then(|g| g.advertise.as_ref()).filter(|_| usual(|g| json!(g.advertise.is_some())) == json!(true)) {
+        if let Some(advertise) = own
+            .and_then(|g| g.advertise.as_ref())
+            .filter(|_| usual(|g| json!(g.advertise.is_some())) == json!(true))
+        {
             let _ = writeln!(block, "  advertise: {}", quoted(advertise));
         }
         if usual(|g| json!(g.reject_unknown)) == json!(true) {
@@ -477,10 +504,12 @@ impl<'a> Group<'a> {
         if usual(|g| json!(g.tls_required)) == json!(true) {
             let _ = writeln!(block, "  # tls: as its peers have it; servers do not tell the files");
         }
-        let _ = writeln!(block, "  # authorization, and user and password in the URLs: as its peers have them");
+        let _ =
+            writeln!(block, "  # authorization, and user and password in the URLs: as its peers have them");
         let _ = writeln!(block, "  gateways: [");
         for (remote, listed) in urls {
-            let urls: Vec<String> = listed.iter().take(16).map(|url| quoted(&format!("nats://{url}"))).collect();
+            let urls: Vec<String> =
+                listed.iter().take(16).map(|url| quoted(&format!("nats://{url}"))).collect();
             let _ = writeln!(block, "    {{ name: {}, urls: [{}] }}", quoted(remote), urls.join(", "));
         }
         let _ = writeln!(block, "  ]");

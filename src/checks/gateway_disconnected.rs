@@ -7,8 +7,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::verdict::{ask_gateways, list, short, words};
 use super::{
-    Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold, Value,
-    Verdict, Violation,
+    Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
+    Value, Verdict, Violation,
 };
 use crate::model::{Life, Link, LinkState, Name, Server, Snapshot, Time};
 
@@ -146,7 +146,9 @@ impl Group<'_> {
                     return Outcome::Gone;
                 }
                 match (self.remote_leaves(), link.absent_since) {
-                    (false, Some(since)) => Outcome::Violated(Box::new(self.lost(link, since, expected, absent_for))),
+                    (false, Some(since)) => {
+                        Outcome::Violated(Box::new(self.lost(link, since, expected, absent_for)))
+                    }
                     _ => Outcome::Unknown,
                 }
             }
@@ -251,7 +253,8 @@ impl Group<'_> {
         evidence.insert("absent_looks".into(), json!(link.absent_looks));
         evidence.insert("configured".into(), json!(link.configured));
         evidence.insert("expected_because".into(), json!(expected.as_str()));
-        evidence.insert("seen_from".into(), json!(if link.near { "the server itself" } else { "the far end" }));
+        evidence
+            .insert("seen_from".into(), json!(if link.near { "the server itself" } else { "the far end" }));
         evidence.insert("peers_connected".into(), list(&connected));
         evidence.insert("peers_total".into(), json!(total));
         evidence.insert("last_connected_at".into(), json!(link.ever_connected_at));
@@ -308,7 +311,8 @@ impl Group<'_> {
             return Cause::new(K::ConfigRemoved, Certain, detail);
         }
         if link.configured == Some(false) && link.ever_connected_at.is_none() {
-            let detail = format!("the configuration of {server} does not list {remote}; its peers have the link");
+            let detail =
+                format!("the configuration of {server} does not list {remote}; its peers have the link");
             return Cause::new(K::NotConfigured, Likely, detail);
         }
         let witnesses = self.witnesses();
@@ -408,8 +412,7 @@ impl Group<'_> {
             let gatewayz = s.gatewayz.as_ref()?;
             Some(Name::from(format!("{}:{}", gatewayz.host.as_ref()?, gatewayz.port?)))
         });
-        let mut all: Vec<(String, u16)> =
-            listed.into_iter().filter_map(|url| endpoint(&url)).collect();
+        let mut all: Vec<(String, u16)> = listed.into_iter().filter_map(|url| endpoint(&url)).collect();
         if all.is_empty() {
             all = told.filter_map(|url| endpoint(&url)).collect();
         }

@@ -6,8 +6,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::verdict::{short, words};
 use super::{
-    Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold, Value,
-    Verdict, Violation,
+    Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
+    Value, Verdict, Violation,
 };
 use crate::model::{Complaint, Name, Snapshot};
 
@@ -51,7 +51,8 @@ impl Check for ObserverDegraded {
     }
 
     fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
-        let verdict = |entity, outcome| Verdict { check: MANUAL.slug, severity: MANUAL.severity, entity, outcome };
+        let verdict =
+            |entity, outcome| Verdict { check: MANUAL.slug, severity: MANUAL.severity, entity, outcome };
         let mut verdicts = vec![verdict(Entity::default(), itself(snapshot, settings))];
         let garbled_for = settings.duration("garbled_for", None, None);
         for complaint in snapshot.observer.complaints.values() {
@@ -93,7 +94,8 @@ fn itself(snapshot: &Snapshot, settings: &Settings) -> Outcome {
         essence.push("servers".into());
     }
     if observer.outbox.dropped > 0 {
-        reasons.push(format!("{} events were given up while the connection was away", observer.outbox.dropped));
+        reasons
+            .push(format!("{} events were given up while the connection was away", observer.outbox.dropped));
         essence.push(format!("dropped {}", observer.outbox.dropped));
         steps.push(Step::by_hand("look for what kept the agent from its server for so long"));
     }
@@ -108,7 +110,8 @@ fn itself(snapshot: &Snapshot, settings: &Settings) -> Outcome {
     }
     let agent = short(&snapshot.vantage.agent);
     let mut evidence = Map::new();
-    evidence.insert("reasons".into(), Json::Array(reasons.iter().take(32).cloned().map(Json::String).collect()));
+    evidence
+        .insert("reasons".into(), Json::Array(reasons.iter().take(32).cloned().map(Json::String).collect()));
     evidence.insert("events_waiting".into(), json!(observer.outbox.waiting));
     evidence.insert("events_dropped".into(), json!(observer.outbox.dropped));
     evidence.insert("behind_ms".into(), json!(observer.behind.as_millis() as u64));

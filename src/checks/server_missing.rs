@@ -7,8 +7,8 @@ use serde_json::{Map, json};
 
 use super::verdict::{list, short, words};
 use super::{
-    Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold, Value,
-    Verdict, Violation,
+    Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
+    Value, Verdict, Violation,
 };
 use crate::model::{Cluster, Life, Name, Server, Sight, Snapshot, Time};
 
@@ -139,7 +139,9 @@ fn violated(snapshot: &Snapshot, server: &Server, since: Time, ripe_at: Time) ->
         cause,
         evidence,
         remediation: vec![
-            Step::by_hand(format!("look at the nats-server process of {name} and its host: crash, out of memory, lost network")),
+            Step::by_hand(format!(
+                "look at the nats-server process of {name} and its host: crash, out of memory, lost network"
+            )),
             Step::run("see who answers", "nats req --replies 0 --timeout 2s '$SYS.REQ.SERVER.PING' ''"),
         ],
         server: (!server.info.ver.is_empty()).then(|| server.info.clone()),

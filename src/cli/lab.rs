@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{EXIT_USAGE, Failure};
+use crate::connect::permissions::INBOX_PREFIX;
 use crate::lab::control::{self, Command, ControlError, LOG, Reply, Status};
 use crate::lab::{Auth, Direction, LabError, Spec, creds};
 
@@ -293,8 +294,7 @@ fn hints(status: &Status) -> String {
         lines.push(format!("credentials    {creds}/{{gatewatch,sys,app}}.creds"));
         lines.push(format!(
             "watch it       gatewatch run -s {} --creds {creds}/gatewatch.creds --inbox-prefix {}",
-            first.url,
-            creds::AGENT_INBOX_PREFIX
+            first.url, INBOX_PREFIX
         ));
     }
     if let Some(other) = status.servers.iter().find(|server| server.cluster != first.cluster) {

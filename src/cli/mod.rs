@@ -66,7 +66,6 @@ enum Command {
     Lab(lab::LabArgs),
 }
 
-
 /// Runs the command that the arguments name; its exit code is documented with each command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -40,7 +40,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     for p in &account.missing {
         tracing::warn!("the user has no permission to {} `{}`: {}", p.operation, p.subject, p.reason);
     }
-    let missing = account.missing.iter().map(|p| (p.operation.as_str().to_owned(), p.subject.clone())).collect();
+    let missing =
+        account.missing.iter().map(|p| (p.operation.as_str().to_owned(), p.subject.clone())).collect();
     agent::run(config, client, events, missing, stop).await.map_err(|e| Failure::new(1, e, None))?;
     Ok(())
 }

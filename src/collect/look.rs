@@ -88,7 +88,9 @@ impl Look {
 
     /// A reply of `server` came.
     pub fn arrived(&mut self, endpoint: Endpoint, server: &Name, at: Time) -> Arrival {
-        let Some(round) = self.rounds.iter_mut().find(|r| r.endpoint == endpoint) else { return Arrival::Double };
+        let Some(round) = self.rounds.iter_mut().find(|r| r.endpoint == endpoint) else {
+            return Arrival::Double;
+        };
         self.last_at = self.last_at.max(at);
         round.missing.remove(server);
         if round.answered.insert(server.clone()) { Arrival::First } else { Arrival::Double }

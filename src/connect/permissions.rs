@@ -30,20 +30,15 @@ pub fn needed(prefix: &str, inbox_prefix: &str) -> Vec<Permission> {
     vec![
         row(Publish, "$SYS.REQ.SERVER.*.GATEWAYZ", "which gateways are connected"),
         row(Publish, "$SYS.REQ.SERVER.*.VARZ", "which gateways are configured"),
-        row(Publish, "$SYS.REQ.SERVER.*.STATSZ", "what passes over them"),
+        row(Publish, "$SYS.REQ.SERVER.*.STATSZ", "what a heartbeat tells, at once after a start"),
         row(Publish, "$SYS.REQ.SERVER.*.ROUTEZ", "the routes inside each cluster"),
-        row(Publish, "$SYS.REQ.SERVER.*.CONNZ", "where the clients of an account are"),
-        row(Publish, "$SYS.REQ.SERVER.*.JSZ", "where the streams of an account are"),
-        row(Publish, "$SYS.REQ.ACCOUNT.PING.STATZ", "what each account sends"),
         row(Publish, "$SYS.REQ.USER.INFO", "who am I, what may I do"),
         row(Publish, &format!("{prefix}.>"), "findings, heartbeats"),
-        row(Publish, &format!("{inbox_prefix}.>"), "messages to itself that mark the end of a round"),
         row(Subscribe, &format!("{inbox_prefix}.>"), "replies"),
         row(Subscribe, "$SYS.SERVER.*.STATSZ", "heartbeats of the servers"),
         row(Subscribe, "$SYS.SERVER.*.SHUTDOWN", "a server that leaves"),
         row(Subscribe, "$SYS.SERVER.*.LAMEDUCK", "a server that is about to leave"),
         row(Subscribe, "$SYS.SERVER.*.CLIENT.AUTH.ERR", "a gateway whose login is refused"),
-        row(Subscribe, &format!("{prefix}.>"), "requests to the agent, other agents"),
     ]
 }
 

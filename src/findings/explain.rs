@@ -39,7 +39,8 @@ pub static RULES: &[Rule] = &[
         by: "gateway_config_mismatch",
         of: "cluster_unreachable",
         holds: |by, scope, of| {
-            by.server.is_none() && matches!((scope, &of.cluster), (Scope::Remotes(r), Some(c)) if r.contains(c))
+            by.server.is_none()
+                && matches!((scope, &of.cluster), (Scope::Remotes(r), Some(c)) if r.contains(c))
         },
         why: "the vantage's whole cluster lacks the remote and is not let in, or does not let it in",
     },
@@ -74,7 +75,8 @@ fn cluster_covers_link(by: &Entity, scope: &Scope, of: &Entity) -> bool {
 }
 
 fn mismatch_covers_link(by: &Entity, scope: &Scope, of: &Entity) -> bool {
-    let dials = by.cluster == of.cluster && (by.server.is_none() || of.server.is_none() || by.server == of.server);
+    let dials =
+        by.cluster == of.cluster && (by.server.is_none() || of.server.is_none() || by.server == of.server);
     let (Some(cluster), Some(remote)) = (&of.cluster, &of.remote) else { return false };
     match scope {
         Scope::Entity => false,
@@ -104,8 +106,10 @@ mod tests {
     fn no_finding_can_explain_itself_in_a_circle() {
         // Between checks the table must be a partial order; within gateway_disconnected the rule itself goes
         // from a cluster to a server only.
-        let order = ["gateway_config_mismatch", "cluster_unreachable", "server_missing", "gateway_disconnected"];
-        let rank = |check: &str| order.iter().position(|c| *c == check).expect("a check of the table has a rank");
+        let order =
+            ["gateway_config_mismatch", "cluster_unreachable", "server_missing", "gateway_disconnected"];
+        let rank =
+            |check: &str| order.iter().position(|c| *c == check).expect("a check of the table has a rank");
         for rule in RULES {
             assert!(
                 rank(rule.by) < rank(rule.of) || rule.by == rule.of,

@@ -111,7 +111,9 @@ fn names(e: &Entity) -> [Option<&Name>; 5] {
 /// agent and every start.
 pub fn fingerprint(check: &str, severity: Severity, entity: &Entity) -> String {
     let mut hash = Sha256::new();
-    for part in [Some(check), Some(severity.as_str())].into_iter().chain(names(entity).map(|n| n.map(|n| &**n))) {
+    for part in
+        [Some(check), Some(severity.as_str())].into_iter().chain(names(entity).map(|n| n.map(|n| &**n)))
+    {
         // A length before each part, so that no two lists of names read the same.
         let (tag, text) = part.map_or((0_u8, ""), |text| (1, text));
         hash.update([tag]);
@@ -307,7 +309,9 @@ impl Ledger {
             }
         }
         for (key, e) in &explained {
-            if e.active && let Some(pending) = self.pending.get_mut(key) {
+            if e.active
+                && let Some(pending) = self.pending.get_mut(key)
+            {
                 pending.held_at = Some(at);
             }
         }
@@ -404,7 +408,11 @@ impl Ledger {
                 healthy_epochs: 0,
                 healthy_epoch: 0,
             };
-            changes.push(Change { action: Action::Opened, reason: Reason::Violated, finding: finding.clone() });
+            changes.push(Change {
+                action: Action::Opened,
+                reason: Reason::Violated,
+                finding: finding.clone(),
+            });
             self.open.insert(key.clone(), finding);
         }
     }
@@ -421,13 +429,7 @@ impl Ledger {
     }
 
     /// Brings what is open up to date, and speaks of it where that is due.
-    fn refresh(
-        &mut self,
-        view: &View,
-        at: Time,
-        repeat_every: Duration,
-        changes: &mut Vec<Change>,
-    ) {
+    fn refresh(&mut self, view: &View, at: Time, repeat_every: Duration, changes: &mut Vec<Change>) {
         for (key, finding) in &mut self.open {
             if let Some((verdict, violation)) = view.violated.get(key) {
                 let inhibits = view.inhibited_by(key);

@@ -13,36 +13,20 @@ use nkeys::KeyPair;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha512_256};
 
+use crate::connect::{Operation, permissions};
+
 /// The system account's name.
 pub const SYSTEM_ACCOUNT: &str = "SYS";
 /// The application account's name.
 pub const APP_ACCOUNT: &str = "APP";
-/// The prefix that the replies to the least-privileged user must use.
-pub const AGENT_INBOX_PREFIX: &str = "_INBOX_gatewatch";
-
-/// What the user `gatewatch` may publish.
-pub const AGENT_PUBLISH: &[&str] = &[
-    "$SYS.REQ.SERVER.*.GATEWAYZ",
-    "$SYS.REQ.SERVER.*.VARZ",
-    "$SYS.REQ.SERVER.*.STATSZ",
-    "$SYS.REQ.SERVER.*.ROUTEZ",
-    "$SYS.REQ.SERVER.*.CONNZ",
-    "$SYS.REQ.SERVER.*.JSZ",
-    "$SYS.REQ.ACCOUNT.PING.STATZ",
-    "$SYS.REQ.USER.INFO",
-    "gatewatch.>",
-];
-
-/// What the user `gatewatch` may subscribe to.
-pub const AGENT_SUBSCRIBE: &[&str] = &[
-    "_INBOX_gatewatch.>",
-    "$SYS.SERVER.*.STATSZ",
-    "$SYS.SERVER.*.SHUTDOWN",
-    "$SYS.SERVER.*.LAMEDUCK",
-    "$SYS.SERVER.*.CLIENT.AUTH.ERR",
-    "$SRV.>",
-    "gatewatch.>",
-];
+/// What the user `gatewatch` may do: what `gatewatch permissions` prints.
+pub(super) fn agent_may(operation: Operation) -> Vec<String> {
+    permissions::needed("gatewatch", permissions::INBOX_PREFIX)
+        .into_iter()
+        .filter(|p| p.operation == operation)
+        .map(|p| p.subject)
+        .collect()
+}
 
 /// What `SYS` lets other accounts hear, and `APP` does.
 pub const SHARED_STREAMS: &[&str] = &["gatewatch.finding.>", "gatewatch.agent.>", "gatewatch.epoch.>"];
@@ -215,8 +199,8 @@ fn user_claims() -> Value {
 
 fn agent_claims() -> Value {
     json!({
-        "pub": { "allow": AGENT_PUBLISH },
-        "sub": { "allow": AGENT_SUBSCRIBE },
+        "pub": { "allow": agent_may(Operation::Publish) },
+        "sub": { "allow": agent_may(Operation::Subscribe) },
         "resp": { "max": 5, "ttl": 2_000_000_000_u64 },
         "subs": -1, "data": -1, "payload": -1, "type": "user", "version": 2,
     })

@@ -16,13 +16,12 @@ use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::creds::{
-    self, AGENT_INBOX_PREFIX, AGENT_PUBLISH, AGENT_SUBSCRIBE, APP_ACCOUNT, Creds, SHARED_API, SHARED_STREAMS,
-    SYSTEM_ACCOUNT,
-};
+use super::creds::{self, APP_ACCOUNT, Creds, SHARED_API, SHARED_STREAMS, SYSTEM_ACCOUNT};
 use super::proxy::Proxy;
 use super::spec::{Auth, GatewaySpec, RemoteSpec, Spec};
 use super::{LabError, ports, tls};
+use crate::connect::Operation;
+use crate::connect::permissions::INBOX_PREFIX;
 
 const SERVER_CONF: &str = include_str!("../../nats-configs/server.conf");
 const GATEWAY_CONF: &str = include_str!("../../nats-configs/gateway.conf");
@@ -108,7 +107,7 @@ impl Site {
                 async_nats::ConnectOptions::with_user_and_password(user.to_owned(), password.clone())
             }
         };
-        Ok(if user == "gatewatch" { options.custom_inbox_prefix(AGENT_INBOX_PREFIX) } else { options })
+        Ok(if user == "gatewatch" { options.custom_inbox_prefix(INBOX_PREFIX) } else { options })
     }
 
     /// Notes the processes, for whoever has to end them when this one cannot.
@@ -138,8 +137,8 @@ impl Site {
 /// `auth.conf` without an operator.
 fn users_conf(password: &str, jetstream: bool) -> String {
     let permissions = json!({
-        "publish": { "allow": AGENT_PUBLISH },
-        "subscribe": { "allow": AGENT_SUBSCRIBE },
+        "publish": { "allow": creds::agent_may(Operation::Publish) },
+        "subscribe": { "allow": creds::agent_may(Operation::Subscribe) },
         "allow_responses": { "max": 5, "expires": "2s" },
     });
     let user = |name: &str| json!({ "user": name, "password": password });

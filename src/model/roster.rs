@@ -7,8 +7,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{
-    Cluster, Fact, Gatewayz, Life, Link, LinkState, Name, Observer, Rejection, Routez, Server, ServerInfo, Sight,
-    Signal, Snapshot, Statsz, Time, Vantage, Varz,
+    Cluster, Fact, Gatewayz, Life, Link, LinkState, Name, Observer, Rejection, Routez, Server, ServerInfo,
+    Sight, Signal, Snapshot, Statsz, Time, Vantage, Varz,
 };
 
 /// How many servers are remembered. What the network says beyond that is counted and not taken in.
@@ -364,11 +364,8 @@ impl Roster {
         self.count_silence(&look);
         let witness = Witness::of(&self.records, &look);
         self.retire(&look, &witness);
-        let mut servers: BTreeMap<Name, Server> = self
-            .records
-            .iter()
-            .map(|(id, record)| (id.clone(), record.seen(&look, &witness)))
-            .collect();
+        let mut servers: BTreeMap<Name, Server> =
+            self.records.iter().map(|(id, record)| (id.clone(), record.seen(&look, &witness))).collect();
         let clusters = self.clusters(&look, &servers);
         for server in servers.values_mut() {
             server.sight = sight(server, &look, &clusters);
@@ -538,8 +535,12 @@ impl Roster {
             }
         }
         links.sort_by(|a, b| {
-            (&a.cluster, &a.server, &a.remote, &a.server_id)
-                .cmp(&(&b.cluster, &b.server, &b.remote, &b.server_id))
+            (&a.cluster, &a.server, &a.remote, &a.server_id).cmp(&(
+                &b.cluster,
+                &b.server,
+                &b.remote,
+                &b.server_id,
+            ))
         });
         links
     }
@@ -556,7 +557,8 @@ impl Roster {
         if let Some(config) = server.varz.as_ref().and_then(|v| v.gateway.as_ref()) {
             remotes.extend(config.remotes.keys().cloned());
         }
-        let peers = clusters.get(cluster).into_iter().flat_map(|c| &c.servers).filter_map(|id| servers.get(id));
+        let peers =
+            clusters.get(cluster).into_iter().flat_map(|c| &c.servers).filter_map(|id| servers.get(id));
         for gatewayz in peers.filter_map(|peer| peer.gatewayz.as_ref()) {
             remotes.extend(gatewayz.outbound.keys().cloned());
         }
@@ -582,10 +584,8 @@ impl Roster {
         servers: &BTreeMap<Name, Server>,
         clusters: &BTreeMap<Name, Cluster>,
     ) -> Link {
-        let configured = server
-            .varz
-            .as_ref()
-            .map(|v| v.gateway.as_ref().is_some_and(|g| g.remotes.contains_key(&remote)));
+        let configured =
+            server.varz.as_ref().map(|v| v.gateway.as_ref().is_some_and(|g| g.remotes.contains_key(&remote)));
         let far = clusters.get(&remote).into_iter().flat_map(|c| &c.servers).filter_map(|id| servers.get(id));
         let (state, peer_id) = match &server.gatewayz {
             Some(gatewayz) => match gatewayz.outbound.get(&remote) {
@@ -670,7 +670,8 @@ fn reach(cluster: &Name, look: &Look, servers: &BTreeMap<Name, Server>) -> (Opti
         .map(|g| look.vantage.cluster.as_ref() == Some(cluster) || g.outbound.contains_key(cluster));
     let (mut all, mut any) = (true, false);
     for neighbour in servers.values() {
-        if neighbour.info.cluster != look.vantage.cluster || matches!(neighbour.life, Life::Left | Life::Gone) {
+        if neighbour.info.cluster != look.vantage.cluster || matches!(neighbour.life, Life::Left | Life::Gone)
+        {
             continue;
         }
         match &neighbour.gatewayz {
@@ -733,9 +734,7 @@ impl Record {
             named_by,
             denied_by,
             hearable: self.info.cluster == look.vantage.cluster || witness.hearable.contains(id),
-            gatewayz: answered
-                .then(|| self.gatewayz.as_ref().map(|(_, g)| Arc::clone(g)))
-                .flatten(),
+            gatewayz: answered.then(|| self.gatewayz.as_ref().map(|(_, g)| Arc::clone(g))).flatten(),
             varz: self.varz.as_ref().map(|(_, v)| Arc::clone(v)),
             routez: self.routez.as_ref().map(|(_, r)| Arc::clone(r)),
             statsz: self.statsz.as_ref().map(|(_, s)| Arc::clone(s)),
@@ -755,8 +754,7 @@ struct Witness {
 
 impl Witness {
     fn of(records: &BTreeMap<Name, Record>, look: &Look) -> Self {
-        let mut witness =
-            Self { named: BTreeMap::new(), hearable: BTreeSet::new(), routes: BTreeMap::new() };
+        let mut witness = Self { named: BTreeMap::new(), hearable: BTreeSet::new(), routes: BTreeMap::new() };
         for (id, record) in records {
             if !look.answered.contains(id) {
                 continue;

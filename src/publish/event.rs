@@ -191,7 +191,14 @@ impl AgentEvent {
 }
 
 /// The message that tells of the agent itself.
-pub fn agent(event: AgentEvent, reason: &str, vantage: &Vantage, style: &Style, id: &str, at: Time) -> Message {
+pub fn agent(
+    event: AgentEvent,
+    reason: &str,
+    vantage: &Vantage,
+    style: &Style,
+    id: &str,
+    at: Time,
+) -> Message {
     let body = json!({
         "type": AGENT,
         "id": id,
@@ -244,7 +251,9 @@ pub fn epoch(
     use crate::model::{LinkState, Sight as S};
     let heard = snapshot
         .expected()
-        .filter(|s| s.sight != S::Named && s.heard_at.is_some_and(|h| at.since(h) < s.heartbeat_interval() * 3 / 2))
+        .filter(|s| {
+            s.sight != S::Named && s.heard_at.is_some_and(|h| at.since(h) < s.heartbeat_interval() * 3 / 2)
+        })
         .count();
     let clusters: Vec<&str> = snapshot.clusters.keys().map(|c| &**c).take(1000).collect();
     let connected = snapshot.links.iter().filter(|l| l.state == LinkState::Connected).count();
