@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::verdict::{ask_gateways, list, short, words};
+use super::verdict::{ask_gateways, list, millis, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
     Value, Verdict, Violation,
@@ -249,7 +249,7 @@ impl Group<'_> {
             (n, _) => format!("; {n} of {total} other servers in {cluster} still do"),
         };
         let mut evidence = Map::new();
-        evidence.insert("absent_ms".into(), json!(at.since(since).as_millis() as u64));
+        evidence.insert("absent_ms".into(), millis(at.since(since)));
         evidence.insert("absent_looks".into(), json!(link.absent_looks));
         evidence.insert("configured".into(), json!(link.configured));
         evidence.insert("expected_because".into(), json!(expected.as_str()));
@@ -333,16 +333,11 @@ impl Group<'_> {
             format!("{} still have connections with {remote}", words(&witnesses))
         };
         let refused = "no refused login was told of";
-        match link.ever_connected_at {
-            Some(was) => {
-                let detail = format!("connected until {was}, absent since {since}; {seen}; {refused}");
-                Cause::new(K::PathCut, Likely, detail)
-            }
-            None => {
-                let detail = format!("never seen connected; {seen}; {refused}");
-                Cause::new(K::Unreachable, Likely, detail)
-            }
+        if let Some(was) = link.ever_connected_at {
+            let detail = format!("connected until {was}, absent since {since}; {seen}; {refused}");
+            return Cause::new(K::PathCut, Likely, detail);
         }
+        Cause::new(K::Unreachable, Likely, format!("never seen connected; {seen}; {refused}"))
     }
 
     /// When the roster began: servers first seen then may be old.
