@@ -260,7 +260,7 @@ async fn start_behind(dir: &Path) -> Result<String, ControlError> {
         }
         if child.try_wait().map_err(failed)?.is_some() {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let text = text.trim().strip_prefix("gatewatch: ").unwrap_or(text.trim()).to_owned();
+            let text = text.trim().strip_prefix("error: ").unwrap_or(text.trim()).to_owned();
             return Err(ControlError::Refused(text));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
