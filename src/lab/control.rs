@@ -217,7 +217,7 @@ pub async fn serve(spec: Spec) -> Result<(), ControlError> {
     };
     let ended = lab.down().await;
     drop(std::fs::remove_file(dir.join(SOCKET)));
-    drop(std::fs::remove_file(dir.join(STATE_FILE)));
+    drop(std::fs::write(dir.join(STATE_FILE), NO_SERVERS));
     if let Some(mut stream) = last {
         answer(&mut stream, &Reply::default()).await;
     }
@@ -242,24 +242,30 @@ async fn claim(dir: &Path) -> Result<UnixListener, ControlError> {
         return Err(ControlError::Running(dir.to_owned()));
     }
     end_orphans(dir).await;
-    let entries: Vec<_> = match std::fs::read_dir(dir) {
-        Ok(entries) => {
-            entries.flatten().filter(|entry| entry.file_name() != LOG).map(|entry| entry.path()).collect()
-        }
-        Err(_) => Vec::new(),
-    };
-    if !entries.is_empty() && !dir.join("creds/auth.conf").is_file() {
-        return Err(ControlError::NotOurs(dir.to_owned()));
-    }
-    for path in entries {
+    for path in leftovers(dir)? {
         let removed =
             if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         removed.map_err(LabError::io(format!("cannot remove {}", path.display())))?;
     }
-    super::node::create_dir(&dir.join("creds"))?;
+    super::node::create_dir(dir)?;
+    // From now on the directory is known as a lab's.
+    super::node::write(&dir.join(STATE_FILE), NO_SERVERS)?;
     let listener = UnixListener::bind(dir.join(SOCKET));
     Ok(listener.map_err(LabError::io(format!("cannot listen in {}", dir.display())))?)
 }
+
+/// What an earlier lab left in `dir`; refused where it looks like somebody else's.
+pub fn leftovers(dir: &Path) -> Result<Vec<PathBuf>, ControlError> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let found: Vec<_> = entries.filter(|entry| entry.file_name() != LOG).map(|entry| entry.path()).collect();
+    if found.is_empty() || dir.join(STATE_FILE).is_file() {
+        Ok(found)
+    } else {
+        Err(ControlError::NotOurs(dir.to_owned()))
+    }
+}
+
+const NO_SERVERS: &str = r#"{"servers":{}}"#;
 
 /// The log of a lab that runs in the background, in its directory.
 pub const LOG: &str = "lab.log";
@@ -285,7 +291,7 @@ async fn end_orphans(dir: &Path) -> usize {
             ended += 1;
         }
     }
-    drop(std::fs::remove_file(dir.join(STATE_FILE)));
+    drop(std::fs::write(dir.join(STATE_FILE), NO_SERVERS));
     ended
 }
 
