@@ -241,6 +241,7 @@ async fn start_behind(dir: &Path) -> Result<String, ControlError> {
         return Err(ControlError::Running(dir.to_owned()));
     }
     let failed = |source| ControlError::Io { dir: dir.to_owned(), source };
+    control::leftovers(dir)?;
     std::fs::create_dir_all(dir).map_err(failed)?;
     let log = dir.join(LOG);
     let output = std::fs::File::create(&log).map_err(failed)?;
