@@ -315,7 +315,7 @@ impl Group<'_> {
                 format!("the configuration of {server} does not list {remote}; its peers have the link");
             return Cause::new(K::NotConfigured, Likely, detail);
         }
-        let witnesses = self.witnesses();
+        let witnesses = self.witnesses(link);
         if witnesses.is_empty() && !self.remote_exists() {
             let detail = format!("no server that answers has a connection to or from {remote}");
             return Cause::new(K::RemoteClusterDown, Possible, detail);
@@ -346,10 +346,11 @@ impl Group<'_> {
         first.map_or(self.snapshot.at, |t| t.plus(Duration::from_secs(3)))
     }
 
-    /// Servers that have a connection to or from the remote: peers and third clusters.
-    fn witnesses(&self) -> Vec<String> {
+    /// Other servers that have a connection to or from the remote: peers and third clusters.
+    fn witnesses(&self, link: &Link) -> Vec<String> {
         let seen_by = self.snapshot.clusters.get(self.remote).map(|c| &c.seen_by);
-        seen_by.into_iter().flatten().flat_map(|(_, names)| names.iter().map(|n| short(n))).collect()
+        let names = seen_by.into_iter().flatten().flat_map(|(_, names)| names);
+        names.filter(|name| **name != link.server).map(|name| short(name)).collect()
     }
 
     /// Whether this many heartbeats are those of a server that dials and is sent away: more than others send,
