@@ -140,6 +140,9 @@ impl Group<'_> {
         match link.state {
             LinkState::Connected => Outcome::Healthy,
             LinkState::Unknown => Outcome::Unknown,
+            // A new life is seen by its connections before its name is known, which its peers tell a moment
+            // later: the finding must carry the name from its start.
+            LinkState::Absent if link.server == link.server_id && self.peers_answer() => Outcome::Unknown,
             LinkState::Absent => {
                 let expected = self.expected(link);
                 if expected == Expected::No {
@@ -218,6 +221,10 @@ impl Group<'_> {
             return Expected::PeersHaveIt;
         }
         Expected::No
+    }
+
+    fn peers_answer(&self) -> bool {
+        self.snapshot.clusters.get(self.cluster).is_some_and(|c| c.answered > 0)
     }
 
     fn remote_exists(&self) -> bool {
