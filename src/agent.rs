@@ -415,9 +415,8 @@ impl Agent {
             }
             Action::Due => match &self.look {
                 Some(look) if now >= look.ends_at() => self.finish(now),
-                Some(_) => Vec::new(),
                 None if self.connected && now >= self.next_look_at() => self.ask(now),
-                None => Vec::new(),
+                _ => Vec::new(),
             },
         }
     }
@@ -636,7 +635,7 @@ impl Agent {
             tracing::debug!(server = %server.name, late_ms = millis(now.since(made_at)), "late reply");
         }
         if let Err(odd) = self.roster.answer(server.clone(), fact, made_at) {
-            self.complain_of(Some(server), &odd.to_string(), now);
+            self.complain_of(Some(server), odd.to_string(), now);
         }
     }
 
@@ -653,25 +652,25 @@ impl Agent {
         if let Some(server) = &garbled.server {
             self.roster.mumble(server, now);
         }
-        self.complain_of(garbled.server.clone(), &garbled.error.to_string(), now);
+        self.complain_of(garbled.server.clone(), garbled.error.to_string(), now);
     }
 
-    fn complain_of(&mut self, server: Option<ServerInfo>, error: &str, now: Time) {
+    fn complain_of(&mut self, server: Option<ServerInfo>, error: String, now: Time) {
         let id = server.as_ref().map(|s| s.id.clone()).unwrap_or_default();
         if !self.observer.complaints.contains_key(&id) && self.observer.complaints.len() >= COMPLAINTS_MAX {
             return;
         }
         let complaint = self.observer.complaints.entry(id).or_insert_with(|| {
             let who = server.as_ref().map(|s| &*s.name).unwrap_or_default();
-            tracing::warn!(server = ?who, error, "reply of no use");
-            Complaint { server: server.clone(), count: 0, recent: 0, error: String::new(), at: now }
+            tracing::warn!(server = ?who, %error, "reply of no use");
+            Complaint { server, count: 0, recent: 0, error: String::new(), at: now }
         });
         if now.since(complaint.at) > Complaint::APART {
             complaint.recent = 0;
         }
         complaint.count += 1;
         complaint.recent += 1;
-        complaint.error = error.to_owned();
+        complaint.error = error;
         complaint.at = now;
     }
 
@@ -698,7 +697,7 @@ impl Agent {
         };
         let news = !self.roster.knows(&server.id) || !matches!(signal, Signal::Heartbeat(_));
         if let Err(odd) = self.roster.hear(server.clone(), signal, now) {
-            return self.complain_of(Some(server), &odd.to_string(), now);
+            return self.complain_of(Some(server), odd.to_string(), now);
         }
         if news && self.connected {
             self.soon_at.get_or_insert(now.plus(LOOK_SOON));

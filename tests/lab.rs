@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use gatewatch::lab::control::{self, Command};
 use gatewatch::lab::{self, Auth, Direction, GatewaySpec, Lab, RemoteSpec, Spec, TlsSpec, View};
 
 const WITHIN: Duration = Duration::from_secs(10);
@@ -356,4 +357,67 @@ async fn agent_can_ask_across_and_no_more(lab: &Lab) {
     let finding = tokio::time::timeout(WITHIN, findings.next()).await.unwrap().unwrap();
     assert_eq!(finding.payload, "finding");
     assert!(app.request(format!("$SYS.REQ.SERVER.{other}.GATEWAYZ"), "".into()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_lab_obeys_another_process_until_it_is_told_to_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let link = || ("eu-0".to_owned(), "us".to_owned());
+    let spec = Spec { dir: Some(dir.path().to_owned()), ..Spec::new(&["eu", "us"], 1) };
+    let serve = tokio::spawn(control::serve(spec));
+    let deadline = Instant::now() + WITHIN;
+    let status = loop {
+        if let Ok(reply) = control::send(dir.path(), &Command::Status).await {
+            break reply.status.unwrap();
+        }
+        assert!(Instant::now() < deadline && !serve.is_finished(), "no lab comes up");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(status.servers.len(), 2);
+    let (from, to) = link();
+    control::send(dir.path(), &Command::Cut { from, to }).await.unwrap();
+    let faults = control::send(dir.path(), &Command::Status).await.unwrap().status.unwrap().faults;
+    // A cluster of one is named as a whole.
+    assert_eq!(faults, [("eu".to_owned(), "us".to_owned(), "cut".to_owned())]);
+    let unknown = control::send(dir.path(), &Command::Kill { server: "xx".to_owned() }).await.unwrap_err();
+    assert_eq!(unknown.to_string(), "there is no server or cluster xx; the names are eu, us, eu-0, us-0");
+    control::send(dir.path(), &Command::Heal { link: Some(link()) }).await.unwrap();
+    assert_eq!(control::down(dir.path()).await.unwrap(), 0);
+    serve.await.unwrap().unwrap();
+    let gone = control::down(dir.path()).await.unwrap_err().to_string();
+    assert!(gone.contains("start one with `gatewatch lab up`"), "{gone}");
+}
+
+#[tokio::test]
+async fn the_committed_configuration_is_valid_with_the_values_of_containers() {
+    let dir = tempfile::tempdir().unwrap();
+    lab::creds::ensure(&dir.path().join("creds"), false).unwrap();
+    let configs = dir.path().join("nats-configs");
+    std::fs::create_dir(&configs).unwrap();
+    for name in ["server.conf", "gateway.conf"] {
+        std::fs::copy(std::path::Path::new("nats-configs").join(name), configs.join(name)).unwrap();
+    }
+    for version in ["2.10.26", "2.15.1"] {
+        let output = tokio::process::Command::new(lab::nats_server(Some(version)).await.unwrap())
+            .arg("-t")
+            .arg("-c")
+            .arg(configs.join("server.conf"))
+            .env("SERVER_NAME", "eu-0")
+            .env("CLUSTER", "eu")
+            .env("CLIENT_LISTEN", "0.0.0.0:4222")
+            .env("ROUTE_LISTEN", "0.0.0.0:6222")
+            .env("ROUTES", r#"["nats://eu-1:6222", "nats://eu-2:6222"]"#)
+            .env("JETSTREAM", r#"{store_dir: "/data", max_memory_store: 16MB, max_file_store: 64MB}"#)
+            .env("GATEWAY_LISTEN", "0.0.0.0:7222")
+            .env("GATEWAY_USER", "gateway")
+            .env("GATEWAY_PASSWORD", "demo")
+            .env(
+                "GATEWAYS",
+                r#"[{name: us, urls: ["nats://us-0:7222"]}, {name: ap, urls: ["nats://ap-0:7222"]}]"#,
+            )
+            .output()
+            .await
+            .unwrap();
+        assert!(output.status.success(), "{version}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }

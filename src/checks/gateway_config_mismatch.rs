@@ -94,8 +94,11 @@ struct Group<'a> {
     members: Vec<&'a Server>,
 }
 
+/// Reads one value of a gateway block.
+type Read = fn(&GatewayConfig) -> Json;
+
 /// The simple values that are compared.
-const KEYS: &[(&str, fn(&GatewayConfig) -> Json)] = &[
+const KEYS: &[(&str, Read)] = &[
     ("tls_required", |g| json!(g.tls_required)),
     ("tls_verify", |g| json!(g.tls_verify)),
     ("reject_unknown", |g| json!(g.reject_unknown)),
@@ -160,7 +163,7 @@ impl<'a> Group<'a> {
             Some(own) => {
                 self.compare_remotes(own, &mut differs, &mut remotes);
                 for (key, value) in KEYS {
-                    if let Some(usual) = self.differs(value, &value(own)) {
+                    if let Some(usual) = self.differs(*value, &value(own)) {
                         all_links |= key.starts_with("tls");
                         differs.push(Difference { key, majority: usual, server: value(own) });
                     }
@@ -183,7 +186,7 @@ impl<'a> Group<'a> {
     }
 
     /// The value that `own` differs from; null where the rest of the supercluster decided.
-    fn differs(&self, value: &fn(&GatewayConfig) -> Json, own: &Json) -> Option<Json> {
+    fn differs(&self, value: Read, own: &Json) -> Option<Json> {
         let values: Vec<Json> = self.with_gateway().filter_map(gateway).map(value).collect();
         if let Some(usual) = majority(&values) {
             return (usual != own).then(|| usual.clone());
@@ -207,13 +210,9 @@ impl<'a> Group<'a> {
         let mut voted = true;
         for remote in all {
             let votes: Vec<bool> = lists.iter().map(|g| g.remotes.contains_key(remote)).collect();
-            let ought = match majority(&votes) {
-                Some(listed) => *listed,
-                None => {
-                    voted = false;
-                    self.exists(remote)
-                }
-            };
+            let vote = majority(&votes).copied();
+            voted &= vote.is_some();
+            let ought = vote.unwrap_or_else(|| self.exists(remote));
             if ought {
                 usual.insert(remote);
             }
@@ -369,7 +368,7 @@ impl<'a> Group<'a> {
             .filter_map(|(key, value)| {
                 let values: Vec<Json> = lists.iter().map(|g| value(g)).collect();
                 let decided = majority(&values).is_some()
-                    || values.iter().any(|own| self.differs(value, own).is_some());
+                    || values.iter().any(|own| self.differs(*value, own).is_some());
                 let by_server: Map<String, Json> = self
                     .with_gateway()
                     .zip(&values)
@@ -429,13 +428,13 @@ impl<'a> Group<'a> {
                 text
             }),
             evidence,
-            remediation: self.remediation(server, &block),
+            remediation: Self::remediation(server, &block),
             server: (!server.info.ver.is_empty()).then(|| server.info.clone()),
             scope,
         }
     }
 
-    fn remediation(&self, server: &Server, block: &str) -> Vec<Step> {
+    fn remediation(server: &Server, block: &str) -> Vec<Step> {
         let name = short(&server.info.name);
         let mut steps = vec![
             Step::by_hand(format!("make the gateway block of {name} this:\n{block}")),
@@ -454,7 +453,7 @@ impl<'a> Group<'a> {
     fn expected_block(&self, server: &Server) -> String {
         let peers: Vec<&GatewayConfig> = self.with_gateway().filter_map(gateway).collect();
         let own = gateway(server);
-        let usual = |value: fn(&GatewayConfig) -> Json| {
+        let usual = |value: Read| {
             let values: Vec<Json> = peers.iter().map(|g| value(g)).collect();
             majority(&values).cloned().unwrap_or_else(|| own.map_or(Json::Null, value))
         };

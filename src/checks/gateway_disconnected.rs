@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::verdict::{ask_gateways, list, short, words};
+use super::verdict::{ask_gateways, list, millis, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
     Value, Verdict, Violation,
@@ -249,7 +249,7 @@ impl Group<'_> {
             (n, _) => format!("; {n} of {total} other servers in {cluster} still do"),
         };
         let mut evidence = Map::new();
-        evidence.insert("absent_ms".into(), json!(at.since(since).as_millis() as u64));
+        evidence.insert("absent_ms".into(), millis(at.since(since)));
         evidence.insert("absent_looks".into(), json!(link.absent_looks));
         evidence.insert("configured".into(), json!(link.configured));
         evidence.insert("expected_because".into(), json!(expected.as_str()));
@@ -315,7 +315,7 @@ impl Group<'_> {
                 format!("the configuration of {server} does not list {remote}; its peers have the link");
             return Cause::new(K::NotConfigured, Likely, detail);
         }
-        let witnesses = self.witnesses();
+        let witnesses = self.witnesses(link);
         if witnesses.is_empty() && !self.remote_exists() {
             let detail = format!("no server that answers has a connection to or from {remote}");
             return Cause::new(K::RemoteClusterDown, Possible, detail);
@@ -333,16 +333,11 @@ impl Group<'_> {
             format!("{} still have connections with {remote}", words(&witnesses))
         };
         let refused = "no refused login was told of";
-        match link.ever_connected_at {
-            Some(was) => {
-                let detail = format!("connected until {was}, absent since {since}; {seen}; {refused}");
-                Cause::new(K::PathCut, Likely, detail)
-            }
-            None => {
-                let detail = format!("never seen connected; {seen}; {refused}");
-                Cause::new(K::Unreachable, Likely, detail)
-            }
+        if let Some(was) = link.ever_connected_at {
+            let detail = format!("connected until {was}, absent since {since}; {seen}; {refused}");
+            return Cause::new(K::PathCut, Likely, detail);
         }
+        Cause::new(K::Unreachable, Likely, format!("never seen connected; {seen}; {refused}"))
     }
 
     /// When the roster began: servers first seen then may be old.
@@ -351,10 +346,11 @@ impl Group<'_> {
         first.map_or(self.snapshot.at, |t| t.plus(Duration::from_secs(3)))
     }
 
-    /// Servers that have a connection to or from the remote: peers and third clusters.
-    fn witnesses(&self) -> Vec<String> {
+    /// Other servers that have a connection to or from the remote: peers and third clusters.
+    fn witnesses(&self, link: &Link) -> Vec<String> {
         let seen_by = self.snapshot.clusters.get(self.remote).map(|c| &c.seen_by);
-        seen_by.into_iter().flatten().flat_map(|(_, names)| names.iter().map(|n| short(n))).collect()
+        let names = seen_by.into_iter().flatten().flat_map(|(_, names)| names);
+        names.filter(|name| **name != link.server).map(|name| short(name)).collect()
     }
 
     /// Whether this many heartbeats are those of a server that dials and is sent away: more than others send,

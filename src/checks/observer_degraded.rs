@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::verdict::{short, words};
+use super::verdict::{millis, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
     Value, Verdict, Violation,
@@ -114,7 +114,7 @@ fn itself(snapshot: &Snapshot, settings: &Settings) -> Outcome {
         .insert("reasons".into(), Json::Array(reasons.iter().take(32).cloned().map(Json::String).collect()));
     evidence.insert("events_waiting".into(), json!(observer.outbox.waiting));
     evidence.insert("events_dropped".into(), json!(observer.outbox.dropped));
-    evidence.insert("behind_ms".into(), json!(observer.behind.as_millis() as u64));
+    evidence.insert("behind_ms".into(), millis(observer.behind));
     Outcome::Violated(Box::new(Violation {
         since: snapshot.at,
         ripe_at: snapshot.at,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, json};
 
-use super::verdict::{list, short, words};
+use super::verdict::{list, millis, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
     Value, Verdict, Violation,
@@ -125,7 +125,7 @@ fn violated(snapshot: &Snapshot, server: &Server, since: Time, ripe_at: Time) ->
     };
     let last_at = server.heard_at.or(server.answered_at);
     let mut evidence = Map::new();
-    evidence.insert("silent_ms".into(), json!(snapshot.at.since(since).as_millis() as u64));
+    evidence.insert("silent_ms".into(), millis(snapshot.at.since(since)));
     evidence.insert("last_answered_at".into(), json!(server.answered_at));
     evidence.insert("last_heard_at".into(), json!(last_at));
     evidence.insert("no_route_from".into(), list(&server.denied_by));

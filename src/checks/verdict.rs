@@ -1,6 +1,7 @@
 //! What a check answers.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -239,6 +240,11 @@ pub(super) fn short(name: &str) -> String {
         out.push('…');
     }
     out
+}
+
+/// Whole milliseconds, for evidence.
+pub(super) fn millis(d: Duration) -> Value {
+    Value::from(u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The command that shows a server's gateways.

@@ -1,14 +1,13 @@
 //! `gatewatch lab`: a local supercluster of real nats-servers with faults on demand.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{EXIT_USAGE, Failure};
+use super::{EXIT_USAGE, Failure, demo, output};
 use crate::connect::permissions::INBOX_PREFIX;
 use crate::lab::control::{self, Command, ControlError, LOG, Reply, Status};
 use crate::lab::{Auth, Direction, LabError, Spec, creds};
@@ -86,6 +85,12 @@ enum LabCommand {
     LameDuck(Server),
     /// Start a server that does not run
     Start(Server),
+    /// Play one incident from start to end beside a running agent
+    Demo {
+        /// The nats-server to run
+        #[arg(long, value_name = "PATH")]
+        nats_server: Option<PathBuf>,
+    },
     /// Make the demo's credentials where they are missing
     Creds {
         /// Where to
@@ -143,15 +148,21 @@ enum Swallow {
 
 /// Does one lab command. Exit codes: 0 done, 2 not.
 pub(super) async fn run(args: LabArgs) -> Result<(), Failure> {
-    let text = dispatch(args).await.map_err(|e| Failure::new(EXIT_USAGE, e, None))?;
-    std::io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    let text = dispatch(args).await?;
+    Ok(output::print(&text)?)
 }
 
-async fn dispatch(args: LabArgs) -> Result<String, ControlError> {
+impl From<ControlError> for Failure {
+    fn from(e: ControlError) -> Self {
+        Self::new(EXIT_USAGE, e, None)
+    }
+}
+
+async fn dispatch(args: LabArgs) -> Result<String, Failure> {
     let dir = args.dir.unwrap_or_else(default_dir);
     let command = match args.command {
-        LabCommand::Up(up) => return start(&dir, up).await,
+        LabCommand::Up(up) => return Ok(start(&dir, up).await?),
+        LabCommand::Demo { nats_server } => return demo::run(nats_server).await.map(|()| String::new()),
         LabCommand::Down => {
             return Ok(match control::down(&dir).await? {
                 0 => "the lab is down\n".to_owned(),
@@ -159,7 +170,7 @@ async fn dispatch(args: LabArgs) -> Result<String, ControlError> {
             });
         }
         LabCommand::Creds { to, force } => {
-            let (creds, written) = creds::ensure(&to, force).map_err(LabError::from)?;
+            let (creds, written) = creds::ensure(&to, force).map_err(LabError::from).map_err(ControlError::from)?;
             let done = if written { "wrote" } else { "kept" };
             return Ok(format!("{done} the credentials in {}\n", creds.dir().display()));
         }
@@ -241,6 +252,7 @@ async fn start_behind(dir: &Path) -> Result<String, ControlError> {
         return Err(ControlError::Running(dir.to_owned()));
     }
     let failed = |source| ControlError::Io { dir: dir.to_owned(), source };
+    control::leftovers(dir)?;
     std::fs::create_dir_all(dir).map_err(failed)?;
     let log = dir.join(LOG);
     let output = std::fs::File::create(&log).map_err(failed)?;
@@ -260,7 +272,7 @@ async fn start_behind(dir: &Path) -> Result<String, ControlError> {
         }
         if child.try_wait().map_err(failed)?.is_some() {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let text = text.trim().strip_prefix("gatewatch: ").unwrap_or(text.trim()).to_owned();
+            let text = text.trim().strip_prefix("error: ").unwrap_or(text.trim()).to_owned();
             return Err(ControlError::Refused(text));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -99,7 +99,7 @@ struct Key {
 
 impl Key {
     fn of(check: &str, entity: &Entity) -> Self {
-        Self { check: Name::from(check), names: names(entity).map(|n| n.cloned()) }
+        Self { check: Name::from(check), names: names(entity).map(Option::<&Name>::cloned) }
     }
 }
 

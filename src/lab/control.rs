@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::node::STATE_FILE;
+use super::node::{Node, STATE_FILE};
 use super::{Direction, Lab, LabError, Mark, Spec};
 
 const SOCKET: &str = "control.sock";
@@ -217,7 +217,7 @@ pub async fn serve(spec: Spec) -> Result<(), ControlError> {
     };
     let ended = lab.down().await;
     drop(std::fs::remove_file(dir.join(SOCKET)));
-    drop(std::fs::remove_file(dir.join(STATE_FILE)));
+    drop(std::fs::write(dir.join(STATE_FILE), NO_SERVERS));
     if let Some(mut stream) = last {
         answer(&mut stream, &Reply::default()).await;
     }
@@ -242,24 +242,30 @@ async fn claim(dir: &Path) -> Result<UnixListener, ControlError> {
         return Err(ControlError::Running(dir.to_owned()));
     }
     end_orphans(dir).await;
-    let entries: Vec<_> = match std::fs::read_dir(dir) {
-        Ok(entries) => {
-            entries.flatten().filter(|entry| entry.file_name() != LOG).map(|entry| entry.path()).collect()
-        }
-        Err(_) => Vec::new(),
-    };
-    if !entries.is_empty() && !dir.join("creds/auth.conf").is_file() {
-        return Err(ControlError::NotOurs(dir.to_owned()));
-    }
-    for path in entries {
+    for path in leftovers(dir)? {
         let removed =
             if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         removed.map_err(LabError::io(format!("cannot remove {}", path.display())))?;
     }
-    super::node::create_dir(&dir.join("creds"))?;
+    super::node::create_dir(dir)?;
+    // From now on the directory is known as a lab's.
+    super::node::write(&dir.join(STATE_FILE), NO_SERVERS)?;
     let listener = UnixListener::bind(dir.join(SOCKET));
     Ok(listener.map_err(LabError::io(format!("cannot listen in {}", dir.display())))?)
 }
+
+/// What an earlier lab left in `dir`; refused where it looks like somebody else's.
+pub fn leftovers(dir: &Path) -> Result<Vec<PathBuf>, ControlError> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let found: Vec<_> = entries.filter(|entry| entry.file_name() != LOG).map(|entry| entry.path()).collect();
+    if found.is_empty() || dir.join(STATE_FILE).is_file() {
+        Ok(found)
+    } else {
+        Err(ControlError::NotOurs(dir.to_owned()))
+    }
+}
+
+const NO_SERVERS: &str = r#"{"servers":{}}"#;
 
 /// The log of a lab that runs in the background, in its directory.
 pub const LOG: &str = "lab.log";
@@ -285,7 +291,7 @@ async fn end_orphans(dir: &Path) -> usize {
             ended += 1;
         }
     }
-    drop(std::fs::remove_file(dir.join(STATE_FILE)));
+    drop(std::fs::write(dir.join(STATE_FILE), NO_SERVERS));
     ended
 }
 
@@ -328,12 +334,12 @@ async fn apply(lab: &Lab, command: Command) -> Reply {
         Command::Delay { from, to, delay_ms } => lab.delay(&from, &to, Duration::from_millis(delay_ms)).await,
         Command::Heal { link: Some((from, to)) } => lab.heal(&from, &to).await,
         Command::Heal { link: None } => lab.heal_all().await,
-        Command::Kill { server } => each(lab, &server, async |name| lab.kill(&name).await).await,
-        Command::Term { server } => each(lab, &server, async |name| lab.terminate(&name).await).await,
-        Command::Stop { server } => each(lab, &server, async |name| lab.stop(&name).await).await,
-        Command::Cont { server } => each(lab, &server, async |name| lab.cont(&name).await).await,
-        Command::LameDuck { server } => each(lab, &server, async |name| lab.lame_duck(&name).await).await,
-        Command::Start { server } => each(lab, &server, async |name| lab.start_server(&name).await).await,
+        Command::Kill { server } => each(lab.members(&server), |name| lab.kill(name)).await,
+        Command::Term { server } => each(lab.members(&server), |name| lab.terminate(name)).await,
+        Command::Stop { server } => each(lab.members(&server), |name| lab.stop(name)).await,
+        Command::Cont { server } => each(lab.members(&server), |name| lab.cont(name)).await,
+        Command::LameDuck { server } => each(lab.members(&server), |name| lab.lame_duck(name)).await,
+        Command::Start { server } => each(lab.members(&server), |name| lab.start_server(name)).await,
         Command::Status | Command::Down => {
             return Reply { status: Some(status(lab).await), ..Reply::default() };
         }
@@ -345,28 +351,26 @@ async fn apply(lab: &Lab, command: Command) -> Reply {
 }
 
 /// Does something to one server, or to all of a cluster at once. The mark is the last one's.
-async fn each(
-    lab: &Lab,
-    name: &str,
-    act: impl AsyncFn(String) -> Result<Mark, LabError>,
-) -> Result<Mark, LabError> {
-    let marks =
-        futures_util::future::try_join_all(lab.members(name)?.into_iter().map(async |name| act(name).await))
-            .await?;
+async fn each<'a, F>(
+    members: Result<Vec<&'a str>, LabError>,
+    act: impl Fn(&'a str) -> F,
+) -> Result<Mark, LabError>
+where
+    F: Future<Output = Result<Mark, LabError>>,
+{
+    let mut acts = Vec::new();
+    for name in members? {
+        acts.push(act(name));
+    }
+    let marks = futures_util::future::try_join_all(acts).await?;
     Ok(marks.into_iter().max_by_key(|mark| mark.instant).unwrap_or_else(Mark::now))
 }
 
 async fn status(lab: &Lab) -> Status {
-    let servers = lab.nodes.iter().map(|node| async {
-        let view = if node.pid().await.is_some() { lab.view(&node.name).await.ok() } else { None };
-        ServerStatus {
-            name: node.name.clone(),
-            cluster: node.cluster.clone(),
-            url: format!("nats://127.0.0.1:{}", node.client_port),
-            pid: node.pid().await,
-            remotes: view.map(|view| view.outbound.into_keys().collect()),
-        }
-    });
+    let mut servers = Vec::new();
+    for node in &lab.nodes {
+        servers.push(server_status(lab, node));
+    }
     Status {
         pid: std::process::id(),
         dir: lab.dir().to_owned(),
@@ -374,6 +378,17 @@ async fn status(lab: &Lab) -> Status {
         urls: lab.urls(),
         servers: futures_util::future::join_all(servers).await,
         faults: lab.faults(),
+    }
+}
+
+async fn server_status(lab: &Lab, node: &Node) -> ServerStatus {
+    let view = if node.pid().await.is_some() { lab.view(&node.name).await.ok() } else { None };
+    ServerStatus {
+        name: node.name.clone(),
+        cluster: node.cluster.clone(),
+        url: format!("nats://127.0.0.1:{}", node.client_port),
+        pid: node.pid().await,
+        remotes: view.map(|view| view.outbound.into_keys().collect()),
     }
 }
 

@@ -108,7 +108,10 @@ impl Lab {
             spec.binary = Some(nats_server(None).await?);
         }
         let lab = Self::build(&spec)?;
-        let starts = lab.nodes.iter().map(|node| lab.launch(node));
+        let mut starts = Vec::new();
+        for node in &lab.nodes {
+            starts.push(lab.launch(node));
+        }
         futures_util::future::try_join_all(starts).await?;
         Ok(lab)
     }
@@ -166,8 +169,8 @@ impl Lab {
     }
 
     /// The servers of a cluster, or the one server of this name.
-    pub fn members(&self, name: &str) -> Result<Vec<String>, LabError> {
-        Ok(self.select(name)?.into_iter().map(|node| node.name.clone()).collect())
+    pub fn members(&self, name: &str) -> Result<Vec<&str>, LabError> {
+        Ok(self.select(name)?.into_iter().map(|node| node.name.as_str()).collect())
     }
 
     /// The client URL of a server.
@@ -301,7 +304,10 @@ impl Lab {
                 node.signal(Signal::SIGKILL).await?;
             }
         }
-        let exits = self.nodes.iter().map(|node| node.wait_exit(EXIT_WITHIN));
+        let mut exits = Vec::new();
+        for node in &self.nodes {
+            exits.push(node.wait_exit(EXIT_WITHIN));
+        }
         futures_util::future::try_join_all(exits).await?;
         Ok(())
     }
@@ -401,7 +407,11 @@ impl Lab {
             self.set(proxy, &edit).await?;
         }
         if reset {
-            futures_util::future::join_all(links.iter().map(|proxy| proxy.reset())).await;
+            let mut resets = Vec::new();
+            for proxy in &links {
+                resets.push(proxy.reset());
+            }
+            futures_util::future::join_all(resets).await;
         }
         Ok(Mark::now())
     }
@@ -530,4 +540,26 @@ pub async fn nats_server(version: Option<&str>) -> Result<PathBuf, LabError> {
         .map(|dir| dir.join("nats-server"))
         .find(|path| path.is_file())
         .ok_or_else(|| LabError::NoNatsServer("it is not on the PATH".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sendable<T: Send>(_: &T) {}
+    fn sendable_when_called<F: Future + Send>(_: &impl Fn(Lab) -> F) {}
+
+    #[test]
+    fn a_lab_can_be_used_from_a_task_of_its_own() {
+        sendable(&control::serve(Spec::default()));
+        let used = |lab: Lab| async move {
+            lab.wait_healthy(READY_WITHIN).await?;
+            lab.kill_cluster("eu").await?;
+            lab.restart_with("eu-0", |gateway| gateway.reject_unknown = true).await?;
+            lab.wait_until("eu-0", "", READY_WITHIN, |view| view.routes.is_empty()).await?;
+            lab.cut("eu", "us").await?;
+            lab.down().await
+        };
+        sendable_when_called(&used);
+    }
 }

@@ -480,6 +480,6 @@ pub(super) fn create_dir(dir: &Path) -> Result<(), LabError> {
     made.map_err(LabError::io(format!("cannot make the directory {}", dir.display())))
 }
 
-fn write(path: &Path, text: &str) -> Result<(), LabError> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), LabError> {
     std::fs::write(path, text).map_err(LabError::io(format!("cannot write {}", path.display())))
 }
