@@ -124,14 +124,15 @@ impl Lab {
         let directory = Arc::new(Directory::default());
         let mut proxies = Vec::new();
         for target in &nodes {
-            directory.add_server(Kind::Gateway, target.index, target.gateway_port());
-            directory.add_server(Kind::Route, target.index, target.route_port);
+            directory.add_server(Kind::Gateway, target.index, target.gateway_address());
+            directory.add_server(Kind::Route, target.index, target.route_address());
             for dialer in nodes.iter().filter(|dialer| dialer.index != target.index) {
                 let kind = if dialer.cluster == target.cluster { Kind::Route } else { Kind::Gateway };
                 let port = ports.take().map_err(LabError::io("cannot take a port"))?;
-                let target_port = if kind == Kind::Route { target.route_port } else { target.gateway_port() };
+                let address =
+                    if kind == Kind::Route { target.route_address() } else { target.gateway_address() };
                 directory.add_proxy(kind, dialer.index, target.index, port);
-                let proxy = Proxy::new(dialer.index, target.index, port, target_port, Arc::clone(&directory));
+                let proxy = Proxy::new(dialer.index, target.index, port, address, Arc::clone(&directory));
                 proxies.push(Arc::new(proxy));
             }
         }
@@ -288,10 +289,10 @@ impl Lab {
             self.terminate(server).await?;
         }
         node.edit(edit);
-        self.directory.add_server(Kind::Gateway, node.index, node.gateway_port());
+        self.directory.add_server(Kind::Gateway, node.index, node.gateway_address());
         for proxy in self.proxies.iter().filter(|proxy| proxy.target == node.index) {
             if self.nodes.get(proxy.dialer).is_some_and(|dialer| dialer.cluster != node.cluster) {
-                proxy.set_target_port(node.gateway_port());
+                proxy.set_address(node.gateway_address());
             }
         }
         self.start_server(server).await

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -248,8 +249,17 @@ pub(super) fn plan(spec: &Spec, ports: &mut ports::Ports) -> Result<Vec<Node>, L
 }
 
 impl Node {
-    pub(super) fn gateway_port(&self) -> u16 {
-        self.spec().port.unwrap_or(self.own_gateway_port)
+    /// Where its gateway listens.
+    pub(super) fn gateway_address(&self) -> SocketAddrV4 {
+        let spec = self.spec();
+        SocketAddrV4::new(
+            spec.host.unwrap_or(Ipv4Addr::LOCALHOST),
+            spec.port.unwrap_or(self.own_gateway_port),
+        )
+    }
+
+    pub(super) fn route_address(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.route_port)
     }
 
     pub(super) fn edit(&self, edit: impl FnOnce(&mut GatewaySpec)) {
@@ -402,7 +412,7 @@ impl Node {
             ("ROUTE_LISTEN", listen(self.route_port)),
             ("ROUTES", json!(routes).to_string()),
             ("JETSTREAM", jetstream.to_string()),
-            ("GATEWAY_LISTEN", listen(gateway.port.unwrap_or(self.own_gateway_port))),
+            ("GATEWAY_LISTEN", self.gateway_address().to_string()),
             ("GATEWAY_USER", GATEWAY_USER.to_owned()),
             ("GATEWAY_PASSWORD", format!("{password:?}")),
             ("GATEWAYS", gateways(gateway, &site.gateway_password, remotes)),

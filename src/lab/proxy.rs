@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -108,7 +107,7 @@ pub(super) struct Proxy {
 struct Shared {
     dialer: usize,
     target: usize,
-    target_port: AtomicU16,
+    address: std::sync::Mutex<SocketAddrV4>,
     directory: Arc<Directory>,
 }
 
@@ -137,7 +136,7 @@ impl Proxy {
         dialer: usize,
         target: usize,
         port: u16,
-        target_port: u16,
+        address: SocketAddrV4,
         directory: Arc<Directory>,
     ) -> Self {
         Self {
@@ -145,7 +144,7 @@ impl Proxy {
             target,
             port,
             condition: watch::Sender::new(Condition::default()),
-            shared: Arc::new(Shared { dialer, target, target_port: AtomicU16::new(target_port), directory }),
+            shared: Arc::new(Shared { dialer, target, address: std::sync::Mutex::new(address), directory }),
             inner: Mutex::new(Inner { target_up: false, listener: None, life: watch::Sender::new(false) }),
         }
     }
@@ -154,8 +153,8 @@ impl Proxy {
         *self.condition.borrow()
     }
 
-    pub(super) fn set_target_port(&self, port: u16) {
-        self.shared.target_port.store(port, Ordering::Relaxed);
+    pub(super) fn set_address(&self, address: SocketAddrV4) {
+        *self.shared.address.lock().unwrap_or_else(PoisonError::into_inner) = address;
     }
 
     /// Changes the link's condition; done when the listener stands as it should.
@@ -256,9 +255,9 @@ async fn connection(
     condition: watch::Receiver<Condition>,
     mut life: watch::Receiver<bool>,
 ) {
-    let target = SocketAddr::from((Ipv4Addr::LOCALHOST, shared.target_port.load(Ordering::Relaxed)));
+    let target = *shared.address.lock().unwrap_or_else(PoisonError::into_inner);
     let acceptor = tokio::select! {
-        acceptor = TcpStream::connect(target) => acceptor,
+        acceptor = TcpStream::connect(SocketAddr::from(target)) => acceptor,
         _ = life.wait_for(|reset| *reset) => Err(io::ErrorKind::ConnectionReset.into()),
     };
     let Ok(mut acceptor) = acceptor else {

@@ -1,6 +1,7 @@
 //! What a lab is to be.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -68,6 +69,8 @@ pub struct GatewaySpec {
     pub enabled: bool,
     /// The cluster's name in place of the right one. nats-server wants one name for cluster and gateway.
     pub name: Option<String>,
+    /// A loopback address in place of 127.0.0.1, for servers that share a port.
+    pub host: Option<Ipv4Addr>,
     /// A port in place of the lab's choice; see [`super::Lab::free_port`].
     pub port: Option<u16>,
     /// The remotes in place of all other clusters.
@@ -89,6 +92,7 @@ impl Default for GatewaySpec {
         Self {
             enabled: true,
             name: None,
+            host: None,
             port: None,
             remotes: None,
             tls: None,

@@ -6,6 +6,7 @@
 //! works as ever, and no link leaves the lab's hands.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
@@ -29,13 +30,19 @@ pub(super) struct Directory(Mutex<Ports>);
 #[derive(Debug, Default)]
 struct Ports {
     targets: BTreeMap<u16, (Kind, usize)>,
+    /// Listeners on loopback addresses other than 127.0.0.1, which may share a port.
+    elsewhere: BTreeMap<SocketAddrV4, (Kind, usize)>,
     proxies: BTreeMap<(Kind, usize, usize), u16>,
 }
 
 impl Directory {
-    /// `port` is a listener of `server` itself.
-    pub(super) fn add_server(&self, kind: Kind, server: usize, port: u16) {
-        self.lock().targets.insert(port, (kind, server));
+    /// `address` is a listener of `server` itself.
+    pub(super) fn add_server(&self, kind: Kind, server: usize, address: SocketAddrV4) {
+        if *address.ip() == Ipv4Addr::LOCALHOST {
+            self.lock().targets.insert(address.port(), (kind, server));
+        } else {
+            self.lock().elsewhere.insert(address, (kind, server));
+        }
     }
 
     /// `port` is the proxy by which `dialer` reaches `target`.
@@ -45,10 +52,12 @@ impl Directory {
         ports.proxies.insert((kind, dialer, target), port);
     }
 
-    /// The port that `reader` is to use instead of `port`, where the lab knows better.
-    fn translate(&self, reader: usize, port: u16) -> Option<u16> {
+    /// The port of 127.0.0.1 that `reader` is to use instead of `host` and `port`, where the lab knows better.
+    fn translate(&self, reader: usize, host: &str, port: u16) -> Option<u16> {
         let ports = self.lock();
-        let (kind, target) = *ports.targets.get(&port)?;
+        let address = host.parse().ok().map(|ip| SocketAddrV4::new(ip, port));
+        let elsewhere = address.and_then(|address| ports.elsewhere.get(&address));
+        let (kind, target) = *elsewhere.or_else(|| ports.targets.get(&port))?;
         ports.proxies.get(&(kind, reader, target)).copied()
     }
 
@@ -169,12 +178,14 @@ fn translate_info(directory: &Directory, reader: usize, info: &[u8]) -> Option<V
     changed.then(|| serde_json::to_vec(&info).ok()).flatten()
 }
 
-/// `host:port` or `scheme://host:port/` with the port that `reader` is to use.
+/// `host:port` or `scheme://host:port/` as `reader` is to use it.
 fn translate_url(directory: &Directory, reader: usize, url: &str) -> Option<String> {
     let (head, port) = url.rsplit_once(':')?;
     let digits = port.trim_end_matches('/');
-    let new = directory.translate(reader, digits.parse().ok()?)?;
-    Some(format!("{head}:{new}{}", "/".repeat(port.len() - digits.len())))
+    let (scheme, host) =
+        head.rsplit_once('/').map_or(("", head), |(_, host)| head.split_at(head.len() - host.len()));
+    let new = directory.translate(reader, host, digits.parse().ok()?)?;
+    Some(format!("{scheme}{}:{new}{}", Ipv4Addr::LOCALHOST, "/".repeat(port.len() - digits.len())))
 }
 
 #[cfg(test)]
@@ -185,10 +196,13 @@ mod tests {
 
     fn directory() -> Directory {
         let directory = Directory::default();
-        directory.add_server(Kind::Gateway, 1, 7001);
+        let local = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        directory.add_server(Kind::Gateway, 1, local(7001));
+        directory.add_server(Kind::Gateway, 2, SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 7001));
+        directory.add_proxy(Kind::Gateway, READER, 2, 8002);
         directory.add_proxy(Kind::Gateway, READER, 1, 8001);
         directory.add_proxy(Kind::Gateway, 2, 1, 9001);
-        directory.add_server(Kind::Route, 1, 6001);
+        directory.add_server(Kind::Route, 1, local(6001));
         directory.add_proxy(Kind::Route, READER, 1, 6101);
         directory
     }
@@ -230,8 +244,8 @@ mod tests {
     #[test]
     fn a_body_with_headers_is_as_long_as_its_last_number_says() {
         check(
-            "HMSG $G a 12 14\r\nNATS/1.0\r\n\r\nhi\r\nINFO {\"gateway_urls\":[\"h:7001\"]}\r\n",
-            "HMSG $G a 12 14\r\nNATS/1.0\r\n\r\nhi\r\nINFO {\"gateway_urls\":[\"h:8001\"]}\r\n",
+            "HMSG $G a 12 14\r\nNATS/1.0\r\n\r\nhi\r\nINFO {\"gateway_urls\":[\"127.0.0.2:7001\"]}\r\n",
+            "HMSG $G a 12 14\r\nNATS/1.0\r\n\r\nhi\r\nINFO {\"gateway_urls\":[\"127.0.0.1:8002\"]}\r\n",
         );
     }
 

@@ -100,6 +100,9 @@ struct Heard {
     odd: Vec<String>,
     /// The last revision of each opening.
     revisions: BTreeMap<(String, String), u64>,
+    /// What came before under each `Nats-Msg-Id`. What the agent cannot know to have arrived when its server
+    /// is killed is sent again, under the same one: a stream drops it, and so do we.
+    ids: BTreeMap<String, Value>,
 }
 
 /// Keys of a finding, each of which is always there.
@@ -140,6 +143,11 @@ impl Heard {
         };
         let event = Event { subject, body, at: Instant::now() };
         if event.is_finding() {
+            let id = header(message, "Nats-Msg-Id");
+            if self.ids.get(&id) == Some(&event.body) {
+                return;
+            }
+            self.ids.insert(id, event.body.clone());
             let mut odd = Vec::new();
             self.hold_against_the_contract(&event, message, &mut odd);
             self.odd.extend(odd.into_iter().map(|what| format!("{}: {what}", event.line())));
@@ -173,10 +181,7 @@ impl Heard {
             odd.push(format!("went to {} and its body says {subject}", event.subject));
         }
 
-        let header = |name: &str| {
-            let headers = message.headers.as_ref();
-            headers.and_then(|h| h.get(name)).map(|v| v.as_str().to_owned()).unwrap_or_default()
-        };
+        let header = |name: &str| header(message, name);
         for (name, pointer) in [
             ("Gatewatch-Action", "/action"),
             ("Gatewatch-State", "/state"),
@@ -207,6 +212,11 @@ impl Heard {
             odd.push(format!("has revision {revision} after {last:?}"));
         }
     }
+}
+
+fn header(message: &Message, name: &str) -> String {
+    let headers = message.headers.as_ref();
+    headers.and_then(|h| h.get(name)).map(|v| v.as_str().to_owned()).unwrap_or_default()
 }
 
 /// How to start the agent.
