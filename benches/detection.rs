@@ -25,7 +25,9 @@ async fn main() {
     let mut bench = Bench { events: subscribe(&sys, "gatewatch.>").await, lab };
     let mut agent = Agent::start(&bench.lab);
     bench.settled().await;
-    println!("3 clusters x 3 servers of {version}, agent with defaults at {AGENT_AT}, {rounds} rounds of each\n");
+    println!(
+        "3 clusters x 3 servers of {version}, agent with defaults at {AGENT_AT}, {rounds} rounds of each\n"
+    );
 
     let cuts = bench.cuts(rounds).await;
     let logins = bench.refused_logins(rounds).await;
@@ -63,7 +65,9 @@ async fn main() {
         broken.push(format!("{opened} findings opened for restarts"));
     }
     assert!(broken.is_empty(), "{}", broken.join("; "));
-    println!("\nbounds: cut p50 <= 3 s, p99 <= 4 s; refused login p99 <= 2 s; restarts open nothing: all kept");
+    println!(
+        "\nbounds: cut p50 <= 3 s, p99 <= 4 s; refused login p99 <= 2 s; restarts open nothing: all kept"
+    );
 }
 
 struct Bench {
@@ -139,8 +143,10 @@ impl Bench {
         let mut logins = Logins { since_refusal: Vec::new(), since_start: Vec::new() };
         for round in 0..rounds {
             // The agent's own cluster is the remote in half of them.
-            let (server, remote) = [("us-1", "eu"), ("eu-2", "ap"), ("ap-2", "us"), ("ap-1", "eu")][round % 4];
-            let other = ["eu", "us", "ap"].into_iter().find(|c| *c != remote && !server.starts_with(c)).unwrap();
+            let (server, remote) =
+                [("us-1", "eu"), ("eu-2", "ap"), ("ap-2", "us"), ("ap-1", "eu")][round % 4];
+            let other =
+                ["eu", "us", "ap"].into_iter().find(|c| *c != remote && !server.starts_with(c)).unwrap();
             let observer = client(&self.lab, "sys", &format!("{remote}-0")).await;
             let mut refusals = subscribe(&observer, "$SYS.SERVER.*.CLIENT.AUTH.ERR").await;
             tokio::time::sleep(Duration::from_millis((round as u64 * 137) % 1000)).await;
@@ -150,7 +156,10 @@ impl Bench {
                 g.remotes = Some(vec![refused, RemoteSpec::new(other)]);
             };
             let started = self.lab.restart_with(server, wrong).await.expect("restart");
-            let first = tokio::time::timeout(WITHIN, refusals.next()).await.expect("a refusal").map(|_| Instant::now());
+            let first = tokio::time::timeout(WITHIN, refusals.next())
+                .await
+                .expect("a refusal")
+                .map(|_| Instant::now());
             let event = self.wait(|_, e| e["action"] == "opened").await;
             logins.since_refusal.push(first.expect("a refusal").elapsed());
             logins.since_start.push(started.instant.elapsed());

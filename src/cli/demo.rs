@@ -74,11 +74,16 @@ async fn play(lab: &Lab, tale: &mut Tale) -> Result<(), Failure> {
     }
     let said = if said.is_empty() { "no advisory at all".to_owned() } else { said.join(", ") };
     tale.tell(&format!("the servers themselves told of it: {said}"))?;
-    tale.tell(&format!("gatewatch, {:.1} s after the cut, on {subject}", cut.instant.elapsed().as_secs_f64()))?;
+    tale.tell(&format!(
+        "gatewatch, {:.1} s after the cut, on {subject}",
+        cut.instant.elapsed().as_secs_f64()
+    ))?;
     tale.event(&event)?;
     let cause = event.pointer("/cause/kind").and_then(Value::as_str).unwrap_or_default();
     if !subject.ends_with(&format!(".gateway_disconnected.eu.{NEAR}.{REMOTE}")) || cause != "path_cut" {
-        return Err(failed(format!("that is not the finding that this fault makes: {subject}, cause {cause}")));
+        return Err(failed(format!(
+            "that is not the finding that this fault makes: {subject}, cause {cause}"
+        )));
     }
 
     lab.heal(NEAR, REMOTE).await.map_err(lab_failed)?;
@@ -170,7 +175,8 @@ impl Tale {
 
 fn is(action: &'static str) -> impl Fn(&str, &Value) -> bool {
     move |subject, event| {
-        subject.starts_with("gatewatch.finding.") && event.get("action").and_then(Value::as_str) == Some(action)
+        subject.starts_with("gatewatch.finding.")
+            && event.get("action").and_then(Value::as_str) == Some(action)
     }
 }
 
