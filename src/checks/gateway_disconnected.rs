@@ -10,7 +10,7 @@ use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
     Value, Verdict, Violation,
 };
-use crate::model::{Life, Link, LinkState, Name, Server, Snapshot, Time};
+use crate::model::{Life, Link, LinkState, Name, Server, Sight, Snapshot, Time};
 
 /// A process younger than this is starting: it dials its remotes 1 s after its start.
 const STARTING: Duration = Duration::from_secs(5);
@@ -142,7 +142,7 @@ impl Group<'_> {
             LinkState::Unknown => Outcome::Unknown,
             // A new life is seen by its connections before its name is known, which its peers tell a moment
             // later: the finding must carry the name from its start.
-            LinkState::Absent if link.server == link.server_id && self.peers_answer() => Outcome::Unknown,
+            LinkState::Absent if self.is_nameless(link) && self.peers_answer() => Outcome::Unknown,
             LinkState::Absent => {
                 let expected = self.expected(link);
                 if expected == Expected::No {
@@ -221,6 +221,12 @@ impl Group<'_> {
             return Expected::PeersHaveIt;
         }
         Expected::No
+    }
+
+    /// Only others spoke of it, by its ID. A server without a configured name says itself that its ID is one.
+    fn is_nameless(&self, link: &Link) -> bool {
+        let named = self.snapshot.servers.get(&link.server_id).is_some_and(|s| s.sight == Sight::Named);
+        named && link.server == link.server_id
     }
 
     fn peers_answer(&self) -> bool {
@@ -322,7 +328,7 @@ impl Group<'_> {
                 format!("the configuration of {server} does not list {remote}; its peers have the link");
             return Cause::new(K::NotConfigured, Likely, detail);
         }
-        let witnesses = self.witnesses();
+        let witnesses = self.witnesses(link);
         if witnesses.is_empty() && !self.remote_exists() {
             let detail = format!("no server that answers has a connection to or from {remote}");
             return Cause::new(K::RemoteClusterDown, Possible, detail);
@@ -353,10 +359,11 @@ impl Group<'_> {
         first.map_or(self.snapshot.at, |t| t.plus(Duration::from_secs(3)))
     }
 
-    /// Servers that have a connection to or from the remote: peers and third clusters.
-    fn witnesses(&self) -> Vec<String> {
+    /// Other servers that have a connection to or from the remote: peers and third clusters.
+    fn witnesses(&self, link: &Link) -> Vec<String> {
         let seen_by = self.snapshot.clusters.get(self.remote).map(|c| &c.seen_by);
-        seen_by.into_iter().flatten().flat_map(|(_, names)| names.iter().map(|n| short(n))).collect()
+        let names = seen_by.into_iter().flatten().flat_map(|(_, names)| names);
+        names.filter(|name| **name != link.server).map(|name| short(name)).collect()
     }
 
     /// Whether this many heartbeats are those of a server that dials and is sent away: more than others send,

@@ -1,14 +1,13 @@
 //! `gatewatch lab`: a local supercluster of real nats-servers with faults on demand.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{EXIT_USAGE, Failure};
+use super::{EXIT_USAGE, Failure, demo, output};
 use crate::connect::permissions::INBOX_PREFIX;
 use crate::lab::control::{self, Command, ControlError, LOG, Reply, Status};
 use crate::lab::{Auth, Direction, LabError, Spec, creds};
@@ -86,6 +85,12 @@ enum LabCommand {
     LameDuck(Server),
     /// Start a server that does not run
     Start(Server),
+    /// Play one incident from start to end beside a running agent
+    Demo {
+        /// The nats-server to run
+        #[arg(long, value_name = "PATH")]
+        nats_server: Option<PathBuf>,
+    },
     /// Make the demo's credentials where they are missing
     Creds {
         /// Where to
@@ -143,15 +148,21 @@ enum Swallow {
 
 /// Does one lab command. Exit codes: 0 done, 2 not.
 pub(super) async fn run(args: LabArgs) -> Result<(), Failure> {
-    let text = dispatch(args).await.map_err(|e| Failure::new(EXIT_USAGE, e, None))?;
-    std::io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    let text = dispatch(args).await?;
+    Ok(output::print(&text)?)
 }
 
-async fn dispatch(args: LabArgs) -> Result<String, ControlError> {
+impl From<ControlError> for Failure {
+    fn from(e: ControlError) -> Self {
+        Self::new(EXIT_USAGE, e, None)
+    }
+}
+
+async fn dispatch(args: LabArgs) -> Result<String, Failure> {
     let dir = args.dir.unwrap_or_else(default_dir);
     let command = match args.command {
-        LabCommand::Up(up) => return start(&dir, up).await,
+        LabCommand::Up(up) => return Ok(start(&dir, up).await?),
+        LabCommand::Demo { nats_server } => return demo::run(nats_server).await.map(|()| String::new()),
         LabCommand::Down => {
             return Ok(match control::down(&dir).await? {
                 0 => "the lab is down\n".to_owned(),
@@ -159,7 +170,7 @@ async fn dispatch(args: LabArgs) -> Result<String, ControlError> {
             });
         }
         LabCommand::Creds { to, force } => {
-            let (creds, written) = creds::ensure(&to, force).map_err(LabError::from)?;
+            let (creds, written) = creds::ensure(&to, force).map_err(LabError::from).map_err(ControlError::from)?;
             let done = if written { "wrote" } else { "kept" };
             return Ok(format!("{done} the credentials in {}\n", creds.dir().display()));
         }

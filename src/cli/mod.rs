@@ -5,6 +5,8 @@
 
 mod checks;
 mod connection;
+#[cfg(feature = "lab")]
+mod demo;
 mod explain;
 #[cfg(feature = "lab")]
 mod lab;

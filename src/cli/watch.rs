@@ -17,6 +17,10 @@ use crate::model::Time;
 
 /// One text of an event is not printed beyond this; `--json` has it whole.
 const TEXT_MAX_CHARS: usize = 1000;
+/// How many steps of advice are printed.
+const STEPS_MAX: usize = 3;
+/// How many lines one step may have.
+const LINES_MAX: usize = 40;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -172,9 +176,9 @@ fn show(subject: &str, payload: &[u8], json: bool, colour: bool, clusters: &[Str
     Ok(())
 }
 
-/// An event in a few lines: what happened, then its cause and what to do first. Of a resolved one only the
+/// An event in a few lines: what happened, then its cause and what to do. Of a resolved one only the
 /// first line.
-fn readable(event: &Value, colour: bool) -> Option<String> {
+pub(super) fn readable(event: &Value, colour: bool) -> Option<String> {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).map(clean);
     let (action, summary) = (text("/action")?, text("/summary")?);
     let severity = text("/severity").unwrap_or_default();
@@ -206,11 +210,18 @@ fn readable(event: &Value, colour: bool) -> Option<String> {
         let _ = write!(out, " [{kind}{confidence}]");
     }
     out.push('\n');
-    for (label, pointer) in
-        [("cause", "/cause/detail"), ("do", "/remediation/0/do"), ("run", "/remediation/0/run")]
-    {
-        if let Some(line) = text(pointer).filter(|t| !t.is_empty()) {
-            let _ = writeln!(out, "    {label}: {line}");
+    if let Some(detail) = text("/cause/detail").filter(|t| !t.is_empty()) {
+        let _ = writeln!(out, "    cause: {detail}");
+    }
+    let steps = event.pointer("/remediation").and_then(Value::as_array);
+    for step in steps.into_iter().flatten().take(STEPS_MAX) {
+        for (label, key) in [("do", "do"), ("run", "run")] {
+            let Some(told) = step.get(key).and_then(Value::as_str) else { continue };
+            // A block of configuration keeps its lines.
+            for (n, line) in told.lines().take(LINES_MAX).enumerate() {
+                let head = if n == 0 { format!("{label}: ") } else { "      ".to_owned() };
+                let _ = writeln!(out, "    {head}{}", clean(line));
+            }
         }
     }
     Some(out)

@@ -1,0 +1,45 @@
+# Two commands do all their own set-up, given Rust and Python 3 with pip: `make demo` and `make test`.
+
+CARGO   ?= cargo
+COMPOSE ?= docker compose
+IMAGE   ?= gatewatch
+# Whom docker's files in creds/ belong to, and who reads them there.
+export GATEWATCH_USER ?= $(shell id -u):$(shell id -g)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench image up down
+
+help: ## Show this
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: ## Play one incident on a supercluster of nine servers, beside a running agent
+	@scripts/nats-server >/dev/null
+	$(CARGO) run --locked --quiet -- lab demo
+
+test: ## Run every test, on each version of nats-server that is supported
+	@for pins in scripts/nats-server.d/*.txt; do scripts/nats-server "$$(basename "$$pins" .txt)" || exit; done
+	$(CARGO) test --locked --no-fail-fast
+
+lint: ## Run what must be clean: format, clippy, docs, scripts, and licences where cargo-deny is there
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+	sh -n scripts/nats-server
+	bash -n .ci/run
+	if command -v shellcheck; then shellcheck scripts/nats-server .ci/run; fi
+	if $(CARGO) deny --version; then $(CARGO) deny check licenses bans sources; fi
+
+bench: ## Measure
+	@scripts/nats-server >/dev/null
+	$(CARGO) bench --locked
+
+image: ## Build the agent's container image
+	docker build --tag $(IMAGE) .
+
+up: ## Start the supercluster and the agent in containers, and follow the findings
+	$(COMPOSE) up --build --detach
+	$(COMPOSE) logs --follow watch
+
+down: ## End them
+	$(COMPOSE) down
