@@ -527,6 +527,10 @@ impl View {
                 }
             }
         }
+        // Two lives of one server share their names for a look or two: the one that left does not speak for
+        // the one that came.
+        let View { violated, healthy, unknown, gone, .. } = &mut view;
+        gone.retain(|key| !violated.contains_key(key) && !healthy.contains(key) && !unknown.contains(key));
         view
     }
 
