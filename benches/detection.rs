@@ -200,7 +200,7 @@ impl Agent {
             .arg(lab.urls())
             .arg("--creds")
             .arg(creds)
-            .env("RUST_LOG", "error")
+            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "error".into()))
             .stdin(Stdio::null())
             .spawn()
             .expect("the agent starts");

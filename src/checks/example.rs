@@ -1,1 +1,935 @@
+//! A supercluster in memory, healthy until a test breaks one thing, and an agent that looks at it.
+//!
+//! The servers behave as measured on real ones: one outbound a remote, to a random server there; a redial
+//! 1.0 to 1.15 s after a loss; requests, answers and heartbeats that cross one gateway and no more; a lame
+//! duck that says nothing; a stopped process whose connections stay listed for 41 s. The agent's part asks,
+//! remembers and judges with the real roster, the real checks and the real ledger, at the agent's own pace.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Entity, REGISTRY, Settings, Verdict};
+use crate::findings::{Action, Change, Finding, Judgement, Ledger, Reason};
+use crate::model::{
+    Connection, Fact, GatewayConfig, Gatewayz, Look, Name, Observer, Outbound, Roster, RoutePeer, Routez,
+    ServerInfo, Signal, Snapshot, Statsz, Time, Vantage, Varz,
+};
+
+const TICK: Duration = Duration::from_millis(10);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_GAP_MIN: Duration = Duration::from_millis(250);
+const LOOK_SOON: Duration = Duration::from_millis(50);
+const UNSETTLED: Duration = Duration::from_secs(3);
+const STALE_AFTER: Duration = Duration::from_millis(41_500);
+
+pub(crate) const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub(crate) const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Power {
+    Up,
+    /// SIGSTOP: connections stand, nothing is read or said.
+    Stopped(Time),
+    /// Serves its connections, and says and answers nothing.
+    LameDuck,
+    Down,
+}
+
+/// How a remote turns a dialler away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// No TCP connection: nobody hears of the attempt.
+    Cut,
+    /// Wrong password: the remote says AUTH.ERR, and the dialler sends a heartbeat.
+    Login,
+    /// TLS or name: the dialler sends a heartbeat, nobody says a word.
+    Handshake,
+}
+
+#[derive(Clone, Debug)]
+struct Dial {
+    up: Option<(Name, Name)>,
+    cid: u64,
+    start: Time,
+    next_at: Time,
+}
+
+#[derive(Debug)]
+struct Node {
+    name: Name,
+    cluster: Name,
+    id: Name,
+    ver: Name,
+    power: Power,
+    started_at: Time,
+    starts_at: Option<Time>,
+    seq: u64,
+    beat_at: Time,
+    beaten_at: Option<Time>,
+    greeted: bool,
+    gateway: Option<GatewayConfig>,
+    dials: BTreeMap<Name, Dial>,
+}
+
+impl Node {
+    fn runs(&self) -> bool {
+        matches!(self.power, Power::Up | Power::LameDuck)
+    }
+
+    fn exists(&self) -> bool {
+        self.power != Power::Down
+    }
+}
+
+/// The supercluster and who watches it.
+pub(crate) struct World {
+    pub(crate) now: Time,
+    nodes: BTreeMap<Name, Node>,
+    refusals: BTreeMap<(Name, Name), Refusal>,
+    random: u64,
+    made: u64,
+    /// Names of servers whose next answer to GATEWAYZ does not come.
+    lost: BTreeSet<Name>,
+    /// Names of servers whose answers come one look late from now on.
+    late: BTreeSet<Name>,
+    waiting: Vec<(ServerInfo, Fact, Time)>,
+    /// Every answer comes twice.
+    pub(crate) doubled: bool,
+    pub(crate) observer: Observer,
+
+    agent: Option<Name>,
+    connected_at: Time,
+    pub(crate) roster: Roster,
+    pub(crate) ledger: Ledger,
+    pub(crate) settings: BTreeMap<&'static str, Settings>,
+    epoch: u64,
+    half: bool,
+    grid_at: Time,
+    asked_at: Option<Time>,
+    soon_at: Option<Time>,
+    ripe_at: Option<Time>,
+    varz_at: Option<Time>,
+    routez_at: Option<Time>,
+    pub(crate) snapshot: Option<Snapshot>,
+    /// Everything published, with the time.
+    pub(crate) published: Vec<Change>,
+}
+
+impl World {
+    /// `eu`, `us` and `ap` with three servers each, `eu-0` to `ap-2`, watched from `vantage` long enough to
+    /// be judged.
+    pub(crate) fn seen_from(vantage: &str) -> Self {
+        Self::with_seed(vantage, 1)
+    }
+
+    /// As [`Self::seen_from`], with other random choices.
+    pub(crate) fn with_seed(vantage: &str, seed: u64) -> Self {
+        Self::of(&[("eu", 3), ("us", 3), ("ap", 3)], vantage, seed)
+    }
+
+    /// Clusters of these sizes, watched from `vantage` long enough to be judged.
+    pub(crate) fn of(clusters: &[(&str, usize)], vantage: &str, seed: u64) -> Self {
+        let mut world = Self::unwatched(clusters, seed);
+        world.watch(vantage);
+        world.run(secs(8));
+        assert_eq!(world.story(), [""; 0], "a healthy supercluster makes no finding");
+        world
+    }
+
+    /// A supercluster that has run for a while, and nobody looks.
+    pub(crate) fn unwatched(clusters: &[(&str, usize)], seed: u64) -> Self {
+        let now = Time::parse("2026-11-20T19:00:00Z").expect("a time");
+        let mut world = Self {
+            now,
+            nodes: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            made: 0,
+            lost: BTreeSet::new(),
+            late: BTreeSet::new(),
+            waiting: Vec::new(),
+            doubled: false,
+            observer: Observer::default(),
+            agent: None,
+            connected_at: now,
+            roster: Roster::default(),
+            ledger: Ledger::default(),
+            settings: defaults(),
+            epoch: 0,
+            half: false,
+            grid_at: now,
+            asked_at: None,
+            soon_at: None,
+            ripe_at: None,
+            varz_at: None,
+            routez_at: None,
+            snapshot: None,
+            published: Vec::new(),
+        };
+        let names: Vec<Name> = clusters.iter().map(|(name, _)| Name::from(*name)).collect();
+        for (cluster, size) in clusters {
+            for n in 0..*size {
+                let remotes = names
+                    .iter()
+                    .filter(|remote| ***remote != **cluster)
+                    .map(|remote| (remote.clone(), BTreeSet::from([format!("{remote}.example:7222").into()])))
+                    .collect();
+                let gateway = GatewayConfig {
+                    name: (*cluster).into(),
+                    host: Some("0.0.0.0".into()),
+                    port: Some(7222),
+                    remotes,
+                    ..GatewayConfig::default()
+                };
+                let name = Name::from(format!("{cluster}-{n}"));
+                let node = Node {
+                    name: name.clone(),
+                    cluster: (*cluster).into(),
+                    id: "".into(),
+                    ver: "2.15.1".into(),
+                    power: Power::Down,
+                    started_at: now,
+                    starts_at: Some(now),
+                    seq: 0,
+                    beat_at: now,
+                    beaten_at: None,
+                    greeted: false,
+                    gateway: Some(gateway),
+                    dials: BTreeMap::new(),
+                };
+                world.nodes.insert(name, node);
+            }
+        }
+        world.run(secs(20));
+        world
+    }
+
+    // ---- what a test does to it ----
+
+    /// An agent begins to look from `server`.
+    pub(crate) fn watch(&mut self, server: &str) {
+        self.agent = Some(server.into());
+        self.connected_at = self.now;
+        self.grid_at = self.now;
+        self.half = false;
+        self.asked_at = None;
+        self.soon_at = None;
+        self.ripe_at = None;
+        self.routez_at = None;
+        self.waiting.clear();
+    }
+
+    /// The agent loses its connection and makes another one, to `server`.
+    pub(crate) fn reconnect(&mut self, server: &str) {
+        self.watch(server);
+        self.roster.blink();
+    }
+
+    /// The agent is started anew with what its state file holds.
+    pub(crate) fn restart_agent(&mut self, server: &str) {
+        let open: Vec<Finding> = self.ledger.open().cloned().collect();
+        let file = serde_json::to_string(&open).expect("findings are written");
+        let open: Vec<Finding> = serde_json::from_str(&file).expect("findings are read");
+        self.roster = Roster::default();
+        for finding in &open {
+            let e = &finding.entity;
+            if let (Some(cluster), Some(name), Some(id)) = (&e.cluster, &e.server, &e.server_id) {
+                let info = finding.server.clone().unwrap_or_else(|| ServerInfo {
+                    name: name.clone(),
+                    id: id.clone(),
+                    cluster: Some(cluster.clone()),
+                    ..ServerInfo::default()
+                });
+                self.roster.recall(info, finding.opened_at);
+            }
+            if let (true, Some(cluster)) = (&*finding.check == "cluster_unreachable", &e.cluster) {
+                self.roster.recall_cluster(cluster.clone());
+            }
+        }
+        self.ledger = Ledger::restore(open);
+        self.epoch = 0;
+        self.varz_at = None;
+        self.watch(server);
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self, server: &str) {
+        self.node(server).power = Power::Down;
+        self.node(server).dials.clear();
+    }
+
+    /// SIGKILL of each server of a cluster at once.
+    pub(crate) fn kill_cluster(&mut self, cluster: &str) {
+        for name in self.names_of(cluster) {
+            self.kill(&name);
+        }
+    }
+
+    /// The process starts, with a new ID.
+    pub(crate) fn start(&mut self, server: &str) {
+        let now = self.now;
+        self.node(server).starts_at = Some(now);
+    }
+
+    /// Every server of a cluster starts.
+    pub(crate) fn start_cluster(&mut self, cluster: &str) {
+        for name in self.names_of(cluster) {
+            self.start(&name);
+        }
+    }
+
+    /// SIGTERM, and half a second later the next life.
+    pub(crate) fn restart(&mut self, server: &str) {
+        self.say(server, &Signal::Shutdown);
+        self.kill(server);
+        let back_at = self.now.plus(ms(500));
+        self.node(server).starts_at = Some(back_at);
+        if self.agent.as_deref() == Some(server) {
+            let next = self.names_of(&self.cluster_of(server)).into_iter().find(|n| **n != *server);
+            self.reconnect(&next.expect("another server of the cluster"));
+        }
+    }
+
+    /// A restart that changes its gateway block.
+    pub(crate) fn reconfigure(&mut self, server: &str, change: impl FnOnce(&mut Option<GatewayConfig>)) {
+        self.restart(server);
+        change(&mut self.node(server).gateway);
+    }
+
+    /// SIGTERM, and it does not come back.
+    pub(crate) fn shut_down(&mut self, server: &str) {
+        self.say(server, &Signal::Shutdown);
+        self.kill(server);
+    }
+
+    /// Lame duck for `lasting`, then an end without a word.
+    pub(crate) fn lame_duck(&mut self, server: &str) {
+        self.say(server, &Signal::LameDuck);
+        self.node(server).power = Power::LameDuck;
+    }
+
+    /// SIGSTOP.
+    pub(crate) fn stop(&mut self, server: &str) {
+        self.node(server).power = Power::Stopped(self.now);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn resume(&mut self, server: &str) {
+        self.node(server).power = Power::Up;
+    }
+
+    /// The way from `server` to the gateways of `remote` breaks, with a reset.
+    pub(crate) fn cut(&mut self, server: &str, remote: &str) {
+        self.refuse(server, remote, Refusal::Cut);
+    }
+
+    /// The connection breaks and can be made again at once: the server redials after `gap`.
+    pub(crate) fn reset(&mut self, server: &str, remote: &str, gap: Duration) {
+        let next_at = self.now.plus(gap);
+        if let Some(dial) = self.node(server).dials.get_mut(remote) {
+            dial.up = None;
+            dial.next_at = next_at;
+        }
+    }
+
+    /// The password that `server` has for `remote` is wrong.
+    pub(crate) fn refuse_login(&mut self, server: &str, remote: &str) {
+        self.refuse(server, remote, Refusal::Login);
+    }
+
+    /// `remote` takes the connections of `server` and ends them in the handshake.
+    pub(crate) fn refuse_handshake(&mut self, server: &str, remote: &str) {
+        self.refuse(server, remote, Refusal::Handshake);
+    }
+
+    /// Nothing passes between two clusters, in both directions.
+    pub(crate) fn partition(&mut self, a: &str, b: &str) {
+        for (from, to) in [(a, b), (b, a)] {
+            for server in self.names_of(from) {
+                self.cut(&server, to);
+            }
+        }
+    }
+
+    /// Every way is open, every password right.
+    pub(crate) fn heal(&mut self) {
+        self.refusals.clear();
+    }
+
+    /// The next answer of `server` gets lost.
+    pub(crate) fn lose_reply(&mut self, server: &str) {
+        self.lost.insert(server.into());
+    }
+
+    /// The answers of `server` come after their look is over.
+    pub(crate) fn delay_replies(&mut self, server: &str) {
+        self.late.insert(server.into());
+    }
+
+    /// Runs for `time`.
+    pub(crate) fn run(&mut self, time: Duration) {
+        let end = self.now.plus(time);
+        while self.now < end {
+            let tick_at = self.now.plus(TICK);
+            match self.next_look_at() {
+                Some(at) if at <= tick_at && at <= end => {
+                    self.now = self.now.max(at);
+                    self.look();
+                }
+                _ => {
+                    self.now = tick_at.min(end);
+                    self.tick();
+                }
+            }
+        }
+    }
+
+    /// Runs until something is published, for `time` at the most; how long that took.
+    pub(crate) fn run_until_published(&mut self, time: Duration) -> Duration {
+        let (since, count) = (self.now, self.published.len());
+        while self.published.len() == count && self.now.since(since) < time {
+            self.run(TICK);
+        }
+        self.now.since(since)
+    }
+
+    // ---- what a test asks of it ----
+
+    /// Everything published so far, one line each: `opened gateway_disconnected us/us-1→eu path_cut`.
+    pub(crate) fn story(&self) -> Vec<String> {
+        self.published.iter().map(tell).collect()
+    }
+
+    /// What was published since, which is then forgotten.
+    pub(crate) fn take_story(&mut self) -> Vec<String> {
+        let story = self.story();
+        self.published.clear();
+        story
+    }
+
+    /// What is open.
+    pub(crate) fn open(&self) -> Vec<String> {
+        self.ledger.open().map(name).collect()
+    }
+
+    /// The last snapshot.
+    pub(crate) fn view(&self) -> &Snapshot {
+        self.snapshot.as_ref().expect("somebody looked")
+    }
+
+    /// Every server's name, by cluster and number.
+    pub(crate) fn names(&self) -> Vec<Name> {
+        self.nodes.keys().cloned().collect()
+    }
+
+    pub(crate) fn id(&self, server: &str) -> Name {
+        self.nodes[server].id.clone()
+    }
+
+    /// The server at the other end of a link.
+    pub(crate) fn peer(&self, server: &str, remote: &str) -> Option<Name> {
+        self.nodes[server].dials.get(remote)?.up.as_ref().map(|(peer, _)| peer.clone())
+    }
+
+    /// How a server introduces itself.
+    pub(crate) fn info(&self, server: &str) -> ServerInfo {
+        let node = &self.nodes[server];
+        ServerInfo {
+            name: node.name.clone(),
+            host: "127.0.0.1".into(),
+            id: node.id.clone(),
+            cluster: Some(node.cluster.clone()),
+            ver: node.ver.clone(),
+            seq: node.seq,
+            time: Some(self.now),
+            ..ServerInfo::default()
+        }
+    }
+
+    /// Runs every server with this version from its next start on; for all of them at once, before they are
+    /// watched.
+    pub(crate) fn version(&mut self, ver: &str) {
+        for node in self.nodes.values_mut() {
+            node.ver = ver.into();
+        }
+    }
+
+    // ---- the servers ----
+
+    fn refuse(&mut self, server: &str, remote: &str, how: Refusal) {
+        self.refusals.insert((server.into(), remote.into()), how);
+        let next_at = self.now.plus(ms(1050));
+        if let Some(dial) = self.node(server).dials.get_mut(remote) {
+            dial.up = None;
+            dial.next_at = next_at;
+        }
+    }
+
+    fn node(&mut self, server: &str) -> &mut Node {
+        self.nodes.get_mut(server).unwrap_or_else(|| panic!("there is no server {server}"))
+    }
+
+    fn cluster_of(&self, server: &str) -> Name {
+        self.nodes[server].cluster.clone()
+    }
+
+    fn names_of(&self, cluster: &str) -> Vec<Name> {
+        self.nodes.values().filter(|n| *n.cluster == *cluster).map(|n| n.name.clone()).collect()
+    }
+
+    fn pick(&mut self, from: usize) -> usize {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.random >> 33).unwrap_or(0) % from.max(1)
+    }
+
+    fn tick(&mut self) {
+        let now = self.now;
+        let due: Vec<Name> = self
+            .nodes
+            .values()
+            .filter(|n| n.starts_at.is_some_and(|at| at <= now))
+            .map(|n| n.name.clone())
+            .collect();
+        for name in due {
+            self.made += 1;
+            let id = Name::from(format!("N{:04}{}", self.made, name.replace('-', "X").to_uppercase()));
+            let phase = self.pick(10_000) as u64;
+            let node = self.node(&name);
+            node.id = id;
+            node.power = Power::Up;
+            node.started_at = now;
+            node.starts_at = None;
+            node.seq = 0;
+            node.beat_at = now.plus(ms(phase));
+            node.greeted = false;
+            node.dials.clear();
+        }
+        for name in self.names() {
+            self.drop_dead(&name);
+        }
+        for name in self.names() {
+            self.dial(&name);
+            self.beat(&name);
+        }
+    }
+
+    fn drop_dead(&mut self, server: &Name) {
+        let now = self.now;
+        if !self.nodes[server].runs() {
+            return;
+        }
+        let dead: Vec<Name> = self.nodes[server]
+            .dials
+            .iter()
+            .filter(|(_, dial)| {
+                dial.up.as_ref().is_some_and(|(peer, id)| {
+                    let peer = &self.nodes[peer];
+                    let stale = matches!(peer.power, Power::Stopped(at) if now.since(at) > STALE_AFTER);
+                    !peer.exists() || peer.id != *id || stale
+                })
+            })
+            .map(|(remote, _)| remote.clone())
+            .collect();
+        for remote in dead {
+            let gap = ms(1000 + self.pick(150) as u64);
+            if let Some(dial) = self.node(server).dials.get_mut(&remote) {
+                dial.up = None;
+                dial.next_at = now.plus(gap);
+            }
+        }
+    }
+
+    /// The remotes that a server dials: what it lists, and what gossip tells.
+    fn remotes(&self, server: &Name) -> BTreeSet<Name> {
+        let node = &self.nodes[server];
+        let Some(gateway) = &node.gateway else { return BTreeSet::new() };
+        let mut remotes: BTreeSet<Name> = gateway.remotes.keys().cloned().collect();
+        let whole_lists =
+            |remote: &Name| self.peers(&node.cluster).any(|p| p.gateway.as_ref().is_some_and(|g| g.remotes.contains_key(remote)));
+        for peer in self.peers(&node.cluster) {
+            remotes.extend(peer.dials.iter().filter(|(_, d)| d.up.is_some()).map(|(r, _)| r.clone()));
+        }
+        for other in self.nodes.values().filter(|n| n.cluster != node.cluster) {
+            let dials_us = other.dials.get(&node.cluster).is_some_and(|d| d.up.is_some());
+            if dials_us && (!gateway.reject_unknown || whole_lists(&other.cluster)) {
+                remotes.insert(other.cluster.clone());
+            }
+        }
+        remotes
+    }
+
+    fn peers(&self, cluster: &Name) -> impl Iterator<Item = &Node> {
+        self.nodes.values().filter(move |n| n.cluster == *cluster && n.exists())
+    }
+
+    fn dial(&mut self, server: &Name) {
+        let now = self.now;
+        if self.nodes[server].power != Power::Up || now.since(self.nodes[server].started_at) < secs(1) {
+            return;
+        }
+        for remote in self.remotes(server) {
+            let due = self.nodes[server].dials.get(&remote).is_none_or(|d| d.up.is_none() && d.next_at <= now);
+            if due {
+                self.dial_one(server, &remote);
+            }
+        }
+    }
+
+    fn dial_one(&mut self, server: &Name, remote: &Name) {
+        let now = self.now;
+        let (own, cluster, tls) = {
+            let node = &self.nodes[server];
+            (node.id.clone(), node.cluster.clone(), node.gateway.as_ref().is_some_and(|g| g.tls_required))
+        };
+        let there: Vec<(Name, Name)> = self
+            .peers(remote)
+            .filter(|n| n.power == Power::Up && n.gateway.is_some())
+            .map(|n| (n.name.clone(), n.id.clone()))
+            .collect();
+        let refusal = self.refusals.get(&(server.clone(), remote.clone())).copied();
+        let mut up = None;
+        let mut reached = false;
+        if refusal != Some(Refusal::Cut) && !there.is_empty() {
+            reached = true;
+            let (name, id) = there[self.pick(there.len())].clone();
+            let far = self.nodes[&name].gateway.clone().expect("it has a gateway");
+            let known = self
+                .peers(remote)
+                .any(|p| p.gateway.as_ref().is_some_and(|g| g.remotes.contains_key(&cluster)));
+            if refusal == Some(Refusal::Login) {
+                self.say(&name, &Signal::GatewayRejected { dialer_id: own });
+            } else if refusal.is_none() && far.tls_required == tls && (known || !far.reject_unknown) {
+                up = Some((name, id));
+            }
+        }
+        self.made += 1;
+        let (cid, next_at) = (self.made, now.plus(ms(1000 + self.pick(100) as u64)));
+        self.node(server).dials.insert(remote.clone(), Dial { up, cid, start: now, next_at });
+        if reached {
+            self.heartbeat(server);
+        }
+    }
+
+    fn beat(&mut self, server: &Name) {
+        let now = self.now;
+        let node = &self.nodes[server];
+        if node.power != Power::Up {
+            return;
+        }
+        if !node.greeted && now.since(node.started_at) >= ms(1260) {
+            self.node(server).greeted = true;
+            // Each server sends one when it hears a new one.
+            for name in self.names() {
+                if self.nodes[&name].power == Power::Up {
+                    self.heartbeat(&name);
+                }
+            }
+        }
+        if self.nodes[server].beat_at <= now {
+            let interval = if &*self.nodes[server].ver == "2.9.10" { secs(30) } else { secs(10) };
+            self.node(server).beat_at = now.plus(interval);
+            self.heartbeat(server);
+        }
+    }
+
+    fn heartbeat(&mut self, server: &Name) {
+        let now = self.now;
+        // At most one a second, since 2.10.17.
+        if self.nodes[server].beaten_at.is_some_and(|at| now.since(at) < ms(900)) {
+            return;
+        }
+        self.node(server).beaten_at = Some(now);
+        let statsz = self.statsz(server);
+        self.say(server, &Signal::Heartbeat(statsz));
+    }
+
+    /// What a server says unasked reaches the agent where the server's own gateway does.
+    fn say(&mut self, server: &str, signal: &Signal) {
+        self.node(server).seq += 1;
+        let Some(agent) = self.agent.clone() else { return };
+        if self.nodes[server].power != Power::Up || !self.passes(server, &self.cluster_of(&agent)) {
+            return;
+        }
+        let info = self.info(server);
+        let news = !self.roster.knows(&info.id) || !matches!(signal, Signal::Heartbeat(_));
+        self.roster.hear(info, signal.clone(), self.now).expect("no two servers share an ID");
+        if news {
+            self.soon_at.get_or_insert(self.now.plus(LOOK_SOON));
+        }
+    }
+
+    /// Whether what `server` sends arrives in `cluster`.
+    fn passes(&self, server: &str, cluster: &Name) -> bool {
+        let node = &self.nodes[server];
+        node.cluster == *cluster
+            || node.dials.get(cluster).and_then(|d| d.up.as_ref()).is_some_and(|(peer, id)| {
+                let peer = &self.nodes[peer];
+                peer.runs() && peer.id == *id
+            })
+    }
+
+    fn statsz(&self, server: &str) -> Statsz {
+        let node = &self.nodes[server];
+        Statsz {
+            start: Some(node.started_at),
+            active_servers: Some(self.nodes.values().filter(|n| n.power == Power::Up).count() as u64),
+            gateways: node
+                .dials
+                .iter()
+                .filter(|(_, d)| d.up.is_some())
+                .map(|(remote, d)| (remote.clone(), d.cid))
+                .collect(),
+        }
+    }
+
+    fn gatewayz(&self, server: &str) -> Gatewayz {
+        let node = &self.nodes[server];
+        let Some(config) = &node.gateway else { return Gatewayz::default() };
+        let connection = |dial: &Dial, peer_id: &Name| Connection {
+            cid: dial.cid,
+            peer_id: peer_id.clone(),
+            start: Some(dial.start),
+            rtt: None,
+            pending_bytes: 0,
+            in_msgs: 0,
+            in_bytes: 0,
+            out_msgs: 0,
+            out_bytes: 0,
+        };
+        let outbound = node.dials.iter().filter_map(|(remote, dial)| {
+            let (_, id) = dial.up.as_ref()?;
+            let configured = config.remotes.contains_key(remote);
+            Some((remote.clone(), Outbound { configured, connection: connection(dial, id) }))
+        });
+        let mut inbound: BTreeMap<Name, Vec<Connection>> = BTreeMap::new();
+        for other in self.nodes.values().filter(|n| n.exists()) {
+            for dial in other.dials.values() {
+                if dial.up.as_ref().is_some_and(|(_, id)| *id == node.id) {
+                    inbound.entry(other.cluster.clone()).or_default().push(connection(dial, &other.id));
+                }
+            }
+        }
+        Gatewayz {
+            name: Some(config.name.clone()),
+            host: Some("10.0.0.1".into()),
+            port: config.port,
+            outbound: outbound.collect(),
+            inbound,
+        }
+    }
+
+    fn varz(&self, server: &str) -> Varz {
+        let node = &self.nodes[server];
+        Varz {
+            start: Some(node.started_at),
+            config_load_time: Some(node.started_at),
+            client_host: "0.0.0.0".into(),
+            client_port: 4222,
+            gateway: node.gateway.clone(),
+        }
+    }
+
+    fn routez(&self, server: &str) -> Routez {
+        let node = &self.nodes[server];
+        let named = &*node.ver != "2.9.10";
+        let peers = self.peers(&node.cluster).filter(|p| p.id != node.id).map(|p| {
+            let peer = RoutePeer { name: named.then(|| p.name.clone()), ip: Some("127.0.0.1".into()) };
+            (p.id.clone(), peer)
+        });
+        Routez { peers: peers.collect() }
+    }
+
+    // ---- the agent ----
+
+    fn next_look_at(&self) -> Option<Time> {
+        self.agent.as_ref()?;
+        let mut at = self.grid_at;
+        if let Some(ripe_at) = self.ripe_at
+            && (ripe_at < at || ripe_at <= at.plus(ms(100)))
+        {
+            at = ripe_at;
+        }
+        if let Some(soon_at) = self.soon_at {
+            at = at.min(soon_at);
+        }
+        Some(self.asked_at.map_or(at, |asked| at.max(asked.plus(LOOK_GAP_MIN))))
+    }
+
+    /// Whether a question of the agent reaches `server` and its answer the agent.
+    fn answers(&self, server: &str, vantage: &str) -> bool {
+        let (node, own) = (&self.nodes[server], &self.nodes[vantage]);
+        node.power == Power::Up
+            && own.power == Power::Up
+            && self.passes(vantage, &node.cluster)
+            && self.passes(server, &own.cluster)
+    }
+
+    fn look(&mut self) {
+        let vantage = self.agent.clone().expect("an agent looks");
+        let now = self.now;
+        let on_grid = now >= self.grid_at;
+        if on_grid && !self.half || self.epoch == 0 {
+            self.epoch += 1;
+        }
+        if on_grid {
+            self.half = !self.half;
+            while self.grid_at <= now {
+                self.grid_at = self.grid_at.plus(LOOK_EVERY);
+            }
+        }
+        self.soon_at = None;
+        self.ripe_at = None;
+        self.asked_at = Some(now);
+        for (info, fact, made_at) in std::mem::take(&mut self.waiting) {
+            let _ = self.roster.answer(info, fact, made_at);
+        }
+
+        let due = |at: Option<Time>, every| at.is_none_or(|at| now.since(at) >= every);
+        let all_varz = due(self.varz_at, secs(30));
+        let all_routez = due(self.routez_at, secs(10));
+        if all_varz {
+            self.varz_at = Some(now);
+        }
+        if all_routez {
+            self.routez_at = Some(now);
+        }
+        let lacking: BTreeSet<Name> = self.roster.without_varz(now.minus(secs(60))).cloned().collect();
+        let silent = self.roster.clusters_with_silence();
+        let mut answered = BTreeSet::new();
+        for name in self.names() {
+            if !self.answers(&name, &vantage) {
+                continue;
+            }
+            self.node(&name).seq += 1;
+            let info = self.info(&name);
+            let mut facts = Vec::new();
+            if !self.lost.remove(&name) {
+                facts.push(Fact::Gatewayz(self.gatewayz(&name)));
+            }
+            if all_varz || lacking.contains(&info.id) {
+                facts.push(Fact::Varz(Box::new(self.varz(&name))));
+            }
+            if all_routez || silent.contains(&self.nodes[&name].cluster) {
+                facts.push(Fact::Routez(self.routez(&name)));
+            }
+            for fact in facts {
+                if self.late.contains(&name) {
+                    self.waiting.push((info.clone(), fact, now));
+                    continue;
+                }
+                if matches!(fact, Fact::Gatewayz(_)) {
+                    answered.insert(info.id.clone());
+                }
+                if self.doubled {
+                    let _ = self.roster.answer(info.clone(), fact.clone(), now);
+                }
+                let _ = self.roster.answer(info.clone(), fact, now);
+            }
+        }
+        self.judge(&vantage, answered);
+    }
+
+    fn judge(&mut self, vantage: &Name, answered: BTreeSet<Name>) {
+        let now = self.now;
+        let server_id = self.id(vantage);
+        let settled = now.since(self.connected_at) >= UNSETTLED && answered.contains(&server_id);
+        let snapshot = self.roster.snapshot(Look {
+            epoch: self.epoch,
+            asked_at: now,
+            settled,
+            vantage: Vantage {
+                agent: "watch-1".into(),
+                cluster: self.roster.cluster_of(&server_id),
+                server: vantage.clone(),
+                server_id,
+            },
+            answered,
+            observer: self.observer.clone(),
+        });
+        if settled {
+            let verdicts = evaluate(&snapshot, &self.settings);
+            self.ripe_at = Ledger::next_ripe(&verdicts, now);
+            let changes = self.ledger.step(Judgement {
+                at: now,
+                epoch: self.epoch,
+                verdicts,
+                settings: &self.settings,
+                repeat_every: secs(3600),
+            });
+            self.published.extend(changes);
+        }
+        self.snapshot = Some(snapshot);
+    }
+}
+
+/// What all checks say of `snapshot`.
+pub(crate) fn evaluate(snapshot: &Snapshot, settings: &BTreeMap<&'static str, Settings>) -> Vec<Verdict> {
+    REGISTRY.iter().flat_map(|check| check.evaluate(snapshot, &settings[check.manual().slug])).collect()
+}
+
+/// Every check as it is when nobody sets anything.
+pub(crate) fn defaults() -> BTreeMap<&'static str, Settings> {
+    REGISTRY.iter().map(|check| (check.manual().slug, Settings::of(*check))).collect()
+}
+
+/// `us/us-1→eu`
+pub(crate) fn place(entity: &Entity) -> String {
+    let mut text = entity.cluster.as_deref().unwrap_or("-").to_owned();
+    for (mark, name) in [("/", &entity.server), ("→", &entity.remote), ("~", &entity.peer_server)] {
+        if let Some(name) = name {
+            text.push_str(mark);
+            text.push_str(name);
+        }
+    }
+    text
+}
+
+fn name(finding: &Finding) -> String {
+    format!("{} {} {}", finding.check, place(&finding.entity), finding.cause.kind.as_str())
+}
+
+/// One line of a story: an end is told with its reason, where that is not recovery.
+fn tell(change: &Change) -> String {
+    let f = &change.finding;
+    match (change.action, change.reason) {
+        (Action::Resolved, Reason::Recovered) => format!("resolved {} {}", f.check, place(&f.entity)),
+        (Action::Resolved, reason) => {
+            format!("resolved {} {} {reason:?}", f.check, place(&f.entity)).to_lowercase()
+        }
+        (action, _) => format!("{} {}", action.as_str(), name(f)),
+    }
+}
+
+mod tests {
+    use super::*;
+
+    const VANTAGES: [&str; 3] = ["eu-0", "us-0", "ap-0"];
+    const SEEDS: std::ops::Range<u64> = 1..6;
+
+    #[test]
+    fn probe() {
+        let mut w = World::seen_from("eu-0");
+        w.cut("us-1", "eu");
+        let took = w.run_until_published(secs(20));
+        println!("{took:?} {:?}", w.take_story());
+        w.run(secs(20));
+        w.heal();
+        w.run(secs(20));
+        println!("{:?} {:?}", w.take_story(), w.open());
+        for v in VANTAGES { for s in SEEDS {
+            let mut w = World::with_seed(v, s);
+            w.partition("eu", "us");
+            w.run(secs(20));
+            println!("{v} {s} {:?}", w.take_story());
+            w.heal();
+            w.run(secs(20));
+            println!("{v} {s} {:?}", w.take_story());
+        }}
+    }
+}

@@ -10,7 +10,7 @@ use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
     Value, Verdict, Violation,
 };
-use crate::model::{Life, Link, LinkState, Name, Server, Snapshot, Time};
+use crate::model::{Life, Link, LinkState, Name, Server, Sight, Snapshot, Time};
 
 /// A process younger than this is starting: it dials its remotes 1 s after its start.
 const STARTING: Duration = Duration::from_secs(5);
@@ -140,6 +140,9 @@ impl Group<'_> {
         match link.state {
             LinkState::Connected => Outcome::Healthy,
             LinkState::Unknown => Outcome::Unknown,
+            // A new life is seen by its connections before its name is known, which its peers tell a moment
+            // later: the finding must carry the name from its start.
+            LinkState::Absent if self.is_nameless(link) && self.peers_answer() => Outcome::Unknown,
             LinkState::Absent => {
                 let expected = self.expected(link);
                 if expected == Expected::No {
@@ -218,6 +221,16 @@ impl Group<'_> {
             return Expected::PeersHaveIt;
         }
         Expected::No
+    }
+
+    /// Only others spoke of it, by its ID. A server without a configured name says itself that its ID is one.
+    fn is_nameless(&self, link: &Link) -> bool {
+        let named = self.snapshot.servers.get(&link.server_id).is_some_and(|s| s.sight == Sight::Named);
+        named && link.server == link.server_id
+    }
+
+    fn peers_answer(&self) -> bool {
+        self.snapshot.clusters.get(self.cluster).is_some_and(|c| c.answered > 0)
     }
 
     fn remote_exists(&self) -> bool {

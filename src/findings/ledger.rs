@@ -164,6 +164,45 @@ pub struct Finding {
     healthy_epoch: u64,
 }
 
+impl Finding {
+    fn new(verdict: &Verdict, violation: &Violation, inhibits: BTreeSet<String>, at: Time) -> Self {
+        Self {
+            fingerprint: fingerprint(verdict.check, verdict.severity, &verdict.entity),
+            check: Name::from(verdict.check),
+            severity: verdict.severity,
+            entity: verdict.entity.clone(),
+            opened_at: at,
+            last_seen_at: at,
+            resolved_at: None,
+            revision: 1,
+            published_at: at,
+            summary: violation.summary.clone(),
+            cause: violation.cause.clone(),
+            impact: violation.impact.clone(),
+            evidence: violation.evidence.clone(),
+            remediation: violation.remediation.clone(),
+            inhibits,
+            server: violation.server.clone(),
+            essence: violation.essence.clone(),
+            scope: violation.scope.clone(),
+            healthy_epochs: 0,
+            healthy_epoch: 0,
+        }
+    }
+
+    /// Takes over what a newer look tells.
+    fn tell(&mut self, verdict: &Verdict, violation: &Violation) {
+        self.entity.server_id.clone_from(&verdict.entity.server_id);
+        self.summary.clone_from(&violation.summary);
+        self.cause.clone_from(&violation.cause);
+        self.impact.clone_from(&violation.impact);
+        self.evidence.clone_from(&violation.evidence);
+        self.remediation.clone_from(&violation.remediation);
+        self.server.clone_from(&violation.server);
+        self.essence.clone_from(&violation.essence);
+    }
+}
+
 /// A violation on its way to a finding.
 #[derive(Clone, Debug, Default)]
 struct Pending {
@@ -386,28 +425,7 @@ impl Ledger {
             if !self.ripe(key, violation, at, open_after) {
                 continue;
             }
-            let finding = Finding {
-                fingerprint: fingerprint(verdict.check, verdict.severity, &verdict.entity),
-                check: Name::from(verdict.check),
-                severity: verdict.severity,
-                entity: verdict.entity.clone(),
-                opened_at: at,
-                last_seen_at: at,
-                resolved_at: None,
-                revision: 1,
-                published_at: at,
-                summary: violation.summary.clone(),
-                cause: violation.cause.clone(),
-                impact: violation.impact.clone(),
-                evidence: violation.evidence.clone(),
-                remediation: violation.remediation.clone(),
-                inhibits: view.inhibited_by(key),
-                server: violation.server.clone(),
-                essence: violation.essence.clone(),
-                scope: violation.scope.clone(),
-                healthy_epochs: 0,
-                healthy_epoch: 0,
-            };
+            let finding = Finding::new(verdict, violation, view.inhibited_by(key), at);
             changes.push(Change {
                 action: Action::Opened,
                 reason: Reason::Violated,
@@ -431,41 +449,31 @@ impl Ledger {
     /// Brings what is open up to date, and speaks of it where that is due.
     fn refresh(&mut self, view: &View, at: Time, repeat_every: Duration, changes: &mut Vec<Change>) {
         for (key, finding) in &mut self.open {
-            if let Some((verdict, violation)) = view.violated.get(key) {
-                let inhibits = view.inhibited_by(key);
-                let news = finding.essence != violation.essence || finding.inhibits != inhibits;
+            let inhibits = view.inhibited_by(key);
+            let violated = view.violated.get(key);
+            let mut news = false;
+            if let Some((_, violation)) = violated {
                 finding.last_seen_at = at;
                 finding.healthy_epochs = 0;
-                finding.entity.server_id.clone_from(&verdict.entity.server_id);
-                finding.summary.clone_from(&violation.summary);
-                finding.cause.clone_from(&violation.cause);
-                finding.impact.clone_from(&violation.impact);
-                finding.evidence.clone_from(&violation.evidence);
-                finding.remediation.clone_from(&violation.remediation);
-                finding.server.clone_from(&violation.server);
                 finding.scope = violation.scope.clone();
-                if news && at.since(finding.published_at) >= UPDATE_PAUSE {
-                    finding.essence.clone_from(&violation.essence);
-                    finding.inhibits = inhibits;
-                    finding.revision += 1;
-                    finding.published_at = at;
-                    changes.push(Change {
-                        action: Action::Updated,
-                        reason: Reason::EvidenceChanged,
-                        finding: finding.clone(),
-                    });
-                    continue;
-                }
+                news = finding.essence != violation.essence || finding.inhibits != inhibits;
             }
-            if at.since(finding.published_at) >= repeat_every {
-                finding.revision += 1;
-                finding.published_at = at;
-                changes.push(Change {
-                    action: Action::Reminded,
-                    reason: Reason::StillViolated,
-                    finding: finding.clone(),
-                });
+            let silent_for = at.since(finding.published_at);
+            let (action, reason) = if news && silent_for >= UPDATE_PAUSE {
+                (Action::Updated, Reason::EvidenceChanged)
+            } else if silent_for >= repeat_every {
+                (Action::Reminded, Reason::StillViolated)
+            } else {
+                continue;
+            };
+            // What was published last stands until it is published anew: a resolved finding tells the same story.
+            if let Some((verdict, violation)) = violated {
+                finding.tell(verdict, violation);
+                finding.inhibits = inhibits;
             }
+            finding.revision += 1;
+            finding.published_at = at;
+            changes.push(Change { action, reason, finding: finding.clone() });
         }
     }
 

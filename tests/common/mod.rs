@@ -1,0 +1,516 @@
+//! The built agent beside a lab: everything that it publishes is kept, and each finding is held against the
+//! contract as it arrives.
+
+#![allow(dead_code, unreachable_pub, reason = "each suite uses a part of this module")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a failure here is a failed test"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_nats::Message;
+use futures_util::StreamExt;
+use gatewatch::lab::{self, Lab, Spec};
+use gatewatch::publish::token;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::JoinHandle;
+
+/// Nothing that is waited for takes longer, unless it never comes.
+pub const WITHIN: Duration = Duration::from_secs(20);
+/// How long after a fault its consequences may show.
+pub const SETTLE: Duration = Duration::from_secs(8);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// So many superclusters of nine servers keep pace on two cores.
+static LABS: Semaphore = Semaphore::const_new(2);
+
+/// A lab's nats-server of one version.
+pub async fn binary(version: &str) -> PathBuf {
+    lab::nats_server(Some(version)).await.unwrap()
+}
+
+/// Something that the agent published.
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub subject: String,
+    pub body: Value,
+    pub at: Instant,
+}
+
+impl Event {
+    pub fn text(&self, pointer: &str) -> &str {
+        self.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub fn list(&self, pointer: &str) -> Vec<String> {
+        let list = self.body.pointer(pointer).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    /// `gateway_disconnected eu/eu-1/us`: the check, and cluster, server and remote, `_` for none.
+    pub fn about(&self) -> String {
+        let name = |key: &str| self.body["entity"][key].as_str().unwrap_or("_").to_owned();
+        format!("{} {}/{}/{}", self.text("/check"), name("cluster"), name("server"), name("remote"))
+    }
+
+    pub fn is(&self, action: &str) -> bool {
+        self.body["action"] == action
+    }
+
+    pub fn is_finding(&self) -> bool {
+        self.body["type"] == "io.nats.gatewatch.advisory.v1.finding"
+    }
+
+    pub fn is_epoch(&self) -> bool {
+        self.body["type"] == "io.nats.gatewatch.metric.v1.epoch"
+    }
+
+    pub fn line(&self) -> String {
+        format!(
+            "{} {} {} [{} {}: {}] {} inhibits {:?}",
+            self.text("/action"),
+            self.text("/reason"),
+            self.about(),
+            self.text("/cause/kind"),
+            self.text("/cause/confidence"),
+            self.text("/cause/detail"),
+            self.text("/summary"),
+            self.list("/inhibits"),
+        )
+    }
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    events: Vec<Event>,
+    /// What is not as the contract has it.
+    odd: Vec<String>,
+    /// The last revision of each opening.
+    revisions: BTreeMap<(String, String), u64>,
+}
+
+/// Keys of a finding, each of which is always there.
+const KEYS: &[&str] = &[
+    "type",
+    "id",
+    "timestamp",
+    "action",
+    "state",
+    "reason",
+    "severity",
+    "check",
+    "code",
+    "summary",
+    "fingerprint",
+    "revision",
+    "opened_at",
+    "last_seen_at",
+    "resolved_at",
+    "entity",
+    "cause",
+    "impact",
+    "evidence",
+    "remediation",
+    "inhibits",
+    "server",
+    "vantage",
+];
+const ENTITY_KEYS: &[&str] = &["cluster", "server", "server_id", "remote", "account", "peer_server"];
+const VANTAGE_KEYS: &[&str] = &["agent", "cluster", "server", "epoch", "expected", "answered", "missing"];
+
+impl Heard {
+    fn take(&mut self, message: &Message) {
+        let subject = message.subject.to_string();
+        let body: Value = match serde_json::from_slice(&message.payload) {
+            Ok(body) => body,
+            Err(error) => return self.odd.push(format!("{subject}: {error}")),
+        };
+        let event = Event { subject, body, at: Instant::now() };
+        if event.is_finding() {
+            let mut odd = Vec::new();
+            self.hold_against_the_contract(&event, message, &mut odd);
+            self.odd.extend(odd.into_iter().map(|what| format!("{}: {what}", event.line())));
+        }
+        self.events.push(event);
+    }
+
+    fn hold_against_the_contract(&mut self, event: &Event, message: &Message, odd: &mut Vec<String>) {
+        let body = &event.body;
+        let lacks = |part: &Value, keys: &[&str]| {
+            keys.iter().filter(|key| part.get(**key).is_none()).map(|key| format!("lacks {key}")).collect()
+        };
+        let missing: [Vec<String>; 3] =
+            [lacks(body, KEYS), lacks(&body["entity"], ENTITY_KEYS), lacks(&body["vantage"], VANTAGE_KEYS)];
+        odd.extend(missing.concat());
+        if message.payload.len() > 256 * 1024 || message.payload.contains(&b'\n') {
+            odd.push("is larger than 256 KiB, or not one line".to_owned());
+        }
+
+        let entity = |key: &str| body["entity"][key].as_str();
+        let peer = entity("remote").or(entity("account")).or(entity("peer_server"));
+        let subject = format!(
+            "gatewatch.finding.{}.{}.{}.{}.{}",
+            event.text("/severity"),
+            event.text("/check"),
+            token(entity("cluster")),
+            token(entity("server")),
+            token(peer)
+        );
+        if subject != event.subject || subject.split('.').count() != 7 {
+            odd.push(format!("went to {} and its body says {subject}", event.subject));
+        }
+
+        let header = |name: &str| {
+            let headers = message.headers.as_ref();
+            headers.and_then(|h| h.get(name)).map(|v| v.as_str().to_owned()).unwrap_or_default()
+        };
+        for (name, pointer) in [
+            ("Gatewatch-Action", "/action"),
+            ("Gatewatch-State", "/state"),
+            ("Gatewatch-Severity", "/severity"),
+        ] {
+            if header(name) != event.text(pointer) {
+                odd.push(format!("the header {name} is {:?}", header(name)));
+            }
+        }
+        let revision = body["revision"].as_u64().unwrap_or_default();
+        let opened_at: Option<gatewatch::model::Time> =
+            serde_json::from_value(body["opened_at"].clone()).ok();
+        let opened_at_ms = opened_at.map(|t| t.as_millis()).unwrap_or_default();
+        let id = format!("{}:{opened_at_ms}:{revision}", event.text("/fingerprint"));
+        if header("Nats-Msg-Id") != id {
+            odd.push(format!("Nats-Msg-Id is {:?} and not {id:?}", header("Nats-Msg-Id")));
+        }
+
+        let opening = (event.text("/fingerprint").to_owned(), event.text("/opened_at").to_owned());
+        let last = self.revisions.insert(opening, revision);
+        let expected = match (last, event.is("opened")) {
+            (None, true) => 1,
+            (None, false) => return odd.push("was never opened".to_owned()),
+            (Some(_), true) => return odd.push("was opened twice".to_owned()),
+            (Some(last), false) => last + 1,
+        };
+        if revision != expected {
+            odd.push(format!("has revision {revision} after {last:?}"));
+        }
+    }
+}
+
+/// How to start the agent.
+#[derive(Clone, Debug)]
+pub struct AgentSpec {
+    /// The only server that it is told; it learns the others of that cluster.
+    pub server: String,
+    /// Another URL than that server's own.
+    pub url: Option<String>,
+    /// Its configuration.
+    pub config: Option<String>,
+    /// Where we hear it from; in the same cluster, so that nothing but the two themselves can keep us apart.
+    pub listen_at: String,
+}
+
+impl Default for AgentSpec {
+    fn default() -> Self {
+        Self { server: "eu-0".to_owned(), url: None, config: None, listen_at: "eu-1".to_owned() }
+    }
+}
+
+/// A lab with an agent beside it, and all that the agent said.
+#[derive(Debug)]
+pub struct Watch {
+    pub lab: Lab,
+    spec: AgentSpec,
+    heard: Arc<Mutex<Heard>>,
+    agent: Option<Agent>,
+    logs: Vec<Arc<Mutex<String>>>,
+    listener: JoinHandle<()>,
+    done: bool,
+    _permit: SemaphorePermit<'static>,
+}
+
+#[derive(Debug)]
+struct Agent {
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Watch {
+    /// A healthy lab, watched.
+    pub async fn start(spec: Spec) -> Self {
+        Self::start_as(spec, AgentSpec::default(), true).await
+    }
+
+    /// A lab that may be broken from its start, watched.
+    pub async fn start_unsettled(spec: Spec, agent: AgentSpec) -> Self {
+        Self::start_as(spec, agent, false).await
+    }
+
+    async fn start_as(spec: Spec, agent: AgentSpec, healthy: bool) -> Self {
+        let mut watch = Self::unwatched(spec, agent, healthy).await;
+        watch.start_agent().await;
+        watch
+    }
+
+    /// A lab, and nobody who watches it yet.
+    pub async fn unwatched(spec: Spec, agent: AgentSpec, healthy: bool) -> Self {
+        let permit = LABS.acquire().await.unwrap();
+        let lab = if healthy { Lab::start(spec).await } else { Lab::start_unsettled(spec).await }.unwrap();
+        let options = lab.connect_options("sys").await.unwrap();
+        let client = options.connect(lab.url(&agent.listen_at).unwrap()).await.unwrap();
+        let mut subscription = client.subscribe("gatewatch.>").await.unwrap();
+        client.flush().await.unwrap();
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let listener = tokio::spawn({
+            let heard = Arc::clone(&heard);
+            async move {
+                let _client = client;
+                while let Some(message) = subscription.next().await {
+                    lock(&heard).take(&message);
+                }
+            }
+        });
+        Self {
+            lab,
+            spec: agent,
+            heard,
+            agent: None,
+            logs: Vec::new(),
+            listener,
+            done: false,
+            _permit: permit,
+        }
+    }
+
+    /// Starts the agent; done when it judges what it sees.
+    pub async fn start_agent(&mut self) {
+        let mark = self.mark();
+        self.spawn_agent();
+        self.wait("the agent's first settled epoch", mark, WITHIN, |event| {
+            event.is_epoch() && event.body["settled"] == true
+        })
+        .await;
+    }
+
+    fn spawn_agent(&mut self) {
+        let url = self.spec.url.clone().unwrap_or_else(|| self.lab.url(&self.spec.server).unwrap());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gatewatch"));
+        command
+            .args(["run", "--name", "watcher", "--inbox-prefix", "_INBOX_gatewatch", "--server", &url])
+            // The contexts and variables of whoever runs the tests are not ours.
+            .env_clear()
+            .env("HOME", self.lab.dir())
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        if let Some(profile) = std::env::var_os("LLVM_PROFILE_FILE") {
+            command.env("LLVM_PROFILE_FILE", profile);
+        }
+        match (self.lab.creds(), self.lab.password()) {
+            (Some(creds), _) => command.arg("--creds").arg(creds.user("gatewatch")),
+            (None, password) => {
+                command.args(["--user", "gatewatch", "--password", password.unwrap_or_default()])
+            }
+        };
+        if let Some(config) = &self.spec.config {
+            let file = self.lab.dir().join("gatewatch.toml");
+            std::fs::write(&file, config).unwrap();
+            command.arg("--config").arg(file);
+        }
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = Arc::new(Mutex::new(String::new()));
+        tokio::spawn({
+            let log = Arc::clone(&log);
+            async move {
+                while let Ok(Some(line)) = lines.next_line().await {
+                    let _ = writeln!(lock(&log), "{line}");
+                }
+            }
+        });
+        self.logs.push(Arc::clone(&log));
+        self.agent = Some(Agent { child, log });
+    }
+
+    /// Ends the agent by a signal; what it says on its way is heard.
+    pub async fn end_agent(&mut self, signal: Signal) {
+        let mut agent = self.agent.take().expect("an agent runs");
+        let pid = agent.child.id().and_then(|pid| i32::try_from(pid).ok()).expect("the agent has not ended");
+        kill(Pid::from_raw(pid), signal).unwrap();
+        let status = tokio::time::timeout(WITHIN, agent.child.wait()).await;
+        let status = status.expect("the agent ends when told to").unwrap();
+        if signal == Signal::SIGTERM {
+            assert!(status.success(), "{status}\n{}", lock(&agent.log));
+        }
+    }
+
+    /// How much was heard so far.
+    pub fn mark(&self) -> usize {
+        lock(&self.heard).events.len()
+    }
+
+    pub fn since(&self, mark: usize) -> Vec<Event> {
+        lock(&self.heard).events.get(mark..).unwrap_or_default().to_vec()
+    }
+
+    pub fn findings(&self, mark: usize) -> Vec<Event> {
+        self.since(mark).into_iter().filter(Event::is_finding).collect()
+    }
+
+    /// Waits for the first event since `mark` that is wanted.
+    pub async fn wait(
+        &mut self,
+        what: &str,
+        mark: usize,
+        within: Duration,
+        wanted: impl Fn(&Event) -> bool,
+    ) -> Event {
+        let deadline = Instant::now() + within;
+        loop {
+            self.sound();
+            if let Some(event) = self.since(mark).into_iter().find(&wanted) {
+                return event;
+            }
+            assert!(Instant::now() < deadline, "{what} did not come within {within:?}\n{}", self.story(mark));
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    pub async fn wait_opened(&mut self, mark: usize, about: &str, within: Duration) -> Event {
+        self.wait(&format!("opened {about}"), mark, within, |event| {
+            event.is("opened") && event.about() == about
+        })
+        .await
+    }
+
+    pub async fn wait_resolved(&mut self, mark: usize, opened: &Event, within: Duration) -> Event {
+        let fingerprint = opened.text("/fingerprint").to_owned();
+        let what = format!("resolved {}", opened.about());
+        self.wait(&what, mark, within, |event| {
+            event.is("resolved") && event.text("/fingerprint") == fingerprint
+        })
+        .await
+    }
+
+    /// Waits until so long after `from`. Only time can prove that nothing comes.
+    pub async fn observe_until(&mut self, until: Instant) {
+        while Instant::now() < until {
+            self.sound();
+            tokio::time::sleep(LOOK_EVERY.min(until.saturating_duration_since(Instant::now()))).await;
+        }
+    }
+
+    /// Waits for a finding, and until `SETTLE` after the fault for whatever else might come: nothing may.
+    /// The answer is the finding as it was said last.
+    pub async fn exactly_one(&mut self, mark: usize, about: &str) -> Event {
+        let start = Instant::now();
+        self.wait_opened(mark, about, WITHIN).await;
+        eprintln!("{about}: opened after {} ms", start.elapsed().as_millis());
+        // What opened late is given time for its consequences too.
+        let until = (start + SETTLE).max(Instant::now() + Duration::from_secs(3));
+        self.observe_until(until).await;
+        self.opened_are(mark, &[about]);
+        let last = self.findings(mark).into_iter().rfind(|event| event.about() == about).unwrap();
+        assert!(!last.is("resolved"), "it ended by itself\n{}", self.story(mark));
+        last
+    }
+
+    /// Exactly these findings opened since `mark`.
+    pub fn opened_are(&self, mark: usize, expected: &[&str]) {
+        let mut opened: Vec<String> =
+            self.findings(mark).iter().filter(|event| event.is("opened")).map(Event::about).collect();
+        let mut expected: Vec<String> = expected.iter().map(|about| (*about).to_owned()).collect();
+        opened.sort();
+        expected.sort();
+        assert_eq!(opened, expected, "these were opened\n{}", self.story(mark));
+    }
+
+    /// Every finding that was ever opened is resolved.
+    pub fn all_closed(&self) {
+        let mut last: BTreeMap<String, Event> = BTreeMap::new();
+        for event in self.findings(0) {
+            last.insert(event.text("/fingerprint").to_owned(), event);
+        }
+        let open: Vec<String> = last.values().filter(|e| !e.is("resolved")).map(Event::line).collect();
+        assert!(open.is_empty(), "still open: {open:#?}\n{}", self.story(0));
+    }
+
+    /// After healing: the finding resolves, nothing else opened meanwhile, and none is open.
+    pub async fn resolves(&mut self, mark: usize, finding: &Event) -> Event {
+        let resolved = self.wait_resolved(mark, finding, WITHIN).await;
+        self.lab.wait_healthy(WITHIN).await.unwrap();
+        self.opened_are(mark, &[&finding.about()]);
+        self.all_closed();
+        resolved
+    }
+
+    /// The agent lives and has not panicked, and all that it said is as the contract has it.
+    pub fn sound(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            let ended = agent.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the agent ended: {ended:?}\n{}", lock(&agent.log));
+        }
+        for log in &self.logs {
+            assert!(!lock(log).contains("panicked"), "{}", lock(log));
+        }
+        let heard = lock(&self.heard);
+        assert!(heard.odd.is_empty(), "{:#?}", heard.odd);
+    }
+
+    /// What was found since `mark`, for whoever reads a failed test.
+    pub fn story(&self, mark: usize) -> String {
+        let lines: Vec<String> = self.findings(mark).iter().map(Event::line).collect();
+        format!("findings:\n  {}", lines.join("\n  "))
+    }
+
+    pub fn agent_log(&self) -> String {
+        self.logs.iter().map(|log| lock(log).clone()).collect::<Vec<_>>().join("--- next start\n")
+    }
+
+    pub fn agent_pid(&self) -> Pid {
+        let id = self.agent.as_ref().and_then(|agent| agent.child.id()).expect("an agent runs");
+        Pid::from_raw(i32::try_from(id).unwrap())
+    }
+
+    /// The last words: the agent ends in order, and all is closed.
+    pub async fn finish(mut self) {
+        self.sound();
+        let mark = self.mark();
+        self.end_agent(Signal::SIGTERM).await;
+        self.wait("stopping", mark, WITHIN, |event| event.subject == "gatewatch.agent.stopping.watcher")
+            .await;
+        self.all_closed();
+        self.done = true;
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.lab.dir()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.listener.abort();
+        if std::thread::panicking() && !self.done {
+            eprintln!("the agent's log:\n{}", self.agent_log());
+        }
+    }
+}
