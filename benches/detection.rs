@@ -197,7 +197,7 @@ impl Agent {
         let creds = lab.creds().expect("the lab has creds").user("gatewatch");
         let child = Command::new(env!("CARGO_BIN_EXE_gatewatch"))
             .args(["run", "--name", "bench", "--inbox-prefix", "_INBOX_gatewatch", "-s"])
-            .arg(lab.urls())
+            .arg(lab.url(AGENT_AT).expect("a server of the lab"))
             .arg("--creds")
             .arg(creds)
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "error".into()))

@@ -1,6 +1,6 @@
 //! The agent: selects one action, applies it, starts its effects.
 //!
-//! Only [`Io::select`] and [`Io::perform`] wait. [`Agent::apply`] is plain: given the time and what came, it
+//! Only `Io::select` and `Io::perform` wait. `Agent::apply` is plain: given the time and what came, it
 //! changes the agent and returns what is to be done. Advisories never say what is wrong, only that a look is
 //! due now.
 
