@@ -86,10 +86,7 @@ impl Check for GatewayDisconnected {
             verdicts.push(verdict(entity, group.judge_all(absent_for)));
         }
         // A server that left takes its links with it.
-        let back = |left: &Server| {
-            snapshot.servers_of(left.cluster()).any(|s| s.info.name == left.info.name && s.life != Life::Left)
-        };
-        for server in snapshot.servers.values().filter(|s| s.life == Life::Left && !back(s)) {
+        for server in snapshot.servers.values().filter(|s| s.life == Life::Left) {
             let known = snapshot.clusters.keys().filter(|remote| &***remote != server.cluster());
             verdicts.extend(known.map(|remote| {
                 let entity = Entity {
