@@ -5,6 +5,14 @@
 //! bytes and requests that it costs the servers, its start time and the size of its binary. It fails when a
 //! bound is broken.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a benchmark that cannot go on ends"
+)]
+
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
