@@ -11,7 +11,8 @@ use super::explain::RULES;
 use crate::checks::{Cause, Entity, Outcome, Scope, Settings, Severity, Step, Verdict, Violation};
 use crate::model::{Name, ServerInfo, Time};
 
-/// How long an open finding is left alone before a change of its evidence is published.
+/// How long a change of the evidence must stand before it is published: what is on its way to recovery shows
+/// many faces.
 const UPDATE_PAUSE: Duration = Duration::from_secs(2);
 /// How many fingerprints of what it explains a finding lists.
 const INHIBITS_MAX: usize = 256;
@@ -162,6 +163,9 @@ pub struct Finding {
     scope: Scope,
     healthy_epochs: u32,
     healthy_epoch: u64,
+    /// Since when what matters differs from what was published.
+    #[serde(default)]
+    differs_since: Option<Time>,
 }
 
 /// A violation on its way to a finding.
@@ -407,6 +411,7 @@ impl Ledger {
                 scope: violation.scope.clone(),
                 healthy_epochs: 0,
                 healthy_epoch: 0,
+                differs_since: None,
             };
             changes.push(Change {
                 action: Action::Opened,
@@ -444,7 +449,10 @@ impl Ledger {
                 finding.remediation.clone_from(&violation.remediation);
                 finding.server.clone_from(&violation.server);
                 finding.scope = violation.scope.clone();
-                if news && at.since(finding.published_at) >= UPDATE_PAUSE {
+                let differs_since = news.then(|| finding.differs_since.unwrap_or(at));
+                finding.differs_since = differs_since;
+                if differs_since.is_some_and(|since| at.since(since) >= UPDATE_PAUSE) {
+                    finding.differs_since = None;
                     finding.essence.clone_from(&violation.essence);
                     finding.inhibits = inhibits;
                     finding.revision += 1;
@@ -515,6 +523,13 @@ impl View {
                 }
             }
         }
+        // Two lives of one name may stand side by side: what is wrong with one of them is wrong, and one that
+        // left takes nothing along that the other still has.
+        let Self { violated, healthy, unknown, gone, .. } = &mut view;
+        healthy.retain(|key| !violated.contains_key(key));
+        gone.retain(|key| {
+            !violated.contains_key(key) && !healthy.contains(key) && !unknown.contains(key)
+        });
         view
     }
 
