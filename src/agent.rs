@@ -612,6 +612,10 @@ impl Agent {
     }
 
     fn fact(&mut self, server: ServerInfo, fact: Fact, endpoint: Endpoint, number: u64, now: Time) {
+        // Before it counts as that server's answer: the true one's would be dropped as a double.
+        if let Err(odd) = self.roster.hold_to_its_id(&server) {
+            return self.complain_of(Some(server), odd.to_string(), now);
+        }
         let id = server.id.clone();
         let look = self.look.as_mut().filter(|l| l.number == number);
         let on_time = look.is_some();
