@@ -484,7 +484,8 @@ impl World {
     }
 
     fn pick(&mut self, from: usize) -> usize {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.random >> 33).unwrap_or(0) % from.max(1)
     }
 
@@ -550,8 +551,10 @@ impl World {
         let node = &self.nodes[server];
         let Some(gateway) = &node.gateway else { return BTreeSet::new() };
         let mut remotes: BTreeSet<Name> = gateway.remotes.keys().cloned().collect();
-        let whole_lists =
-            |remote: &Name| self.peers(&node.cluster).any(|p| p.gateway.as_ref().is_some_and(|g| g.remotes.contains_key(remote)));
+        let whole_lists = |remote: &Name| {
+            self.peers(&node.cluster)
+                .any(|p| p.gateway.as_ref().is_some_and(|g| g.remotes.contains_key(remote)))
+        };
         for peer in self.peers(&node.cluster) {
             remotes.extend(peer.dials.iter().filter(|(_, d)| d.up.is_some()).map(|(r, _)| r.clone()));
         }
@@ -574,7 +577,8 @@ impl World {
             return;
         }
         for remote in self.remotes(server) {
-            let due = self.nodes[server].dials.get(&remote).is_none_or(|d| d.up.is_none() && d.next_at <= now);
+            let due =
+                self.nodes[server].dials.get(&remote).is_none_or(|d| d.up.is_none() && d.next_at <= now);
             if due {
                 self.dial_one(server, &remote);
             }
@@ -922,14 +926,16 @@ mod tests {
         w.heal();
         w.run(secs(20));
         println!("{:?} {:?}", w.take_story(), w.open());
-        for v in VANTAGES { for s in SEEDS {
-            let mut w = World::with_seed(v, s);
-            w.partition("eu", "us");
-            w.run(secs(20));
-            println!("{v} {s} {:?}", w.take_story());
-            w.heal();
-            w.run(secs(20));
-            println!("{v} {s} {:?}", w.take_story());
-        }}
+        for v in VANTAGES {
+            for s in SEEDS {
+                let mut w = World::with_seed(v, s);
+                w.partition("eu", "us");
+                w.run(secs(20));
+                println!("{v} {s} {:?}", w.take_story());
+                w.heal();
+                w.run(secs(20));
+                println!("{v} {s} {:?}", w.take_story());
+            }
+        }
     }
 }

@@ -47,7 +47,7 @@ async fn play(lab: &Lab, tale: &mut Tale) -> Result<(), Failure> {
     let sys = client(lab, "sys", AGENT_AT).await?;
     let mut events = subscribe(&sys, "gatewatch.>").await?;
     let mut advisories = subscribe(&sys, "$SYS.SERVER.>").await?;
-    let agent = Agent::start(lab).await?;
+    let agent = Agent::start(lab)?;
     let publisher = client(lab, "app", NEAR).await?;
     let mut subscriber = subscribe(&client(lab, "app", FAR).await?, "orders.>").await?;
     wait_for(&mut events, RESOLVED_WITHIN, |subject, event| {
@@ -74,11 +74,16 @@ async fn play(lab: &Lab, tale: &mut Tale) -> Result<(), Failure> {
     }
     let said = if said.is_empty() { "no advisory at all".to_owned() } else { said.join(", ") };
     tale.tell(&format!("the servers themselves told of it: {said}"))?;
-    tale.tell(&format!("gatewatch, {:.1} s after the cut, on {subject}", cut.instant.elapsed().as_secs_f64()))?;
+    tale.tell(&format!(
+        "gatewatch, {:.1} s after the cut, on {subject}",
+        cut.instant.elapsed().as_secs_f64()
+    ))?;
     tale.event(&event)?;
     let cause = event.pointer("/cause/kind").and_then(Value::as_str).unwrap_or_default();
     if !subject.ends_with(&format!(".gateway_disconnected.eu.{NEAR}.{REMOTE}")) || cause != "path_cut" {
-        return Err(failed(format!("that is not the finding that this fault makes: {subject}, cause {cause}")));
+        return Err(failed(format!(
+            "that is not the finding that this fault makes: {subject}, cause {cause}"
+        )));
     }
 
     lab.heal(NEAR, REMOTE).await.map_err(lab_failed)?;
@@ -117,7 +122,7 @@ struct Agent {
 }
 
 impl Agent {
-    async fn start(lab: &Lab) -> Result<Self, Failure> {
+    fn start(lab: &Lab) -> Result<Self, Failure> {
         let creds = lab.creds().ok_or_else(|| failed("the lab has no creds"))?.user("gatewatch");
         let child = Command::new(std::env::current_exe()?)
             .args(["run", "--name", "demo", "--inbox-prefix", INBOX_PREFIX, "-s"])
@@ -163,14 +168,17 @@ impl Tale {
 
     fn event(&mut self, event: &Value) -> Result<(), Failure> {
         let text = watch::readable(event, self.colour).unwrap_or_default();
-        let indented: String = text.lines().map(|line| format!("         {line}\n")).collect();
-        Ok(output::print(&indented)?)
+        for line in text.lines() {
+            output::print(&format!("         {line}\n"))?;
+        }
+        Ok(())
     }
 }
 
 fn is(action: &'static str) -> impl Fn(&str, &Value) -> bool {
     move |subject, event| {
-        subject.starts_with("gatewatch.finding.") && event.get("action").and_then(Value::as_str) == Some(action)
+        subject.starts_with("gatewatch.finding.")
+            && event.get("action").and_then(Value::as_str) == Some(action)
     }
 }
 

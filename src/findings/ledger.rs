@@ -337,9 +337,13 @@ impl Ledger {
         let mut explained: BTreeMap<Key, Explained> = BTreeMap::new();
         for rule in RULES {
             let Some(explainers) = by.get(rule.by) else { continue };
-            for (key, (verdict, _)) in view.violated.iter().filter(|(key, _)| &*key.check == rule.of) {
+            let violated = view.violated.iter().map(|(key, (verdict, _))| (key, &verdict.entity));
+            // What stands open and cannot be seen now is explained as well.
+            let unseen =
+                self.open.iter().filter(|(key, _)| view.is_unseen(key)).map(|(key, f)| (key, &f.entity));
+            for (key, entity) in violated.chain(unseen).filter(|(key, _)| &*key.check == rule.of) {
                 for explainer in explainers.iter().filter(|e| e.key != *key) {
-                    if (rule.holds)(&explainer.entity, &explainer.scope, &verdict.entity) {
+                    if (rule.holds)(&explainer.entity, &explainer.scope, entity) {
                         let entry = explained.entry(key.clone()).or_default();
                         entry.active |= explainer.active;
                         entry.by.insert(explainer.key.clone());
@@ -528,6 +532,10 @@ impl View {
         let View { violated, healthy, unknown, gone, .. } = &mut view;
         gone.retain(|key| !violated.contains_key(key) && !healthy.contains(key) && !unknown.contains(key));
         view
+    }
+
+    fn is_unseen(&self, key: &Key) -> bool {
+        !(self.violated.contains_key(key) || self.healthy.contains(key) || self.gone.contains(key))
     }
 
     fn inhibited_by(&self, key: &Key) -> BTreeSet<String> {
