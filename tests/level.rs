@@ -17,7 +17,8 @@ use nix::sys::signal::Signal;
 /// A state file in a directory that outlives no test.
 fn with_state(dir: &tempfile::TempDir) -> AgentSpec {
     let file = dir.path().join("state.json");
-    AgentSpec { config: Some(format!("[state]\nfile = {file:?}\n")), ..AgentSpec::default() }
+    let config = format!("[state]\nfile = \"{}\"\n", file.display());
+    AgentSpec { config: Some(config), ..AgentSpec::default() }
 }
 
 #[tokio::test]

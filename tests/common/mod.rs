@@ -194,7 +194,7 @@ impl Heard {
         let revision = body["revision"].as_u64().unwrap_or_default();
         let opened_at: Option<gatewatch::model::Time> =
             serde_json::from_value(body["opened_at"].clone()).ok();
-        let opened_at_ms = opened_at.map(|t| t.as_millis()).unwrap_or_default();
+        let opened_at_ms = opened_at.unwrap_or_default().as_millis();
         let id = format!("{}:{opened_at_ms}:{revision}", event.text("/fingerprint"));
         if header("Nats-Msg-Id") != id {
             odd.push(format!("Nats-Msg-Id is {:?} and not {id:?}", header("Nats-Msg-Id")));
