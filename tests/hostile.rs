@@ -18,6 +18,7 @@ use async_nats::{Client, HeaderMap};
 use common::{AgentSpec, Event, SETTLE, WITHIN, Watch};
 use futures_util::StreamExt;
 use gatewatch::lab::{Lab, Spec};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -234,4 +235,24 @@ fn only_about_the_liar(watch: &Watch) {
             watch.story(0)
         );
     }
+}
+
+#[tokio::test]
+async fn a_complaint_of_before_a_restart_ends_when_the_lies_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Some(format!("[state]\nfile = \"{}\"\n", dir.path().join("state.json").display()));
+    let spec = Spec { max_payload_bytes: Some(16 << 20), ..Spec::new(&["eu", "us", "ap"], 3) };
+    let mut watch = Watch::unwatched(spec, AgentSpec { config, ..AgentSpec::default() }, true).await;
+    watch.start_agent().await;
+    let liar = Liar::start(&watch.lab, "eu-2").await;
+    let named = watch.wait_opened(0, "observer_degraded eu/refuser/_", WITHIN).await;
+    let unnamed = watch.wait_opened(0, "observer_degraded _/_/_", WITHIN).await;
+    watch.end_agent(Signal::SIGTERM).await;
+    drop(liar);
+    let mark = watch.mark();
+    watch.start_agent().await;
+    watch.wait_resolved(mark, &named, WITHIN).await;
+    watch.wait_resolved(mark, &unnamed, WITHIN).await;
+    let again = watch.findings(mark).iter().filter(|event| event.is("opened")).count();
+    assert_eq!(again, 0, "{}", watch.story(mark));
 }
