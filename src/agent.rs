@@ -781,13 +781,8 @@ impl Agent {
         if !snapshot.settled {
             return Vec::new();
         }
-        let mut verdicts = Vec::new();
-        for check in checks::REGISTRY {
-            if let Some(settings) = self.config.checks.get(check.manual().slug).filter(|s| s.enabled) {
-                verdicts.extend(check.evaluate(snapshot, settings));
-            }
-        }
-        verdicts
+        let open = self.ledger.open().map(|f| (&*f.check, &f.entity));
+        checks::evaluate(snapshot, &self.config.checks, open)
     }
 
     fn say_how_we_see(&mut self, changes: &[crate::findings::Change], now: Time) {

@@ -103,6 +103,23 @@ impl Check for GatewayDisconnected {
         }
         verdicts
     }
+
+    /// Nothing expects the link any more, where those who would have it answer and none of them lists it.
+    fn forgotten(&self, snapshot: &Snapshot, entity: &Entity) -> Outcome {
+        let (Some(cluster), Some(remote)) = (&entity.cluster, &entity.remote) else { return Outcome::Unknown };
+        let mut of_entity = snapshot
+            .servers_of(cluster)
+            .filter(|s| s.life != Life::Left)
+            .filter(|s| entity.server.as_ref().is_none_or(|name| s.info.name == *name))
+            .peekable();
+        let lists = |s: &Server| {
+            let config = s.varz.as_ref().and_then(|v| v.gateway.as_ref());
+            config.is_some_and(|g| g.remotes.contains_key(remote))
+        };
+        let all = of_entity.peek().is_some()
+            && of_entity.all(|s| s.gatewayz.is_some() && s.varz.is_some() && !lists(s));
+        if all { Outcome::Gone } else { Outcome::Unknown }
+    }
 }
 
 fn verdict(entity: Entity, outcome: Outcome) -> Verdict {

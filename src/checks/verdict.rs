@@ -27,6 +27,16 @@ pub struct Entity {
     pub peer_server: Option<Name>,
 }
 
+impl Entity {
+    /// Whether both mean the same, whatever the ID of its present life.
+    pub fn is(&self, other: &Self) -> bool {
+        let names = |e: &Self| {
+            [&e.cluster, &e.server, &e.remote, &e.account, &e.peer_server].map(Clone::clone)
+        };
+        names(self) == names(other)
+    }
+}
+
 /// What a check says of one entity.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {

@@ -459,7 +459,15 @@ impl Roster {
             .map(|(id, _)| id.clone())
             .collect();
         for id in over {
-            let introduced = self.records.remove(&id).is_some_and(|r| r.introduced);
+            let Some(record) = self.records.remove(&id) else { continue };
+            let introduced = record.introduced;
+            // A cluster whose servers all said goodbye is forgotten with the last of them.
+            if record.left_at.is_some()
+                && let Some(memory) = record.info.cluster.as_ref().and_then(|c| self.clusters.get_mut(c))
+                && !self.records.values().any(|r| r.info.cluster == record.info.cluster)
+            {
+                memory.existed = false;
+            }
             self.links.retain(|(server, _), _| *server != id);
             // What was only a rumour may be heard of again.
             if introduced && self.retired.insert(id.clone()) {
