@@ -345,6 +345,7 @@ impl Agent {
         };
         for finding in &state.findings {
             recall(&mut self.roster, finding);
+            self.observer.complaints.extend(recall_complaint(finding));
         }
         self.owes = !state.unconfirmed.is_empty();
         for message in state.unconfirmed {
@@ -618,6 +619,10 @@ impl Agent {
     }
 
     fn fact(&mut self, server: ServerInfo, fact: Fact, endpoint: Endpoint, number: u64, now: Time) {
+        // Before it counts as that server's answer: the true one's would be dropped as a double.
+        if let Err(odd) = self.roster.hold_to_its_id(&server) {
+            return self.complain_of(Some(server), odd.to_string(), now);
+        }
         let id = server.id.clone();
         let look = self.look.as_mut().filter(|l| l.number == number);
         let on_time = look.is_some();
@@ -718,7 +723,11 @@ impl Agent {
             self.vantage.cluster = Some(cluster);
         }
         self.observer.outbox = self.outbox.stat();
-        self.observer.complaints.retain(|_, complaint| now.since(complaint.at) < Complaint::APART * 2);
+        // One that a finding is open about is kept until it was judged to be over.
+        let open: BTreeSet<Name> = self.ledger.open().filter_map(complained_of).collect();
+        self.observer
+            .complaints
+            .retain(|id, complaint| now.since(complaint.at) < Complaint::APART * 2 || open.contains(id));
         let settled =
             look.asked_at.since(self.connected_at) >= UNSETTLED && answered.contains(&self.vantage.server_id);
         let snapshot = self.roster.snapshot(model::Look {
@@ -873,6 +882,27 @@ fn recall(roster: &mut Roster, finding: &Finding) {
     {
         roster.recall_cluster(cluster.clone());
     }
+}
+
+/// Under which ID the replies stand that a finding complains of; empty for those that name no server.
+fn complained_of(finding: &Finding) -> Option<Name> {
+    let entity = &finding.entity;
+    let unnamed = entity.peer_server.as_ref().map(|_| Name::from(""));
+    (&*finding.check == "observer_degraded").then(|| entity.server_id.clone().or(unnamed)).flatten()
+}
+
+/// The complaint that a finding of an earlier start stands for: over, unless another such reply comes.
+fn recall_complaint(finding: &Finding) -> Option<(Name, Complaint)> {
+    let id = complained_of(finding)?;
+    let entity = &finding.entity;
+    let server = entity.server.as_ref().map(|name| ServerInfo {
+        name: name.clone(),
+        id: id.clone(),
+        cluster: entity.cluster.clone(),
+        ..ServerInfo::default()
+    });
+    let at = finding.last_seen_at;
+    Some((id, Complaint { server, count: 0, recent: 0, error: String::new(), at }))
 }
 
 fn millis(d: Duration) -> u64 {
