@@ -1,6 +1,6 @@
 //! `gatewatch lab demo`: one incident from start to end, beside a running agent, on real servers.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ const RESOLVED_WITHIN: Duration = Duration::from_secs(10);
 /// How many messages tell whether a path works.
 const PROBES: usize = 10;
 const PROBE_WAIT: Duration = Duration::from_millis(500);
+/// The column after the time, where what happens is told.
+const TOLD_AT: usize = 9;
 
 const NEAR: &str = "eu-1";
 const REMOTE: &str = "us";
@@ -74,11 +76,16 @@ async fn play(lab: &Lab, tale: &mut Tale) -> Result<(), Failure> {
     }
     let said = if said.is_empty() { "no advisory at all".to_owned() } else { said.join(", ") };
     tale.tell(&format!("the servers themselves told of it: {said}"))?;
-    tale.tell(&format!("gatewatch, {:.1} s after the cut, on {subject}", cut.instant.elapsed().as_secs_f64()))?;
+    tale.tell(&format!(
+        "gatewatch, {:.1} s after the cut, on {subject}",
+        cut.instant.elapsed().as_secs_f64()
+    ))?;
     tale.event(&event)?;
     let cause = event.pointer("/cause/kind").and_then(Value::as_str).unwrap_or_default();
     if !subject.ends_with(&format!(".gateway_disconnected.eu.{NEAR}.{REMOTE}")) || cause != "path_cut" {
-        return Err(failed(format!("that is not the finding that this fault makes: {subject}, cause {cause}")));
+        return Err(failed(format!(
+            "that is not the finding that this fault makes: {subject}, cause {cause}"
+        )));
     }
 
     lab.heal(NEAR, REMOTE).await.map_err(lab_failed)?;
@@ -162,15 +169,17 @@ impl Tale {
     }
 
     fn event(&mut self, event: &Value) -> Result<(), Failure> {
-        let text = watch::readable(event, self.colour).unwrap_or_default();
-        let indented: String = text.lines().map(|line| format!("         {line}\n")).collect();
+        let width = io::stdout().is_terminal().then(|| output::width().saturating_sub(TOLD_AT));
+        let text = watch::readable(event, self.colour, width).unwrap_or_default();
+        let indented: String = text.lines().map(|line| format!("{:TOLD_AT$}{line}\n", "")).collect();
         Ok(output::print(&indented)?)
     }
 }
 
 fn is(action: &'static str) -> impl Fn(&str, &Value) -> bool {
     move |subject, event| {
-        subject.starts_with("gatewatch.finding.") && event.get("action").and_then(Value::as_str) == Some(action)
+        subject.starts_with("gatewatch.finding.")
+            && event.get("action").and_then(Value::as_str) == Some(action)
     }
 }
 
