@@ -344,9 +344,9 @@ impl Group<'_> {
             return Cause::new(K::TlsOrNameRejected, Likely, detail);
         }
         let seen = if witnesses.is_empty() {
-            format!("servers of {remote} are alive")
+            format!("{remote} is alive: its servers are heard")
         } else {
-            format!("{remote} is still connected with {}", words(&witnesses))
+            format!("{remote} is alive: connections to or from it at {}", words(&witnesses))
         };
         let refused = "no refused login was told of";
         if let Some(was) = link.ever_connected_at {

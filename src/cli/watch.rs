@@ -192,7 +192,7 @@ pub(super) fn readable(event: &Value, colour: bool, width: Option<usize>) -> Opt
     let severity = text("/severity").unwrap_or_default();
     let code = text("/code").or_else(|| text("/check")).unwrap_or_default();
     let at = time("/timestamp")
-        .map_or_else(|| text("/timestamp").unwrap_or_default(), |t| t.to_the_second().replace('T', " "));
+        .map_or_else(|| text("/timestamp").unwrap_or_default(), Time::to_the_second);
     let paint =
         |code: &str, text: String| if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text };
     let resolved = action == "resolved";
@@ -221,7 +221,7 @@ pub(super) fn readable(event: &Value, colour: bool, width: Option<usize>) -> Opt
         "{} {} {} {code} {}\n",
         paint("2", at),
         paint(if resolved { "32" } else { "1" }, action),
-        paint(severity_colour, severity),
+        if resolved { severity } else { paint(severity_colour, severity) },
         flow(&format!("{summary}{note}"), used, INDENT, width),
     );
     if resolved {
@@ -248,7 +248,8 @@ pub(super) fn readable(event: &Value, colour: bool, width: Option<usize>) -> Opt
     }
     let explained = event.pointer("/inhibits").and_then(Value::as_array).map_or(0, Vec::len);
     if explained > 0 {
-        line("covers", &format!("{explained} more findings, which are not published by themselves"), false);
+        let noun = if explained == 1 { "finding" } else { "findings" };
+        line("covers", &format!("{explained} more {noun}, explained by this one and not published"), false);
     }
     let steps = event.pointer("/remediation").and_then(Value::as_array);
     let (mut last, mut shown) = (None, 0);
@@ -333,7 +334,7 @@ mod tests {
             readable(&event, false, None).unwrap(),
             "2026-11-20 19:36:22Z opened   critical CLUSTER_007 eu-1 (eu) has no gateway to us\n    \
              impact  messages are lost\n    cause   auth_rejected (certain): us-0 refused it\n    \
-             covers  2 more findings, which are not published by themselves\n    \
+             covers  2 more findings, explained by this one and not published\n    \
              do      set the password\n    run     nats server report\n"
         );
         assert!(readable(&event, true, None).unwrap().contains("\u{1b}[1;31mcritical\u{1b}[0m"));
