@@ -5,6 +5,14 @@
 //! bytes and requests that it costs the servers, its start time and the size of its binary. It fails when a
 //! bound is broken.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a benchmark that cannot go on ends"
+)]
+
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -65,11 +73,16 @@ async fn main() {
     println!("processor time of the agent     {core:.2} % of a core");
     println!("requests, replies               {:.1}/s, {:.1}/s", per_s(requests), per_s(replies));
     println!("bytes received                  {:.0} B/s", per_s(bytes_in));
-    println!("processor time of nine servers  {quiet:.2} % of a core without the agent, {watched:.2} % with it");
+    println!(
+        "processor time of nine servers  {quiet:.2} % of a core without the agent, {watched:.2} % with it"
+    );
     println!("start to first epoch            {} ms", first_epoch.as_millis());
     println!("binary                          {size:.1} MiB");
     assert!(rss <= RSS_MAX_MIB, "RSS is {rss:.1} MiB, and {RSS_MAX_MIB} is the bound");
-    assert!(core <= CORE_MAX_PERCENT, "the agent takes {core:.2} % of a core, and {CORE_MAX_PERCENT} is the bound");
+    assert!(
+        core <= CORE_MAX_PERCENT,
+        "the agent takes {core:.2} % of a core, and {CORE_MAX_PERCENT} is the bound"
+    );
     println!("bounds: RSS <= {RSS_MAX_MIB} MiB, processor time <= {CORE_MAX_PERCENT} % of a core: kept");
 }
 

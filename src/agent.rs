@@ -270,6 +270,8 @@ struct Agent {
     slowest: Duration,
     cost: EpochCost,
     degraded: bool,
+    /// Whether the state file tells of findings as not confirmed.
+    owes: bool,
 }
 
 impl Agent {
@@ -308,6 +310,7 @@ impl Agent {
             slowest: Duration::ZERO,
             cost: EpochCost::default(),
             degraded: false,
+            owes: false,
         }
     }
 
@@ -323,7 +326,7 @@ impl Agent {
         );
         self.say(AgentEvent::Started, "the agent was started", now);
         self.say(AgentEvent::Leading, "no other agent is known", now);
-        self.send()
+        self.send(now)
     }
 
     fn restore(&mut self, now: Time) {
@@ -342,7 +345,9 @@ impl Agent {
         };
         for finding in &state.findings {
             recall(&mut self.roster, finding);
+            self.observer.complaints.extend(recall_complaint(finding));
         }
+        self.owes = !state.unconfirmed.is_empty();
         for message in state.unconfirmed {
             self.outbox.push(message);
         }
@@ -372,7 +377,8 @@ impl Agent {
     fn due(&self) -> Time {
         match &self.look {
             Some(look) => look.ends_at(),
-            None if !self.connected => Time::from_nanos(u64::MAX),
+            // Nothing is: the connection wakes us.
+            None if !self.connected => self.asked_last_at.plus(Duration::from_secs(3600)),
             None => self.next_look_at(),
         }
     }
@@ -397,7 +403,7 @@ impl Agent {
             Action::Stop(reason) => {
                 tracing::info!(reason, "stopping");
                 self.say(AgentEvent::Stopping, reason, now);
-                let mut effects = self.send();
+                let mut effects = self.release();
                 effects.extend(self.ask_for_receipt());
                 effects
             }
@@ -495,7 +501,7 @@ impl Agent {
         self.asked_before_at = self.asked_last_at;
         self.asked_last_at = now;
         // What waits goes first: the replies to this look tell that it arrived.
-        let mut effects = self.send();
+        let mut effects = self.send(now);
         self.mark = self.outbox.mark();
         for (request, _) in &requests {
             effects.extend(self.question(request));
@@ -590,7 +596,8 @@ impl Agent {
         let Some((number, endpoint)) = parse_inbox(&message.subject) else { return Vec::new() };
         // Whoever answered: what was sent before the question has arrived.
         let confirmed = number == self.looks && self.outbox.confirm(self.mark);
-        let mut effects = if confirmed { self.save() } else { Vec::new() };
+        let paid = confirmed && self.owes && !self.outbox.waiting().any(is_finding);
+        let mut effects = if paid { self.save() } else { Vec::new() };
         if message.status.is_some() {
             return effects;
         }
@@ -612,6 +619,10 @@ impl Agent {
     }
 
     fn fact(&mut self, server: ServerInfo, fact: Fact, endpoint: Endpoint, number: u64, now: Time) {
+        // Before it counts as that server's answer: the true one's would be dropped as a double.
+        if let Err(odd) = self.roster.hold_to_its_id(&server) {
+            return self.complain_of(Some(server), odd.to_string(), now);
+        }
         let id = server.id.clone();
         let look = self.look.as_mut().filter(|l| l.number == number);
         let on_time = look.is_some();
@@ -712,7 +723,11 @@ impl Agent {
             self.vantage.cluster = Some(cluster);
         }
         self.observer.outbox = self.outbox.stat();
-        self.observer.complaints.retain(|_, complaint| now.since(complaint.at) < Complaint::APART * 2);
+        // One that a finding is open about is kept until it was judged to be over.
+        let open: BTreeSet<Name> = self.ledger.open().filter_map(complained_of).collect();
+        self.observer
+            .complaints
+            .retain(|id, complaint| now.since(complaint.at) < Complaint::APART * 2 || open.contains(id));
         let settled =
             look.asked_at.since(self.connected_at) >= UNSETTLED && answered.contains(&self.vantage.server_id);
         let snapshot = self.roster.snapshot(model::Look {
@@ -758,7 +773,7 @@ impl Agent {
         if !changes.is_empty() {
             effects.extend(self.save());
         }
-        effects.extend(self.send());
+        effects.extend(self.send(now));
         effects
     }
 
@@ -766,13 +781,8 @@ impl Agent {
         if !snapshot.settled {
             return Vec::new();
         }
-        let mut verdicts = Vec::new();
-        for check in checks::REGISTRY {
-            if let Some(settings) = self.config.checks.get(check.manual().slug).filter(|s| s.enabled) {
-                verdicts.extend(check.evaluate(snapshot, settings));
-            }
-        }
-        verdicts
+        let open = self.ledger.open().map(|f| (&*f.check, &f.entity));
+        checks::evaluate(snapshot, &self.config.checks, open)
     }
 
     fn say_how_we_see(&mut self, changes: &[crate::findings::Change], now: Time) {
@@ -814,24 +824,33 @@ impl Agent {
 
     /// Sends what waits. After a reconnect not before the connection is settled: the interest of subscribers
     /// in other clusters takes as long to arrive.
-    fn send(&mut self) -> Vec<Effect> {
+    fn send(&mut self, now: Time) -> Vec<Effect> {
+        let again = self.identity.connects > 1;
+        if again && now.since(self.connected_at) < UNSETTLED { Vec::new() } else { self.release() }
+    }
+
+    fn release(&mut self) -> Vec<Effect> {
         if !self.connected {
             return Vec::new();
         }
         self.outbox.send().into_iter().map(Effect::Publish).collect()
     }
 
-    fn save(&self) -> Vec<Effect> {
+    fn save(&mut self) -> Vec<Effect> {
         let Some(file) = &self.state_file else { return Vec::new() };
-        let finding = |m: &&Message| m.headers.iter().any(|(name, _)| name == "Gatewatch-Action");
         let state = State {
             version: State::VERSION,
             saved_at: self.asked_last_at,
             findings: self.ledger.open().cloned().collect(),
-            unconfirmed: self.outbox.waiting().filter(finding).cloned().collect(),
+            unconfirmed: self.outbox.waiting().filter(|m| is_finding(m)).cloned().collect(),
         };
+        self.owes = !state.unconfirmed.is_empty();
         vec![Effect::Save(file.clone(), Box::new(state))]
     }
+}
+
+fn is_finding(message: &Message) -> bool {
+    message.headers.iter().any(|(name, _)| name == "Gatewatch-Action")
 }
 
 /// A subject that we used, as the permission that it needs.
@@ -863,6 +882,27 @@ fn recall(roster: &mut Roster, finding: &Finding) {
     {
         roster.recall_cluster(cluster.clone());
     }
+}
+
+/// Under which ID the replies stand that a finding complains of; empty for those that name no server.
+fn complained_of(finding: &Finding) -> Option<Name> {
+    let entity = &finding.entity;
+    let unnamed = entity.peer_server.as_ref().map(|_| Name::from(""));
+    (&*finding.check == "observer_degraded").then(|| entity.server_id.clone().or(unnamed)).flatten()
+}
+
+/// The complaint that a finding of an earlier start stands for: over, unless another such reply comes.
+fn recall_complaint(finding: &Finding) -> Option<(Name, Complaint)> {
+    let id = complained_of(finding)?;
+    let entity = &finding.entity;
+    let server = entity.server.as_ref().map(|name| ServerInfo {
+        name: name.clone(),
+        id: id.clone(),
+        cluster: entity.cluster.clone(),
+        ..ServerInfo::default()
+    });
+    let at = finding.last_seen_at;
+    Some((id, Complaint { server, count: 0, recent: 0, error: String::new(), at }))
 }
 
 fn millis(d: Duration) -> u64 {

@@ -71,6 +71,12 @@ impl Check for ClusterUnreachable {
             })
             .collect()
     }
+
+    /// No server has it in its configuration or a connection with it, and none of its own is remembered.
+    fn forgotten(&self, snapshot: &Snapshot, entity: &Entity) -> Outcome {
+        let listed = entity.cluster.as_ref().is_some_and(|name| snapshot.clusters.contains_key(name));
+        if listed { Outcome::Unknown } else { Outcome::Gone }
+    }
 }
 
 /// Whether there is such a cluster, and not only a name in one cluster's configuration.

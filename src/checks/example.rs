@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Entity, REGISTRY, Settings, Verdict};
+use super::{Entity, REGISTRY, Settings};
 use crate::findings::{Action, Change, Finding, Judgement, Ledger, Reason};
 use crate::model::{
     Connection, Fact, GatewayConfig, Gatewayz, Look, Name, Observer, Outbound, Roster, RoutePeer, Routez,
@@ -853,7 +853,8 @@ impl World {
             observer: self.observer.clone(),
         });
         if settled {
-            let verdicts = evaluate(&snapshot, &self.settings);
+            let open = self.ledger.open().map(|f| (&*f.check, &f.entity));
+            let verdicts = super::evaluate(&snapshot, &self.settings, open);
             self.ripe_at = Ledger::next_ripe(&verdicts, now);
             let changes = self.ledger.step(Judgement {
                 at: now,
@@ -866,11 +867,6 @@ impl World {
         }
         self.snapshot = Some(snapshot);
     }
-}
-
-/// What all checks say of `snapshot`.
-pub(crate) fn evaluate(snapshot: &Snapshot, settings: &BTreeMap<&'static str, Settings>) -> Vec<Verdict> {
-    REGISTRY.iter().flat_map(|check| check.evaluate(snapshot, &settings[check.manual().slug])).collect()
 }
 
 /// Every check as it is when nobody sets anything.
@@ -910,26 +906,78 @@ mod tests {
     use super::*;
 
     const VANTAGES: [&str; 3] = ["eu-0", "us-0", "ap-0"];
-    const SEEDS: std::ops::Range<u64> = 1..6;
+
+    fn explore(label: &str, fault: impl Fn(&mut World), heal: impl Fn(&mut World), wait: u64) {
+        explore_in(&[("eu", 3), ("us", 3), ("ap", 3)], label, fault, heal, wait);
+    }
+
+    fn explore_in(of: &[(&str, usize)], label: &str, fault: impl Fn(&mut World), heal: impl Fn(&mut World), wait: u64) {
+        println!("== {label}");
+        for v in VANTAGES {
+            let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+            for s in 1..9 {
+                let mut w = World::of(of, v, s);
+                fault(&mut w);
+                let t0 = w.now;
+                w.run(secs(wait));
+                let times: Vec<String> = w.published.iter().map(|c| format!("{} @{:.1}", tell(c), c.finding.published_at.since(t0).as_secs_f64())).collect();
+                let n = w.published.len();
+                heal(&mut w);
+                let t1 = w.now;
+                w.run(secs(20));
+                let times2: Vec<String> = w.published[n..].iter().map(|c| format!("{} @{:.1}", tell(c), c.finding.published_at.since(t1).as_secs_f64())).collect();
+                let short = format!("{:?} || {:?} open {:?}", times, times2, w.open());
+                let key: String = { let mut o = String::new(); let mut skip = false; for c in short.chars() { if c=='@' {skip=true;} if skip && (c=='"') {skip=false;} if !skip {o.push(c);} } o };
+                seen.entry(format!("{key}   e.g. {short}").split("   e.g.").next().unwrap().to_owned()).or_default().push(s);
+                if seen.values().map(Vec::len).sum::<usize>() == 1 { println!("   eg {v} {short}"); }
+            }
+            for (k, s) in seen { println!(" {v} {s:?}: {k}"); }
+        }
+    }
 
     #[test]
     fn probe() {
-        let mut w = World::seen_from("eu-0");
-        w.cut("us-1", "eu");
-        let took = w.run_until_published(secs(20));
-        println!("{took:?} {:?}", w.take_story());
-        w.run(secs(20));
-        w.heal();
-        w.run(secs(20));
-        println!("{:?} {:?}", w.take_story(), w.open());
-        for v in VANTAGES { for s in SEEDS {
-            let mut w = World::with_seed(v, s);
-            w.partition("eu", "us");
-            w.run(secs(20));
-            println!("{v} {s} {:?}", w.take_story());
-            w.heal();
-            w.run(secs(20));
-            println!("{v} {s} {:?}", w.take_story());
-        }}
+        explore("kill us-1", |w| w.kill("us-1"), |w| w.start("us-1"), 40);
+        explore("kill eu-2", |w| w.kill("eu-2"), |w| w.start("eu-2"), 20);
+        explore("kill eu cluster not seen from eu", |w| if !w.agent.as_deref().unwrap().starts_with("eu") { w.kill_cluster("eu") }, |w| w.start_cluster("eu"), 20);
+        explore("cut us-1 eu", |w| w.cut("us-1", "eu"), World::heal, 40);
+        explore("cut eu-0 us", |w| w.cut("eu-0", "us"), World::heal, 40);
+        explore("login us-1 eu", |w| w.refuse_login("us-1", "eu"), World::heal, 40);
+        explore("handshake us-1 eu", |w| w.refuse_handshake("us-1", "eu"), World::heal, 40);
+        explore("handshake eu-0 us", |w| w.refuse_handshake("eu-0", "us"), World::heal, 40);
+        explore("login eu-0 us", |w| w.refuse_login("eu-0", "us"), World::heal, 40);
+        explore("stop us-1", |w| w.stop("us-1"), |w| w.resume("us-1"), 60);
+        explore("lame us-1", |w| w.lame_duck("us-1"), |w| {w.kill("us-1"); w.start("us-1")}, 30);
+        explore("shutdown us-1", |w| w.shut_down("us-1"), |w| w.start("us-1"), 30);
+        explore("partition", |w| w.partition("eu", "us"), World::heal, 20);
+        explore("all us lose eu", |w| for s in ["us-0","us-1","us-2"] { w.cut(s, "eu") }, World::heal, 20);
+        explore("all us refused by eu", |w| for s in ["us-0","us-1","us-2"] { w.refuse_login(s, "eu") }, World::heal, 20);
+        explore("isolate us", |w| { w.partition("us", "eu"); w.partition("us", "ap") }, World::heal, 20);
+    }
+
+    #[test]
+    fn probe_config() {
+        let back = |w: &mut World| { let good = w.nodes["us-2"].gateway.clone(); w.reconfigure("us-1", |g| *g = good) };
+        let set = |f: fn(&mut GatewayConfig)| move |w: &mut World| w.reconfigure("us-1", |g| f(g.as_mut().unwrap()));
+        explore("no eu in us-1", set(|g| { g.remotes.remove("eu"); }), back, 20);
+        explore("no remotes in us-1", set(|g| { g.remotes.clear(); }), back, 20);
+        explore("no block us-1", |w| w.reconfigure("us-1", |g| *g = None), back, 20);
+        explore("tls us-1", set(|g| { g.tls_required = true; g.tls_verify = true }), back, 30);
+        explore("reject us-1", set(|g| { g.reject_unknown = true; }), back, 20);
+        explore("port us-1", set(|g| { g.port = Some(7333); }), back, 20);
+        explore("misspelt us-1", set(|g| { let u = g.remotes.remove("eu").unwrap(); g.remotes.insert("ue".into(), u); }), back, 20);
+        explore("extra us-1", set(|g| { g.remotes.insert("zz".into(), BTreeSet::new()); }), back, 20);
+        let two = [("eu", 3), ("us", 2), ("ap", 3)];
+        let back = |w: &mut World| { let good = w.nodes["us-0"].gateway.clone(); w.reconfigure("us-1", |g| *g = good) };
+        explore_in(&two, "two: no eu in us-1", set(|g| { g.remotes.remove("eu"); }), back, 20);
+        explore_in(&two, "two: no block us-1", |w| w.reconfigure("us-1", |g| *g = None), back, 20);
+        explore_in(&two, "two: tls us-1", set(|g| { g.tls_required = true; }), back, 20);
+        explore_in(&two, "two: reject us-1", set(|g| { g.reject_unknown = true; }), back, 20);
+        explore_in(&two, "two: kill us-1", |w| w.kill("us-1"), |w| w.start("us-1"), 40);
+        explore_in(&two, "two: misspelt us-1", set(|g| { let u = g.remotes.remove("eu").unwrap(); g.remotes.insert("ue".into(), u); }), back, 20);
+        let all = |w: &mut World, f: fn(&mut GatewayConfig)| for s in ["us-1", "us-2", "us-0"] { w.reconfigure(s, |g| f(g.as_mut().unwrap())); w.run(secs(3)); };
+        explore("whole us lacks eu", |w| all(w, |g| { g.remotes.remove("eu"); }), |w| all(w, |g| { g.remotes.insert("eu".into(), BTreeSet::from(["eu.example:7222".into()])); }), 20);
+        explore("whole us rejects and lacks eu", |w| all(w, |g| { g.remotes.remove("eu"); g.reject_unknown = true; }), |w| all(w, |g| { g.reject_unknown = false; g.remotes.insert("eu".into(), BTreeSet::from(["eu.example:7222".into()])); }), 20);
+        explore("whole us misspells eu", |w| all(w, |g| { g.remotes.remove("eu"); g.remotes.insert("ue".into(), BTreeSet::new()); }), |w| all(w, |g| { g.remotes.remove("ue"); g.remotes.insert("eu".into(), BTreeSet::from(["eu.example:7222".into()])); }), 20);
     }
 }

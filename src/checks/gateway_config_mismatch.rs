@@ -315,7 +315,10 @@ impl<'a> Group<'a> {
             differs.push(Difference { key: "remotes", majority: list(ought), server: list(own) });
         }
         let Some(first) = self.with_gateway().next() else { return Outcome::Unknown };
-        let mut violation = self.mismatch(first, &differs, Scope::Remotes(lacks.clone()));
+        // A name that exists nowhere, in the place of one that is lacking, is that one misspelt.
+        let ghosts = lists.iter().flat_map(|g| g.remotes.keys()).filter(|r| !lacks.is_empty() && !self.exists(r));
+        let reach = lacks.iter().chain(ghosts).cloned().collect();
+        let mut violation = self.mismatch(first, &differs, Scope::Remotes(reach));
         violation.server = None;
         let name = short(self.name);
         if lacks.is_empty() {

@@ -14,6 +14,8 @@ use crate::model::{Life, Link, LinkState, Name, Server, Sight, Snapshot, Time};
 
 /// A process younger than this is starting: it dials its remotes 1 s after its start.
 const STARTING: Duration = Duration::from_secs(5);
+/// Routes are asked for within ten seconds, and tell the names of those who have not spoken themselves.
+const NAMED_WITHIN: Duration = Duration::from_secs(15);
 /// One heartbeat in ten seconds is usual; this many in five are one at each dial.
 const HEARTBEATS_OF_A_DIALLER: usize = 3;
 
@@ -102,6 +104,23 @@ impl Check for GatewayDisconnected {
         }
         verdicts
     }
+
+    /// Nothing expects the link any more, where those who would have it answer and none of them lists it.
+    fn forgotten(&self, snapshot: &Snapshot, entity: &Entity) -> Outcome {
+        let (Some(cluster), Some(remote)) = (&entity.cluster, &entity.remote) else { return Outcome::Unknown };
+        let mut of_entity = snapshot
+            .servers_of(cluster)
+            .filter(|s| s.life != Life::Left)
+            .filter(|s| entity.server.as_ref().is_none_or(|name| s.info.name == *name))
+            .peekable();
+        let lists = |s: &Server| {
+            let config = s.varz.as_ref().and_then(|v| v.gateway.as_ref());
+            config.is_some_and(|g| g.remotes.contains_key(remote))
+        };
+        let all = of_entity.peek().is_some()
+            && of_entity.all(|s| s.gatewayz.is_some() && s.varz.is_some() && !lists(s));
+        if all { Outcome::Gone } else { Outcome::Unknown }
+    }
 }
 
 fn verdict(entity: Entity, outcome: Outcome) -> Verdict {
@@ -143,7 +162,7 @@ impl Group<'_> {
             LinkState::Unknown => Outcome::Unknown,
             // A new life is seen by its connections before its name is known, which its peers tell a moment
             // later: the finding must carry the name from its start.
-            LinkState::Absent if self.is_nameless(link) && self.peers_answer() => Outcome::Unknown,
+            LinkState::Absent if self.is_nameless(link) && self.may_be_named(link) => Outcome::Unknown,
             LinkState::Absent => {
                 let expected = self.expected(link);
                 if expected == Expected::No {
@@ -231,8 +250,11 @@ impl Group<'_> {
         named && link.server == link.server_id
     }
 
-    fn peers_answer(&self) -> bool {
+    /// Its peers answer, and were not all asked for their routes yet.
+    fn may_be_named(&self, link: &Link) -> bool {
+        let first_seen_at = self.snapshot.servers.get(&link.server_id).map(|s| s.first_seen_at);
         self.snapshot.clusters.get(self.cluster).is_some_and(|c| c.answered > 0)
+            && first_seen_at.is_some_and(|at| self.snapshot.at.since(at) < NAMED_WITHIN)
     }
 
     fn remote_exists(&self) -> bool {

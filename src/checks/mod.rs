@@ -18,6 +18,8 @@ pub(crate) mod example;
 pub use settings::{Override, Settings, Severity, Threshold, Value};
 pub use verdict::{Cause, CauseKind, Confidence, Entity, Outcome, Scope, Step, Verdict, Violation};
 
+use std::collections::BTreeMap;
+
 use crate::model::Snapshot;
 
 /// What is printed about a check: by `gatewatch explain`, the API, the README and the docs. Plain prose.
@@ -53,6 +55,11 @@ pub trait Check: Sync {
     fn manual(&self) -> &'static Manual;
     /// What it says of each entity that `snapshot` shows.
     fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict>;
+    /// What it says of an entity that has an open finding and that [`Self::evaluate`] did not speak of: gone
+    /// where nothing is left that could be judged.
+    fn forgotten(&self, _snapshot: &Snapshot, _entity: &Entity) -> Outcome {
+        Outcome::Unknown
+    }
 }
 
 /// Every check, in the order of the catalogue.
@@ -63,6 +70,32 @@ pub static REGISTRY: &[&dyn Check] = &[
     &server_missing::ServerMissing,
     &observer_degraded::ObserverDegraded,
 ];
+
+/// What all enabled checks say of `snapshot`, and of what is `open` and stands in it no more.
+pub fn evaluate<'a>(
+    snapshot: &Snapshot,
+    settings: &BTreeMap<&'static str, Settings>,
+    open: impl IntoIterator<Item = (&'a str, &'a Entity)>,
+) -> Vec<Verdict> {
+    let enabled = |check: &dyn Check| settings.get(check.manual().slug).filter(|s| s.enabled);
+    let mut verdicts: Vec<Verdict> = REGISTRY
+        .iter()
+        .filter_map(|check| enabled(*check).map(|settings| check.evaluate(snapshot, settings)))
+        .flatten()
+        .collect();
+    for (slug, entity) in open {
+        let Some(check) = find(slug).filter(|check| enabled(*check).is_some()) else { continue };
+        if !verdicts.iter().any(|v| v.check == slug && v.entity.is(entity)) {
+            verdicts.push(Verdict {
+                check: check.manual().slug,
+                severity: check.manual().severity,
+                entity: entity.clone(),
+                outcome: check.forgotten(snapshot, entity),
+            });
+        }
+    }
+    verdicts
+}
 
 /// The check with this slug or code, in any case.
 pub fn find(name: &str) -> Option<&'static dyn Check> {

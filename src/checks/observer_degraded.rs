@@ -9,7 +9,7 @@ use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
     Value, Verdict, Violation,
 };
-use crate::model::{Complaint, Name, Snapshot};
+use crate::model::{Complaint, Name, ServerInfo, Snapshot};
 
 pub(super) struct ObserverDegraded;
 
@@ -54,18 +54,17 @@ impl Check for ObserverDegraded {
         let verdict =
             |entity, outcome| Verdict { check: MANUAL.slug, severity: MANUAL.severity, entity, outcome };
         let mut verdicts = vec![verdict(Entity::default(), itself(snapshot, settings))];
+        // Whoever answers and is not complained of is well, whatever an earlier start of the agent met.
+        let answering = snapshot.servers.values().filter(|s| s.gatewayz.is_some()).map(|s| Some(&s.info));
+        for who in answering.chain([None]) {
+            let id = who.map(|info| &*info.id).unwrap_or_default();
+            if !snapshot.observer.complaints.contains_key(id) {
+                verdicts.push(verdict(source(who), Outcome::Healthy));
+            }
+        }
         let garbled_for = settings.duration("garbled_for", None, None);
         for complaint in snapshot.observer.complaints.values() {
-            let entity = match &complaint.server {
-                Some(info) => Entity {
-                    cluster: info.cluster.clone(),
-                    server: Some(info.name.clone()),
-                    server_id: Some(info.id.clone()),
-                    ..Entity::default()
-                },
-                // Told apart from the agent's own troubles, which have no server either.
-                None => Entity { peer_server: Some(Name::from("unnamed")), ..Entity::default() },
-            };
+            let entity = source(complaint.server.as_ref());
             let outcome = match (snapshot.at.since(complaint.at) < garbled_for, complaint.recent) {
                 (true, 2..) => Outcome::Violated(Box::new(garbled(snapshot, complaint))),
                 (true, _) => Outcome::Unknown,
@@ -74,6 +73,20 @@ impl Check for ObserverDegraded {
             verdicts.push(verdict(entity, outcome));
         }
         verdicts
+    }
+}
+
+/// Whose replies a finding is about.
+fn source(server: Option<&ServerInfo>) -> Entity {
+    match server {
+        Some(info) => Entity {
+            cluster: info.cluster.clone(),
+            server: Some(info.name.clone()),
+            server_id: Some(info.id.clone()),
+            ..Entity::default()
+        },
+        // Told apart from the agent's own troubles, which have no server either.
+        None => Entity { peer_server: Some(Name::from("unnamed")), ..Entity::default() },
     }
 }
 

@@ -27,6 +27,16 @@ pub struct Entity {
     pub peer_server: Option<Name>,
 }
 
+impl Entity {
+    /// Whether both mean the same, whatever the ID of its present life.
+    pub fn is(&self, other: &Self) -> bool {
+        let names = |e: &Self| {
+            [&e.cluster, &e.server, &e.remote, &e.account, &e.peer_server].map(Clone::clone)
+        };
+        names(self) == names(other)
+    }
+}
+
 /// What a check says of one entity.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
@@ -231,10 +241,12 @@ where
     if over > 0 { format!("{shown} and {over} more") } else { shown }
 }
 
-/// A name short enough for a sentence, whatever a server calls itself, and without control characters.
+/// A name short enough for a sentence, whatever a server calls itself, and without characters that control.
 pub(super) fn short(name: &str) -> String {
     const CHARS_MAX: usize = 80;
-    let clean = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    // Those that turn the direction of a line, or end it, change what a reader sees around the name.
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let clean = name.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c });
     let mut out: String = clean.take(CHARS_MAX).collect();
     if name.chars().nth(CHARS_MAX).is_some() {
         out.push('…');

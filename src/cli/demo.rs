@@ -49,7 +49,7 @@ async fn play(lab: &Lab, tale: &mut Tale) -> Result<(), Failure> {
     let sys = client(lab, "sys", AGENT_AT).await?;
     let mut events = subscribe(&sys, "gatewatch.>").await?;
     let mut advisories = subscribe(&sys, "$SYS.SERVER.>").await?;
-    let agent = Agent::start(lab).await?;
+    let agent = Agent::start(lab)?;
     let publisher = client(lab, "app", NEAR).await?;
     let mut subscriber = subscribe(&client(lab, "app", FAR).await?, "orders.>").await?;
     wait_for(&mut events, RESOLVED_WITHIN, |subject, event| {
@@ -124,7 +124,7 @@ struct Agent {
 }
 
 impl Agent {
-    async fn start(lab: &Lab) -> Result<Self, Failure> {
+    fn start(lab: &Lab) -> Result<Self, Failure> {
         let creds = lab.creds().ok_or_else(|| failed("the lab has no creds"))?.user("gatewatch");
         let child = Command::new(std::env::current_exe()?)
             .args(["run", "--name", "demo", "--inbox-prefix", INBOX_PREFIX, "-s"])
@@ -171,8 +171,11 @@ impl Tale {
     fn event(&mut self, event: &Value) -> Result<(), Failure> {
         let width = io::stdout().is_terminal().then(|| output::width().saturating_sub(TOLD_AT));
         let text = watch::readable(event, self.colour, width).unwrap_or_default();
-        let indented: String = text.lines().map(|line| format!("{:TOLD_AT$}{line}\n", "")).collect();
-        Ok(output::print(&indented)?)
+        for line in text.lines() {
+            output::print(&format!("{:TOLD_AT$}{line}
+", ""))?;
+        }
+        Ok(())
     }
 }
 

@@ -170,7 +170,8 @@ async fn dispatch(args: LabArgs) -> Result<String, Failure> {
             });
         }
         LabCommand::Creds { to, force } => {
-            let (creds, written) = creds::ensure(&to, force).map_err(LabError::from).map_err(ControlError::from)?;
+            let (creds, written) =
+                creds::ensure(&to, force).map_err(LabError::from).map_err(ControlError::from)?;
             let done = if written { "wrote" } else { "kept" };
             return Ok(format!("{done} the credentials in {}\n", creds.dir().display()));
         }

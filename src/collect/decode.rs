@@ -169,6 +169,9 @@ pub fn auth_error(payload: &[u8]) -> Result<Option<(ServerInfo, Signal)>, Box<Ga
         name: Name,
     }
     let advisory = parse::<Advisory>("AUTH.ERR", payload)?;
+    if advisory.server.id.is_empty() {
+        return Err(Box::new(Garbled { server: None, error: DecodeError::Nameless }));
+    }
     Ok((&*advisory.client.kind == "Gateway" && !advisory.client.name.is_empty())
         .then_some((advisory.server, Signal::GatewayRejected { dialer_id: advisory.client.name })))
 }

@@ -53,6 +53,15 @@ pub static RULES: &[Rule] = &[
         why: "all servers of the cluster lost the remote",
     },
     Rule {
+        by: "gateway_disconnected",
+        of: "gateway_disconnected",
+        holds: |by, _, of| {
+            let forth = (&by.cluster, &by.remote);
+            by.server.is_none() && forth == (&of.remote, &of.cluster) && by.cluster < by.remote
+        },
+        why: "two clusters lost each other: the finding of the first by name speaks for both directions",
+    },
+    Rule {
         by: "server_missing",
         of: "gateway_disconnected",
         holds: |by, _, of| by.cluster == of.cluster && by.server == of.server,
@@ -104,8 +113,8 @@ mod tests {
 
     #[test]
     fn no_finding_can_explain_itself_in_a_circle() {
-        // Between checks the table must be a partial order; within gateway_disconnected the rule itself goes
-        // from a cluster to a server only.
+        // Between checks the table must be a partial order; within gateway_disconnected a rule goes from a
+        // cluster to a server, or from the first cluster by name to the second.
         let order =
             ["gateway_config_mismatch", "cluster_unreachable", "server_missing", "gateway_disconnected"];
         let rank =

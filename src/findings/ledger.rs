@@ -11,7 +11,8 @@ use super::explain::RULES;
 use crate::checks::{Cause, Entity, Outcome, Scope, Settings, Severity, Step, Verdict, Violation};
 use crate::model::{Name, ServerInfo, Time};
 
-/// How long an open finding is left alone before a change of its evidence is published.
+/// How long a change of the evidence must stand before it is published: what is on its way to recovery shows
+/// many faces.
 const UPDATE_PAUSE: Duration = Duration::from_secs(2);
 /// How many fingerprints of what it explains a finding lists.
 const INHIBITS_MAX: usize = 256;
@@ -162,6 +163,9 @@ pub struct Finding {
     scope: Scope,
     healthy_epochs: u32,
     healthy_epoch: u64,
+    /// Since when what matters differs from what was published.
+    #[serde(default)]
+    differs_since: Option<Time>,
 }
 
 impl Finding {
@@ -187,6 +191,7 @@ impl Finding {
             scope: violation.scope.clone(),
             healthy_epochs: 0,
             healthy_epoch: 0,
+            differs_since: None,
         }
     }
 
@@ -337,9 +342,13 @@ impl Ledger {
         let mut explained: BTreeMap<Key, Explained> = BTreeMap::new();
         for rule in RULES {
             let Some(explainers) = by.get(rule.by) else { continue };
-            for (key, (verdict, _)) in view.violated.iter().filter(|(key, _)| &*key.check == rule.of) {
+            let violated = view.violated.iter().map(|(key, (verdict, _))| (key, &verdict.entity));
+            // What stands open and cannot be seen now is explained as well.
+            let unseen =
+                self.open.iter().filter(|(key, _)| view.is_unseen(key)).map(|(key, f)| (key, &f.entity));
+            for (key, entity) in violated.chain(unseen).filter(|(key, _)| &*key.check == rule.of) {
                 for explainer in explainers.iter().filter(|e| e.key != *key) {
-                    if (rule.holds)(&explainer.entity, &explainer.scope, &verdict.entity) {
+                    if (rule.holds)(&explainer.entity, &explainer.scope, entity) {
                         let entry = explained.entry(key.clone()).or_default();
                         entry.active |= explainer.active;
                         entry.by.insert(explainer.key.clone());
@@ -456,10 +465,12 @@ impl Ledger {
                 finding.last_seen_at = at;
                 finding.healthy_epochs = 0;
                 finding.scope = violation.scope.clone();
-                news = finding.essence != violation.essence || finding.inhibits != inhibits;
+                let differs = finding.essence != violation.essence || finding.inhibits != inhibits;
+                finding.differs_since = differs.then(|| finding.differs_since.unwrap_or(at));
+                news = finding.differs_since.is_some_and(|since| at.since(since) >= UPDATE_PAUSE);
             }
             let silent_for = at.since(finding.published_at);
-            let (action, reason) = if news && silent_for >= UPDATE_PAUSE {
+            let (action, reason) = if news {
                 (Action::Updated, Reason::EvidenceChanged)
             } else if silent_for >= repeat_every {
                 (Action::Reminded, Reason::StillViolated)
@@ -470,6 +481,7 @@ impl Ledger {
             if let Some((verdict, violation)) = violated {
                 finding.tell(verdict, violation);
                 finding.inhibits = inhibits;
+                finding.differs_since = None;
             }
             finding.revision += 1;
             finding.published_at = at;
@@ -523,7 +535,18 @@ impl View {
                 }
             }
         }
+        // Two lives of one name may stand side by side: what is wrong with one of them is wrong, and one that
+        // left takes nothing along that the other still has.
+        let Self { violated, healthy, unknown, gone, .. } = &mut view;
+        healthy.retain(|key| !violated.contains_key(key));
+        gone.retain(|key| {
+            !violated.contains_key(key) && !healthy.contains(key) && !unknown.contains(key)
+        });
         view
+    }
+
+    fn is_unseen(&self, key: &Key) -> bool {
+        !(self.violated.contains_key(key) || self.healthy.contains(key) || self.gone.contains(key))
     }
 
     fn inhibited_by(&self, key: &Key) -> BTreeSet<String> {

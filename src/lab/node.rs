@@ -40,6 +40,7 @@ pub(super) struct Site {
     access: Access,
     gateway_password: String,
     jetstream: bool,
+    max_payload_bytes: Option<usize>,
     authority: OnceLock<tls::Authority>,
 }
 
@@ -80,7 +81,14 @@ impl Site {
             }
         };
         let gateway_password = nuid::next().to_string();
-        Ok(Self { dir, access, gateway_password, jetstream: spec.jetstream, authority: OnceLock::new() })
+        Ok(Self {
+            dir,
+            access,
+            gateway_password,
+            jetstream: spec.jetstream,
+            max_payload_bytes: spec.max_payload_bytes,
+            authority: OnceLock::new(),
+        })
     }
 
     pub(super) fn creds(&self) -> Option<&Creds> {
@@ -316,7 +324,9 @@ impl Node {
         let dir = site.dir.join(&self.name);
         create_dir(&dir)?;
         let gateway = self.spec();
-        write(&dir.join("server.conf"), SERVER_CONF)?;
+        let max_payload =
+            site.max_payload_bytes.map(|bytes| format!("\nmax_payload: {bytes}\n")).unwrap_or_default();
+        write(&dir.join("server.conf"), &format!("{SERVER_CONF}{max_payload}"))?;
         write(&dir.join("gateway.conf"), &gateway_conf(&gateway, site, &dir)?)?;
         let log = dir.join("server.log");
         let output = std::fs::OpenOptions::new().create(true).append(true).open(&log);

@@ -21,6 +21,8 @@ pub struct Spec {
     pub dir: Option<PathBuf>,
     /// Whether `APP` has `JetStream`.
     pub jetstream: bool,
+    /// `max_payload` of every server, in bytes, where not the default of 1 MiB.
+    pub max_payload_bytes: Option<usize>,
     /// Changes a server's gateway block before its first start.
     pub gateways: BTreeMap<String, GatewaySpec>,
     /// How long the supercluster may take to be whole.
@@ -43,6 +45,7 @@ impl Spec {
             auth: Auth::Operator { dir: None },
             dir: None,
             jetstream: false,
+            max_payload_bytes: None,
             gateways: BTreeMap::new(),
             start_within: Duration::from_secs(20),
         }

@@ -298,6 +298,22 @@ impl Roster {
         self.records.is_empty()
     }
 
+    /// Whether `server` claims the ID of a server of another name or cluster.
+    ///
+    /// # Errors
+    /// It does; what it says is nobody's word.
+    pub fn hold_to_its_id(&self, server: &ServerInfo) -> Result<(), Odd> {
+        match self.records.get(&server.id) {
+            Some(record)
+                if record.introduced
+                    && (record.info.name != server.name || record.info.cluster != server.cluster) =>
+            {
+                Err(Odd::ClaimsId { known: describe(&record.info), claimed: describe(server) })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether `id` has spoken to us itself.
     pub fn knows(&self, id: &str) -> bool {
         self.records.get(id).is_some_and(|r| r.introduced)
@@ -305,6 +321,7 @@ impl Roster {
 
     /// The record of a server that speaks for itself.
     fn introduce(&mut self, server: ServerInfo, at: Time) -> Result<&mut Record, Odd> {
+        self.hold_to_its_id(&server)?;
         if let Some(cluster) = &server.cluster {
             self.clusters.entry(cluster.clone()).or_default().existed = true;
         }
@@ -312,10 +329,6 @@ impl Roster {
         match self.records.entry(server.id.clone()) {
             std::collections::btree_map::Entry::Occupied(entry) => {
                 let record = entry.into_mut();
-                let same = record.info.name == server.name && record.info.cluster == server.cluster;
-                if record.introduced && !same {
-                    return Err(Odd::ClaimsId { known: describe(&record.info), claimed: describe(&server) });
-                }
                 // It speaks after it said goodbye: a lame duck of before 2.9.22, or a late message.
                 if server.seq > record.info.seq || !record.introduced {
                     if record.left_at.is_some_and(|left_at| at > left_at) {
@@ -446,7 +459,15 @@ impl Roster {
             .map(|(id, _)| id.clone())
             .collect();
         for id in over {
-            let introduced = self.records.remove(&id).is_some_and(|r| r.introduced);
+            let Some(record) = self.records.remove(&id) else { continue };
+            let introduced = record.introduced;
+            // A cluster whose servers all said goodbye is forgotten with the last of them.
+            if record.left_at.is_some()
+                && let Some(memory) = record.info.cluster.as_ref().and_then(|c| self.clusters.get_mut(c))
+                && !self.records.values().any(|r| r.info.cluster == record.info.cluster)
+            {
+                memory.existed = false;
+            }
             self.links.retain(|(server, _), _| *server != id);
             // What was only a rumour may be heard of again.
             if introduced && self.retired.insert(id.clone()) {

@@ -194,7 +194,7 @@ impl Heard {
         let revision = body["revision"].as_u64().unwrap_or_default();
         let opened_at: Option<gatewatch::model::Time> =
             serde_json::from_value(body["opened_at"].clone()).ok();
-        let opened_at_ms = opened_at.map(|t| t.as_millis()).unwrap_or_default();
+        let opened_at_ms = opened_at.unwrap_or_default().as_millis();
         let id = format!("{}:{opened_at_ms}:{revision}", event.text("/fingerprint"));
         if header("Nats-Msg-Id") != id {
             odd.push(format!("Nats-Msg-Id is {:?} and not {id:?}", header("Nats-Msg-Id")));
@@ -224,8 +224,6 @@ fn header(message: &Message, name: &str) -> String {
 pub struct AgentSpec {
     /// The only server that it is told; it learns the others of that cluster.
     pub server: String,
-    /// Another URL than that server's own.
-    pub url: Option<String>,
     /// Its configuration.
     pub config: Option<String>,
     /// Where we hear it from; in the same cluster, so that nothing but the two themselves can keep us apart.
@@ -234,7 +232,7 @@ pub struct AgentSpec {
 
 impl Default for AgentSpec {
     fn default() -> Self {
-        Self { server: "eu-0".to_owned(), url: None, config: None, listen_at: "eu-1".to_owned() }
+        Self { server: "eu-0".to_owned(), config: None, listen_at: "eu-1".to_owned() }
     }
 }
 
@@ -319,7 +317,7 @@ impl Watch {
     }
 
     fn spawn_agent(&mut self) {
-        let url = self.spec.url.clone().unwrap_or_else(|| self.lab.url(&self.spec.server).unwrap());
+        let url = self.lab.url(&self.spec.server).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_gatewatch"));
         command
             .args(["run", "--name", "watcher", "--inbox-prefix", "_INBOX_gatewatch", "--server", &url])
