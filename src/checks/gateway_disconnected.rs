@@ -107,7 +107,9 @@ impl Check for GatewayDisconnected {
 
     /// Nothing expects the link any more, where those who would have it answer and none of them lists it.
     fn forgotten(&self, snapshot: &Snapshot, entity: &Entity) -> Outcome {
-        let (Some(cluster), Some(remote)) = (&entity.cluster, &entity.remote) else { return Outcome::Unknown };
+        let (Some(cluster), Some(remote)) = (&entity.cluster, &entity.remote) else {
+            return Outcome::Unknown;
+        };
         let mut of_entity = snapshot
             .servers_of(cluster)
             .filter(|s| s.life != Life::Left)

@@ -191,8 +191,7 @@ pub(super) fn readable(event: &Value, colour: bool, width: Option<usize>) -> Opt
     let (action, summary) = (text("/action")?, text("/summary")?);
     let severity = text("/severity").unwrap_or_default();
     let code = text("/code").or_else(|| text("/check")).unwrap_or_default();
-    let at = time("/timestamp")
-        .map_or_else(|| text("/timestamp").unwrap_or_default(), Time::to_the_second);
+    let at = time("/timestamp").map_or_else(|| text("/timestamp").unwrap_or_default(), Time::to_the_second);
     let paint =
         |code: &str, text: String| if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text };
     let resolved = action == "resolved";

@@ -52,7 +52,9 @@ impl Time {
 
     /// For a sentence: `2026-11-20 19:36:22Z`.
     pub fn to_the_second(self) -> String {
-        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_nanos(self.0)).to_string().replace('T', " ")
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_nanos(self.0))
+            .to_string()
+            .replace('T', " ")
     }
 
     /// Reads RFC 3339; none when it is not, or lies before 1970 or after 2554.
