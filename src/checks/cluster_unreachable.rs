@@ -172,14 +172,8 @@ fn unreachable(snapshot: &Snapshot, name: &Name, cluster: &Cluster, since: Time,
     evidence.insert("dark_since".into(), json!(cluster.dark_since));
     evidence.insert("severed_since".into(), json!(cluster.severed_since));
     evidence.insert("clusters_asked".into(), list(&others));
-    let first = if cause.kind == CauseKind::PathCut {
-        Step::by_hand(format!(
-            "test the network between {here} and {remote}: firewall, routing, VPN or peering"
-        ))
-    } else {
-        Step::by_hand(format!("see whether the servers of {remote} run, then the network in front of them"))
-    };
-    let where_to = if cause.kind == CauseKind::PathCut {
+    let kind = cause.kind;
+    let where_to = if kind == CauseKind::PathCut {
         format!("; it is still reached from {}", words(third.iter().map(|(c, _)| c)))
     } else {
         String::new()
@@ -192,13 +186,10 @@ fn unreachable(snapshot: &Snapshot, name: &Name, cluster: &Cluster, since: Time,
             "nothing published in {here} reaches subscribers in {remote}, nor the other way round, and publishing \
              gives no error"
         ),
-        essence: format!("{} {:?} {still_seen_by:?}", cause.kind.as_str(), cause.confidence),
+        essence: format!("{} {:?} {still_seen_by:?}", kind.as_str(), cause.confidence),
         cause,
         evidence,
-        remediation: vec![
-            first,
-            Step::run("see who answers", "nats req --replies 0 --timeout 2s '$SYS.REQ.SERVER.PING' ''"),
-        ],
+        remediation: remediation(kind, &here, &remote),
         server: None,
         scope: Scope::AllBut(spared),
     }
@@ -251,6 +242,18 @@ fn cause(
             format!("no server of {here} or of {} has a connection with {remote}", words(others)),
         )
     }
+}
+
+fn remediation(cause: CauseKind, here: &str, remote: &str) -> Vec<Step> {
+    let first = if cause == CauseKind::PathCut {
+        format!("test the network between {here} and {remote}: firewall, routing, VPN or peering")
+    } else {
+        format!("see whether the servers of {remote} run, then the network in front of them")
+    };
+    vec![
+        Step::by_hand(first),
+        Step::run("see who answers", "nats req --replies 0 --timeout 2s '$SYS.REQ.SERVER.PING' ''"),
+    ]
 }
 
 #[cfg(test)]

@@ -172,11 +172,7 @@ impl Tale {
         let width = io::stdout().is_terminal().then(|| output::width().saturating_sub(TOLD_AT));
         let text = watch::readable(event, self.colour, width).unwrap_or_default();
         for line in text.lines() {
-            output::print(&format!(
-                "{:TOLD_AT$}{line}
-",
-                ""
-            ))?;
+            output::print(&format!("{:TOLD_AT$}{line}\n", ""))?;
         }
         Ok(())
     }

@@ -52,10 +52,13 @@ enum LogFormat {
 enum Command {
     /// Watch until SIGTERM or SIGINT, and publish findings
     ///
+    /// Connects as a user of the system account; `gatewatch permissions` prints one with the least permissions.
+    /// What can be set beside the connection stands in the configuration file.
+    ///
     /// Exits with 0 when told to end, 2 for bad usage or configuration, 3 when the server refuses the login,
     /// the user is not one of the system account, or may not ask.
     Run(run::Args),
-    /// Follow findings and print them; needs a subscription, no system account
+    /// Follow findings from now on and print them; any user that may subscribe will do
     Watch(watch::Args),
     /// List the checks
     Checks,
