@@ -238,6 +238,14 @@ fn the_pure_part_stays_pure_and_looks_to_its_left_only() {
 }
 
 #[test]
+fn no_test_is_ignored() {
+    let word = concat!("#[", "ignore");
+    let found: Vec<String> =
+        texts(".rs").into_iter().filter(|(_, text)| text.contains(word)).map(|(path, _)| path).collect();
+    none(&found, "let every test run, or move what is none out of the tests");
+}
+
+#[test]
 fn no_source_file_is_too_long_to_read() {
     const LINES_MAX: usize = 1000;
     let mut found = Vec::new();

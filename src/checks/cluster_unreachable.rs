@@ -35,15 +35,16 @@ static MANUAL: Manual = Manual {
         },
     ],
     detects: "No server of a known cluster answers or is heard from where the agent looks.",
-    matters: "Everything that is published here for subscribers there is lost, and the other way round. Streams \
-              and consumers whose leaders are there stand still for everybody here.",
-    decides: "A cluster is known when one of its servers was ever seen, when a server has a connection with it, or \
-              when the configurations of all other clusters list it. It is dark when none of its servers answers. \
-              With no gateway from the agent's own server to it, and none from it to any server of the agent's \
-              cluster, nothing can be asked and nothing heard: a finding after `dark_for`. Where connections are \
-              still listed, as with a stopped host or a black hole, its heartbeats must have stayed away for one \
-              and a half intervals. Then the servers of third clusters are asked who has a connection with it: if \
-              any has, the path is cut; if none has, it is down or cut off from everyone.",
+    matters: "What is published here does not reach subscribers there, nor the other way round, and publishing \
+              gives no error. JetStream streams and consumers whose leaders are there cannot be used from here.",
+    decides: "A cluster is known when one of its servers was ever seen, when a server has a connection with it, \
+              or when the configurations of all other clusters list it. It is dark when none of its servers \
+              answers. With no gateway from the agent's own server to it, and none from it to any server of the \
+              agent's cluster, nothing can be asked and nothing heard: a finding after `dark_for`. Where \
+              connections are still listed, as with a stopped host or a black hole, its heartbeats (every 10 s, \
+              on old versions every 30 s) must have stayed away for one and a half intervals. Then the servers \
+              of third clusters are asked who has a connection with it: if any has, the path is cut; if none \
+              has, it is down or cut off from everyone.",
     silent: "While one gateway is re-made: then the cluster's heartbeats still come, or another server of our \
              cluster still has a connection from it. For `goodbye_grace` after all of its servers said goodbye. In \
              the first seconds after the agent connected.",
@@ -161,14 +162,17 @@ fn unreachable(snapshot: &Snapshot, name: &Name, cluster: &Cluster, since: Time,
         Cause::new(
             CauseKind::RemoteClusterDown,
             Confidence::Certain,
-            format!("every server of {remote} said goodbye, the last one at {since}, and none came back"),
+            format!(
+                "every server of {remote} said goodbye, the last one at {}, and none came back",
+                since.to_the_second()
+            ),
         )
     } else if !still_seen_by.is_empty() {
         Cause::new(
             CauseKind::PathCut,
             Confidence::Likely,
             format!(
-                "{} still have connections with {remote}; {here} has none in either direction",
+                "{remote} is still connected with {}; {here} has no connection with it in either direction",
                 words(&still_seen_by)
             ),
         )
@@ -190,7 +194,7 @@ fn unreachable(snapshot: &Snapshot, name: &Name, cluster: &Cluster, since: Time,
         Cause::new(
             CauseKind::RemoteClusterDown,
             Confidence::Likely,
-            format!("no server of {here}, {} has a connection with {remote}", words(&others)),
+            format!("no server of {here} or of {} has a connection with {remote}", words(&others)),
         )
     };
     let servers: Vec<&Name> = snapshot.servers_of(name).map(|s| &s.info.name).collect();
@@ -214,7 +218,7 @@ fn unreachable(snapshot: &Snapshot, name: &Name, cluster: &Cluster, since: Time,
         Step::by_hand(format!("see whether the servers of {remote} run, then the network in front of them"))
     };
     let where_to = if cause.kind == CauseKind::PathCut {
-        format!("; {} still reach it", words(third.iter().map(|(c, _)| c)))
+        format!("; it is still reached from {}", words(third.iter().map(|(c, _)| c)))
     } else {
         String::new()
     };
@@ -223,7 +227,8 @@ fn unreachable(snapshot: &Snapshot, name: &Name, cluster: &Cluster, since: Time,
         ripe_at,
         summary: format!("no server of {remote} answers or is heard from {here}{where_to}"),
         impact: format!(
-            "nothing published in {here} reaches subscribers in {remote} nor the other way round, and nobody is told"
+            "nothing published in {here} reaches subscribers in {remote}, nor the other way round, and publishing \
+             gives no error"
         ),
         essence: format!("{} {:?} {still_seen_by:?}", cause.kind.as_str(), cause.confidence),
         cause,

@@ -30,14 +30,14 @@ static MANUAL: Manual = Manual {
     detects: "A server's gateway block differs from that of its cluster's majority, or a cluster lacks a remote \
               that the other clusters have.",
     matters: "Gossip hides such a difference: a server learns a missing remote from its peers and connects to it \
-              all the same, until those peers are restarted, and then it is alone. A server without a gateway block \
-              cannot send to another cluster at all, and nobody is told.",
+              all the same, until those peers are gone, and then it stands alone. A server without a gateway block \
+              cannot send to another cluster at all, and its clients get no error.",
     decides: "Compares what VARZ tells of the configuration, inside each cluster: whether there is a gateway block, \
               the names of the remotes, TLS, `reject_unknown`, `connect_retries`, `advertise`, and the port where \
               most servers share one. What more than half of the servers have is right. With no majority, as in a \
               cluster of two, the rest of the supercluster decides: a remote that exists ought to be listed. A \
               server that its peers have routes to, and that no other cluster has ever seen a gateway of, is found \
-              from outside too. Not compared, for the servers do not tell: which URLs are configured (VARZ mixes \
+              from outside too. Not compared, since the servers do not tell: which URLs are configured (VARZ mixes \
               them with those discovered), passwords, the write deadline.",
     silent: "For different URLs of the same remote. For ports that differ on every server. For a server whose \
              configuration was not seen since its start.",
@@ -279,10 +279,10 @@ impl<'a> Group<'a> {
             CauseKind::NotConfigured,
             Confidence::Possible,
             format!(
-                "{} have routes to it, and since {} no server of any cluster has a gateway connection with it: no \
+                "routes lead to it from {}, and since {} no server of any cluster has a gateway connection with it: no \
                  gateway block, or one that nobody accepts",
                 words(&server.named_by),
-                server.first_seen_at
+                server.first_seen_at.to_the_second()
             ),
         );
         Outcome::Violated(Box::new(violation))
@@ -409,6 +409,8 @@ impl<'a> Group<'a> {
             format!("clients of {name} reach no other cluster, and other clusters do not reach them by it")
         } else if matches!(&scope, Scope::AllLinks) {
             format!("the gateways of {name} and those of the other clusters may not accept each other")
+        } else if matches!(&scope, Scope::Remotes(remotes) if remotes.is_empty()) {
+            format!("messages pass; {name} does not act as its peers do when gateways are made anew")
         } else {
             format!("gossip hides the difference until the peers of {name} are gone; then it is cut off")
         };

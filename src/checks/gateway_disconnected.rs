@@ -36,27 +36,28 @@ static MANUAL: Manual = Manual {
     detects: "A server has no outbound gateway to a remote cluster that it ought to have.",
     matters: "A server sends to a remote cluster over its own gateway only; a message that came to it by a route \
               never leaves by a gateway. Without the gateway, what its clients publish does not reach subscribers \
-              in that cluster, and no client, log line or advisory tells anyone: requests time out, messages are \
-              gone. Clients of the other servers of the same cluster notice nothing.",
-    decides: "GATEWAYZ lists the gateways that are up, so a lost one is simply absent. A link is expected when the \
-              server's configuration (VARZ) lists the remote, when a server of that name was connected to it and \
-              the remote still exists, or when every other server of the cluster has it. It is a finding when it \
-              was absent in two looks or more over `absent_for`, also when it was never up; a refused login that \
-              the remote tells of (CLIENT.AUTH.ERR) needs no more than two looks. A server that cannot answer, \
-              because it lost the way to our own cluster, is judged by the far end: every server there answered, \
-              and none has a connection from it. The cause comes from the advisory of the remote, from the \
-              heartbeat that a server sends at each dial that got through to the other side, from the \
-              configuration before and after, and from who else still sees the remote.",
-    silent: "While a server or the remote restarts, for the second that every reconnect takes; for servers that \
-             said goodbye; when neither end can be asked; when a bigger finding explains it: the remote cluster \
-             is unreachable, the configuration differs from its peers, the server itself is missing. When all \
-             servers of a cluster lost the remote there is one finding for the cluster.",
+              in that cluster, and publishing gives no error. Their requests to services there get `no responders`, \
+              and their answers to requests from there are lost. Clients of the other servers of the same cluster \
+              notice nothing. No version has an advisory for it.",
+    decides: "GATEWAYZ lists only the gateways that are up, so a lost one is simply absent. A link is expected when \
+              the server's configuration (VARZ) lists the remote, when a server of that name was connected to it \
+              and the remote still exists, or when every other server of the cluster has it. It is a finding when \
+              it was absent in two looks or more over `absent_for`, also when it was never up; where the remote \
+              tells that it refused the login (CLIENT.AUTH.ERR), two looks are enough. A server that cannot \
+              answer, because it lost the way to our own cluster, is judged by the far end: every server there \
+              answered, and none has a connection from it. The cause comes from the advisory of the remote, from \
+              the heartbeat that a server sends each time a dial gets through, from the configuration before and \
+              after, and from who else still sees the remote.",
+    silent: "For the second that every reconnect takes, and while a server or the remote restarts. For servers \
+             that said goodbye. When neither end can be asked. When a bigger finding explains it: the remote \
+             cluster is unreachable, the configuration differs from its peers, the server itself is missing. When \
+             all servers of a cluster lost the remote there is one finding, for the cluster.",
     todo: "Follow the cause. `path_cut`, `unreachable`: test the way from that host to the remote's gateway ports \
            (firewall, security group, address in the configuration). `auth_rejected`: the user and password in the \
-           URLs of the remote must be those of `gateway.authorization` over there. `tls_or_name_rejected`: compare \
-           the TLS blocks and the cluster names, the log of either side names the reason. `config_removed`, \
-           `not_configured`: put the remote into the `gateways` list. A change of the gateway block needs a \
-           restart of the server: a reload refuses it.",
+           URLs of the remote must be those of `gateway.authorization` over there; where a URL has none, the \
+           server presents its own. `tls_or_name_rejected`: compare the TLS blocks and the cluster names; the log \
+           of either side names the reason. `config_removed`, `not_configured`: put the remote into the \
+           `gateways` list. A change of the gateway block needs a restart of the server: a reload refuses it.",
 };
 
 impl Check for GatewayDisconnected {
@@ -216,9 +217,10 @@ impl Group<'_> {
             words(&servers)
         );
         whole.impact = format!(
-            "nothing that clients in {} publish reaches subscribers in {}, and nobody is told",
-            short(self.cluster),
-            short(self.remote)
+            "nothing that clients in {cluster} publish reaches subscribers in {remote}, and publishing gives no \
+             error; requests to services there get `no responders`",
+            cluster = short(self.cluster),
+            remote = short(self.remote)
         );
         whole.evidence.insert("servers".into(), list(&servers));
         whole.essence = format!("{} {}", whole.cause.kind.as_str(), servers.len());
@@ -267,7 +269,7 @@ impl Group<'_> {
 
     fn lost(&self, link: &Link, since: Time, expected: Expected, absent_for: Duration) -> Violation {
         let at = self.snapshot.at;
-        let cause = self.cause(link, since);
+        let cause = self.cause(link);
         let patience = if link.rejected.is_some() { Duration::ZERO } else { absent_for };
         let mut ripe_at = since.plus(patience);
         if link.absent_looks < 2 {
@@ -300,8 +302,8 @@ impl Group<'_> {
             ripe_at,
             summary: format!("{server} ({cluster}) has no gateway to {remote}{rest}"),
             impact: format!(
-                "what clients of {server} publish does not reach subscribers in {remote}, and nobody is told; \
-                 requests to services there time out"
+                "what clients of {server} publish does not reach subscribers in {remote}, and publishing gives no \
+                 error; requests to services there get `no responders`"
             ),
             essence: format!("{} {:?} {connected:?}", cause.kind.as_str(), cause.confidence),
             remediation: self.remediation(link, cause.kind),
@@ -321,12 +323,13 @@ impl Group<'_> {
         })
     }
 
-    fn cause(&self, link: &Link, since: Time) -> Cause {
+    fn cause(&self, link: &Link) -> Cause {
         use CauseKind as K;
         use Confidence::{Certain, Likely, Possible};
         let (server, remote) = (short(&link.server), short(self.remote));
         if let Some(rejected) = &link.rejected {
-            let detail = format!("{} refused the login of {server} at {}", short(&rejected.by), rejected.at);
+            let by = short(&rejected.by);
+            let detail = format!("{by} refused the login of {server} at {}", rejected.at.to_the_second());
             return Cause::new(K::AuthRejected, Certain, detail);
         }
         let own = self.snapshot.servers.get(&link.server_id);
@@ -335,13 +338,13 @@ impl Group<'_> {
             && self.snapshot.at.since(own.first_seen_at) < STARTING
             && own.first_seen_at > self.started_at()
         {
-            let detail = format!("{server} was first seen {}", own.first_seen_at);
+            let detail = format!("{server} was first seen at {}", own.first_seen_at.to_the_second());
             return Cause::new(K::Restarting, Likely, detail);
         }
         if link.configured == Some(false) && link.connected_at.is_none() && link.ever_connected_at.is_some() {
             let detail = format!(
                 "{server} was connected until {}, and its configuration does not list {remote} now",
-                link.ever_connected_at.map(|t| t.to_string()).unwrap_or_default()
+                link.ever_connected_at.map(Time::to_the_second).unwrap_or_default()
             );
             return Cause::new(K::ConfigRemoved, Certain, detail);
         }
@@ -363,13 +366,13 @@ impl Group<'_> {
             return Cause::new(K::TlsOrNameRejected, Likely, detail);
         }
         let seen = if witnesses.is_empty() {
-            format!("servers of {remote} are alive")
+            format!("{remote} is alive: its servers are heard")
         } else {
-            format!("{} still have connections with {remote}", words(&witnesses))
+            format!("{remote} is alive: connections to or from it at {}", words(&witnesses))
         };
         let refused = "no refused login was told of";
         if let Some(was) = link.ever_connected_at {
-            let detail = format!("connected until {was}, absent since {since}; {seen}; {refused}");
+            let detail = format!("last seen connected at {}; {seen}; {refused}", was.to_the_second());
             return Cause::new(K::PathCut, Likely, detail);
         }
         Cause::new(K::Unreachable, Likely, format!("never seen connected; {seen}; {refused}"))
@@ -411,8 +414,8 @@ impl Group<'_> {
                  reason beside `TLS gateway handshake error` or `Failing connection to gateway`"
             ))),
             CauseKind::ConfigRemoved | CauseKind::NotConfigured => steps.push(Step::by_hand(format!(
-                "put {remote} back into `gateway.gateways` on {server} and restart it (lame duck first): a reload \
-                 refuses a change of the gateway block"
+                "put {remote} into `gateway.gateways` on {server}, as its peers have it, and restart it (lame duck \
+                 first): a reload refuses a change of the gateway block"
             ))),
             CauseKind::RemoteClusterDown => {
                 steps.push(Step::by_hand(format!("see whether the servers of {remote} run")));

@@ -28,13 +28,13 @@ static MANUAL: Manual = Manual {
     }],
     detects: "A known server went silent without saying goodbye.",
     matters: "Its clients have to reconnect, its cluster has one server less to carry them, and replicas that it \
-              holds are behind. A server that stops in order says goodbye first, so this one crashed, was killed, \
-              hangs, or lost its host or its network.",
-    decides: "A server that was seen before does not answer, and nobody who answers has a route or a gateway \
-              connection to it: peers of its cluster that do answer list their routes, and it is not among them. \
-              Where connections to it are still listed, as with a stopped process or a lost host, its heartbeats \
-              must have stayed away for one and a half intervals too. A restart brings a new ID under the same \
-              name; that is the same server, and it is back.",
+              holds are behind. A server that is stopped in order says goodbye first; this one crashed, was \
+              killed, hangs, or lost its host or its network.",
+    decides: "A server that was seen before does not answer, and no server that answers has a gateway connection \
+              or a route to it: its peers list their routes, and it is not among them. Where connections to it \
+              are still listed, as with a stopped process or a lost host, its heartbeats must have stayed away \
+              for one and a half intervals too. A restart brings a new ID under the same name; that is the same \
+              server, and it is back.",
     silent: "After a SHUTDOWN or LAMEDUCK advisory: that is a goodbye, and a lame duck says nothing more. When the \
              whole cluster is unreachable, or when the server lives and only its gateway to our cluster is lost: \
              other findings say so.",
@@ -112,13 +112,13 @@ fn violated(snapshot: &Snapshot, server: &Server, since: Time, ripe_at: Time) ->
         let detail = if server.denied_by.is_empty() {
             format!("{name} does not answer, said no goodbye, and nobody has a connection to it")
         } else {
-            format!("{} answer and have no route to {name}; it said no goodbye", words(&server.denied_by))
+            format!("no route to {name} on {}, which answer; it said no goodbye", words(&server.denied_by))
         };
         Cause::new(CauseKind::Unreachable, Confidence::Likely, detail)
     } else {
         let detail = format!(
-            "{} still list connections to {name}, and it neither answers nor sends heartbeats: stopped, \
-             overloaded, or nothing passes on the way to here",
+            "connections to {name} are still listed by {}, and it neither answers nor sends heartbeats: stopped, \
+             overloaded, or nothing passes on the way from it",
             words(&server.named_by)
         );
         Cause::new(CauseKind::Unknown, Confidence::Possible, detail)
