@@ -867,6 +867,10 @@ fn general(subject: &str) -> String {
 
 /// Makes known what a finding of an earlier start was about.
 fn recall(roster: &mut Roster, finding: &Finding) {
+    // Whoever sends replies of no use is no server on the strength of them.
+    if &*finding.check == "observer_degraded" {
+        return;
+    }
     let entity = &finding.entity;
     if let (Some(cluster), Some(name), Some(id)) = (&entity.cluster, &entity.server, &entity.server_id) {
         let info = finding.server.clone().unwrap_or_else(|| ServerInfo {
