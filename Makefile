@@ -14,7 +14,7 @@ help: ## Show this
 
 demo: ## Play one incident on a supercluster of nine servers, beside a running agent
 	@scripts/nats-server >/dev/null
-	$(CARGO) run --locked --quiet -- lab demo
+	@$(CARGO) run --locked --quiet -- lab demo
 
 test: ## Run every test, on each version of nats-server that is supported
 	@for pins in scripts/nats-server.d/*.txt; do scripts/nats-server "$$(basename "$$pins" .txt)" || exit; done

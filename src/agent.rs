@@ -877,6 +877,12 @@ fn recall(roster: &mut Roster, finding: &Finding) {
         });
         roster.recall(info, finding.opened_at);
     }
+    let was = finding.evidence.get("last_connected_at").and_then(|at| Time::parse(at.as_str()?));
+    if let (Some(cluster), Some(name), Some(remote), Some(at)) =
+        (&entity.cluster, &entity.server, &entity.remote, was)
+    {
+        roster.recall_link(cluster.clone(), name.clone(), remote.clone(), at);
+    }
     if &*finding.check == "cluster_unreachable"
         && let Some(cluster) = &entity.cluster
     {

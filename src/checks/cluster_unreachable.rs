@@ -35,15 +35,16 @@ static MANUAL: Manual = Manual {
         },
     ],
     detects: "No server of a known cluster answers or is heard from where the agent looks.",
-    matters: "Everything that is published here for subscribers there is lost, and the other way round. Streams \
-              and consumers whose leaders are there stand still for everybody here.",
-    decides: "A cluster is known when one of its servers was ever seen, when a server has a connection with it, or \
-              when the configurations of all other clusters list it. It is dark when none of its servers answers. \
-              With no gateway from the agent's own server to it, and none from it to any server of the agent's \
-              cluster, nothing can be asked and nothing heard: a finding after `dark_for`. Where connections are \
-              still listed, as with a stopped host or a black hole, its heartbeats must have stayed away for one \
-              and a half intervals. Then the servers of third clusters are asked who has a connection with it: if \
-              any has, the path is cut; if none has, it is down or cut off from everyone.",
+    matters: "What is published here does not reach subscribers there, nor the other way round, and publishing \
+              gives no error. JetStream streams and consumers whose leaders are there cannot be used from here.",
+    decides: "A cluster is known when one of its servers was ever seen, when a server has a connection with it, \
+              or when the configurations of all other clusters list it. It is dark when none of its servers \
+              answers. With no gateway from the agent's own server to it, and none from it to any server of the \
+              agent's cluster, nothing can be asked and nothing heard: a finding after `dark_for`. Where \
+              connections are still listed, as with a stopped host or a black hole, its heartbeats (every 10 s, \
+              on old versions every 30 s) must have stayed away for one and a half intervals. Then the servers \
+              of third clusters are asked who has a connection with it: if any has, the path is cut; if none \
+              has, it is down or cut off from everyone.",
     silent: "While one gateway is re-made: then the cluster's heartbeats still come, or another server of our \
              cluster still has a connection from it. For `goodbye_grace` after all of its servers said goodbye. In \
              the first seconds after the agent connected.",
@@ -157,42 +158,7 @@ fn unreachable(snapshot: &Snapshot, name: &Name, cluster: &Cluster, since: Time,
         .collect();
     let here = vantage.map_or_else(|| "here".to_owned(), |v| short(v));
     let remote = short(name);
-    let cause = if cluster.left_at.is_some() {
-        Cause::new(
-            CauseKind::RemoteClusterDown,
-            Confidence::Certain,
-            format!("every server of {remote} said goodbye, the last one at {since}, and none came back"),
-        )
-    } else if !still_seen_by.is_empty() {
-        Cause::new(
-            CauseKind::PathCut,
-            Confidence::Likely,
-            format!(
-                "{} still have connections with {remote}; {here} has none in either direction",
-                words(&still_seen_by)
-            ),
-        )
-    } else if cluster.severed_since.is_none() {
-        Cause::new(
-            CauseKind::Unknown,
-            Confidence::Possible,
-            format!("connections with {remote} are still listed, and nothing comes over them"),
-        )
-    } else if others.is_empty() {
-        Cause::new(
-            CauseKind::RemoteClusterDown,
-            Confidence::Possible,
-            format!(
-                "{here} has no connection with {remote} in either direction; no third cluster can tell whether it is down or cut off"
-            ),
-        )
-    } else {
-        Cause::new(
-            CauseKind::RemoteClusterDown,
-            Confidence::Likely,
-            format!("no server of {here}, {} has a connection with {remote}", words(&others)),
-        )
-    };
+    let cause = cause(cluster, since, &remote, &here, &still_seen_by, &others);
     let servers: Vec<&Name> = snapshot.servers_of(name).map(|s| &s.info.name).collect();
     let spared: BTreeSet<Name> = if still_seen_by.is_empty() {
         BTreeSet::new()
@@ -214,7 +180,7 @@ fn unreachable(snapshot: &Snapshot, name: &Name, cluster: &Cluster, since: Time,
         Step::by_hand(format!("see whether the servers of {remote} run, then the network in front of them"))
     };
     let where_to = if cause.kind == CauseKind::PathCut {
-        format!("; {} still reach it", words(third.iter().map(|(c, _)| c)))
+        format!("; it is still reached from {}", words(third.iter().map(|(c, _)| c)))
     } else {
         String::new()
     };
@@ -223,7 +189,8 @@ fn unreachable(snapshot: &Snapshot, name: &Name, cluster: &Cluster, since: Time,
         ripe_at,
         summary: format!("no server of {remote} answers or is heard from {here}{where_to}"),
         impact: format!(
-            "nothing published in {here} reaches subscribers in {remote} nor the other way round, and nobody is told"
+            "nothing published in {here} reaches subscribers in {remote}, nor the other way round, and publishing \
+             gives no error"
         ),
         essence: format!("{} {:?} {still_seen_by:?}", cause.kind.as_str(), cause.confidence),
         cause,
@@ -234,5 +201,179 @@ fn unreachable(snapshot: &Snapshot, name: &Name, cluster: &Cluster, since: Time,
         ],
         server: None,
         scope: Scope::AllBut(spared),
+    }
+}
+
+fn cause(
+    cluster: &Cluster,
+    since: Time,
+    remote: &str,
+    here: &str,
+    still_seen_by: &[String],
+    others: &[&Name],
+) -> Cause {
+    if cluster.left_at.is_some() {
+        Cause::new(
+            CauseKind::RemoteClusterDown,
+            Confidence::Certain,
+            format!(
+                "every server of {remote} said goodbye, the last one at {}, and none came back",
+                since.to_the_second()
+            ),
+        )
+    } else if !still_seen_by.is_empty() {
+        Cause::new(
+            CauseKind::PathCut,
+            Confidence::Likely,
+            format!(
+                "{remote} is still connected with {}; {here} has no connection with it in either direction",
+                words(still_seen_by)
+            ),
+        )
+    } else if cluster.severed_since.is_none() {
+        Cause::new(
+            CauseKind::Unknown,
+            Confidence::Possible,
+            format!("connections with {remote} are still listed, and nothing comes over them"),
+        )
+    } else if others.is_empty() {
+        Cause::new(
+            CauseKind::RemoteClusterDown,
+            Confidence::Possible,
+            format!(
+                "{here} has no connection with {remote} in either direction; no third cluster can tell whether it is down or cut off"
+            ),
+        )
+    } else {
+        Cause::new(
+            CauseKind::RemoteClusterDown,
+            Confidence::Likely,
+            format!("no server of {here} or of {} has a connection with {remote}", words(others)),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::example::{THREE, Trial, World, ms, secs};
+    use super::*;
+
+    fn trial<'a>(from: &'a [&'a str], opens: &'a [&'a str]) -> Trial<'a> {
+        Trial { of: THREE, from, opens, within: ms(3000), lasts: secs(20) }
+    }
+
+    #[test]
+    fn a_killed_cluster_is_one_finding_within_3_s() {
+        trial(&["eu-0", "ap-0"], &["cluster_unreachable us remote_cluster_down"])
+            .holds(|w| w.kill_cluster("us"), |w| w.start_cluster("us"));
+        trial(&["us-1"], &["cluster_unreachable eu remote_cluster_down"])
+            .holds(|w| w.kill_cluster("eu"), |w| w.start_cluster("eu"));
+    }
+
+    #[test]
+    fn its_consequences_stand_in_inhibits_and_are_not_published() {
+        let mut world = World::seen_from("eu-0");
+        world.kill_cluster("us");
+        world.run(secs(20));
+        let finding = world.ledger.open().next().expect("one is open").clone();
+        let link = |cluster: &str, server: Option<&str>, remote: &str| {
+            let entity = Entity {
+                cluster: Some(cluster.into()),
+                server: server.map(Name::from),
+                remote: Some(remote.into()),
+                ..Entity::default()
+            };
+            crate::findings::fingerprint("gateway_disconnected", Severity::Critical, &entity)
+        };
+        for (cluster, server) in [("eu", None), ("eu", Some("eu-0")), ("ap", None), ("ap", Some("ap-2"))] {
+            let print = link(cluster, server, "us");
+            assert!(finding.inhibits.contains(&print), "{cluster} {server:?} lost us because of it");
+        }
+        let missing = Entity { cluster: Some("us".into()), server: Some("us-1".into()), ..Entity::default() };
+        let print = crate::findings::fingerprint("server_missing", Severity::Warning, &missing);
+        assert!(finding.inhibits.contains(&print), "us-1 is missing because of it");
+    }
+
+    #[test]
+    fn a_cut_between_two_clusters_is_told_from_a_dead_one_by_a_third() {
+        trial(&["eu-0"], &["cluster_unreachable us path_cut"])
+            .holds(|w| w.partition("eu", "us"), World::heal);
+        trial(&["us-0"], &["cluster_unreachable eu path_cut"])
+            .holds(|w| w.partition("eu", "us"), World::heal);
+        let mut world = World::seen_from("eu-0");
+        world.partition("eu", "us");
+        world.run(secs(5));
+        let finding = world.ledger.open().next().expect("one is open").clone();
+        assert_eq!(finding.evidence["still_seen_by"], json!(["ap/ap-0", "ap/ap-1", "ap/ap-2"]));
+        assert!(finding.summary.ends_with("it is still reached from ap"), "{}", finding.summary);
+    }
+
+    #[test]
+    fn with_two_clusters_nobody_can_tell_a_cut_from_a_death() {
+        let of = &[("eu", 3), ("us", 2)];
+        Trial { of, ..trial(&["eu-0"], &["cluster_unreachable us remote_cluster_down"]) }
+            .holds(|w| w.partition("eu", "us"), World::heal);
+        let mut world = World::of(of, "eu-0", 1);
+        world.kill_cluster("us");
+        world.run(secs(5));
+        let finding = world.ledger.open().next().expect("one is open").clone();
+        assert_eq!(finding.cause.confidence, Confidence::Possible, "{}", finding.cause.detail);
+    }
+
+    #[test]
+    fn a_cluster_of_one_that_hangs_is_found_by_its_heartbeats() {
+        let of = &[("eu", 1), ("us", 1)];
+        let trial = trial(&["eu-0"], &["cluster_unreachable us unknown"]);
+        Trial { of, within: secs(30), lasts: secs(60), ..trial }
+            .holds(|w| w.stop("us-0"), |w| w.resume("us-0"));
+    }
+
+    #[test]
+    fn a_cluster_that_said_goodbye_has_a_grace_and_then_is_missed() {
+        let mut world = World::seen_from("eu-0");
+        for server in ["us-0", "us-1", "us-2"] {
+            world.shut_down(server);
+        }
+        world.run(secs(170));
+        assert_eq!(world.story(), [""; 0], "it may come back");
+        world.run(secs(20));
+        assert_eq!(world.take_story(), ["opened cluster_unreachable us remote_cluster_down"]);
+        world.start_cluster("us");
+        world.run(secs(10));
+        assert_eq!(world.story(), ["resolved cluster_unreachable us"]);
+    }
+
+    #[test]
+    fn a_cluster_taken_out_of_service_and_out_of_the_configurations_is_forgotten() {
+        let mut world = World::seen_from("eu-0");
+        for server in ["us-0", "us-1", "us-2"] {
+            world.shut_down(server);
+        }
+        world.run(secs(200));
+        assert_eq!(world.take_story(), ["opened cluster_unreachable us remote_cluster_down"]);
+        for server in ["eu-1", "eu-2", "ap-0", "ap-1", "ap-2", "eu-0"] {
+            world.reconfigure(server, |g| {
+                g.as_mut().expect("a block").remotes.remove("us");
+            });
+            world.run(secs(2));
+        }
+        world.run(secs(10));
+        assert_eq!(world.open(), [""; 0], "nobody expects it: {:?}", world.story());
+        world.take_story();
+        world.skip(secs(3700));
+        world.run(secs(20));
+        assert_eq!(world.story(), [""; 0], "nor when its servers are forgotten");
+        assert!(!world.view().clusters.contains_key("us"));
+    }
+
+    #[test]
+    fn a_name_in_one_configuration_is_no_cluster() {
+        let mut world = World::seen_from("eu-0");
+        world.reconfigure("us-1", |g| {
+            g.as_mut().expect("a block").remotes.insert("zz".into(), BTreeSet::new());
+        });
+        world.run(secs(10));
+        assert!(world.view().clusters.contains_key("zz"));
+        assert_eq!(world.open(), ["gateway_config_mismatch us/us-1 unknown"]);
     }
 }

@@ -15,7 +15,7 @@ use crate::model::{
     ServerInfo, Signal, Snapshot, Statsz, Time, Vantage, Varz,
 };
 
-const TICK: Duration = Duration::from_millis(10);
+const TICK: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LOOK_GAP_MIN: Duration = Duration::from_millis(250);
 const LOOK_SOON: Duration = Duration::from_millis(50);
@@ -248,6 +248,12 @@ impl World {
                 });
                 self.roster.recall(info, finding.opened_at);
             }
+            let was = finding.evidence.get("last_connected_at").and_then(|at| Time::parse(at.as_str()?));
+            if let (Some(cluster), Some(name), Some(remote), Some(at)) =
+                (&e.cluster, &e.server, &e.remote, was)
+            {
+                self.roster.recall_link(cluster.clone(), name.clone(), remote.clone(), at);
+            }
             if let (true, Some(cluster)) = (&*finding.check == "cluster_unreachable", &e.cluster) {
                 self.roster.recall_cluster(cluster.clone());
             }
@@ -284,6 +290,15 @@ impl World {
         }
     }
 
+    /// Every server of a cluster that does not run starts.
+    pub(crate) fn start_if_down(&mut self, cluster: &str) {
+        for name in self.names_of(cluster) {
+            if !self.nodes[&name].exists() {
+                self.start(&name);
+            }
+        }
+    }
+
     /// SIGTERM, and half a second later the next life.
     pub(crate) fn restart(&mut self, server: &str) {
         self.say(server, &Signal::Shutdown);
@@ -308,7 +323,7 @@ impl World {
         self.kill(server);
     }
 
-    /// Lame duck for `lasting`, then an end without a word.
+    /// Lame duck, until [`Self::kill`] ends it: without a word.
     pub(crate) fn lame_duck(&mut self, server: &str) {
         self.say(server, &Signal::LameDuck);
         self.node(server).power = Power::LameDuck;
@@ -372,6 +387,11 @@ impl World {
         self.late.insert(server.into());
     }
 
+    /// Nobody looks for `time`, and nothing happens.
+    pub(crate) fn skip(&mut self, time: Duration) {
+        self.now = self.now.plus(time);
+    }
+
     /// Runs for `time`.
     pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now.plus(time);
@@ -388,15 +408,6 @@ impl World {
                 }
             }
         }
-    }
-
-    /// Runs until something is published, for `time` at the most; how long that took.
-    pub(crate) fn run_until_published(&mut self, time: Duration) -> Duration {
-        let (since, count) = (self.now, self.published.len());
-        while self.published.len() == count && self.now.since(since) < time {
-            self.run(TICK);
-        }
-        self.now.since(since)
     }
 
     // ---- what a test asks of it ----
@@ -452,8 +463,7 @@ impl World {
         }
     }
 
-    /// Runs every server with this version from its next start on; for all of them at once, before they are
-    /// watched.
+    /// Every server runs this version; before they are watched.
     pub(crate) fn version(&mut self, ver: &str) {
         for node in self.nodes.values_mut() {
             node.ver = ver.into();
@@ -484,7 +494,8 @@ impl World {
     }
 
     fn pick(&mut self, from: usize) -> usize {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.random >> 33).unwrap_or(0) % from.max(1)
     }
 
@@ -550,8 +561,10 @@ impl World {
         let node = &self.nodes[server];
         let Some(gateway) = &node.gateway else { return BTreeSet::new() };
         let mut remotes: BTreeSet<Name> = gateway.remotes.keys().cloned().collect();
-        let whole_lists =
-            |remote: &Name| self.peers(&node.cluster).any(|p| p.gateway.as_ref().is_some_and(|g| g.remotes.contains_key(remote)));
+        let whole_lists = |remote: &Name| {
+            self.peers(&node.cluster)
+                .any(|p| p.gateway.as_ref().is_some_and(|g| g.remotes.contains_key(remote)))
+        };
         for peer in self.peers(&node.cluster) {
             remotes.extend(peer.dials.iter().filter(|(_, d)| d.up.is_some()).map(|(r, _)| r.clone()));
         }
@@ -574,7 +587,8 @@ impl World {
             return;
         }
         for remote in self.remotes(server) {
-            let due = self.nodes[server].dials.get(&remote).is_none_or(|d| d.up.is_none() && d.next_at <= now);
+            let due =
+                self.nodes[server].dials.get(&remote).is_none_or(|d| d.up.is_none() && d.next_at <= now);
             if due {
                 self.dial_one(server, &remote);
             }
@@ -708,7 +722,8 @@ impl World {
             Some((remote.clone(), Outbound { configured, connection: connection(dial, id) }))
         });
         let mut inbound: BTreeMap<Name, Vec<Connection>> = BTreeMap::new();
-        for other in self.nodes.values().filter(|n| n.exists()) {
+        let stale = |n: &Node| matches!(n.power, Power::Stopped(at) if self.now.since(at) > STALE_AFTER);
+        for other in self.nodes.values().filter(|n| n.exists() && !stale(n)) {
             for dial in other.dials.values() {
                 if dial.up.as_ref().is_some_and(|(_, id)| *id == node.id) {
                     inbound.entry(other.cluster.clone()).or_default().push(connection(dial, &other.id));
@@ -902,82 +917,333 @@ fn tell(change: &Change) -> String {
     }
 }
 
+/// What is expected of one fault, seen from each of some servers and with several random choices.
+pub(crate) struct Trial<'a> {
+    /// The clusters and their sizes.
+    pub(crate) of: &'a [(&'a str, usize)],
+    /// From where.
+    pub(crate) from: &'a [&'a str],
+    /// The findings that open, in any order, and no other.
+    pub(crate) opens: &'a [&'a str],
+    /// How long that takes at the most.
+    pub(crate) within: Duration,
+    /// How long the fault lasts.
+    pub(crate) lasts: Duration,
+}
+
+/// From one server of each cluster.
+pub(crate) const EVERYWHERE: &[&str] = &["eu-0", "us-0", "ap-0"];
+/// Three clusters of three.
+pub(crate) const THREE: &[(&str, usize)] = &[("eu", 3), ("us", 3), ("ap", 3)];
+
+impl Trial<'_> {
+    /// `fault` opens what is expected; after `heal` each resolves once, and nothing is left open.
+    pub(crate) fn holds(&self, fault: impl Fn(&mut World), heal: impl Fn(&mut World)) {
+        for vantage in self.from {
+            for seed in 1..3 {
+                let mut world = World::of(self.of, vantage, seed);
+                fault(&mut world);
+                let since = world.now;
+                world.run(self.lasts);
+                let seen = format!("seen from {vantage} with seed {seed}: {:?}", world.story());
+                let opened: Vec<&Change> =
+                    world.published.iter().filter(|c| c.action == Action::Opened).collect();
+                let mut names: Vec<String> = opened.iter().map(|c| name(&c.finding)).collect();
+                names.sort();
+                assert_eq!(names, self.opens, "one fault makes one finding, {seen}");
+                for change in opened {
+                    let took = change.finding.opened_at.since(since);
+                    assert!(took <= self.within, "it took {took:?}, more than {:?}, {seen}", self.within);
+                }
+                heal(&mut world);
+                world.run(secs(25));
+                let resolved = world.published.iter().filter(|c| c.action == Action::Resolved).count();
+                assert_eq!(
+                    (resolved, world.open()),
+                    (self.opens.len(), Vec::new()),
+                    "each resolves once and nothing is left open after healing, seen from {vantage} with seed \
+                     {seed}: {:?}",
+                    world.story()
+                );
+                world.assert_in_order();
+            }
+        }
+    }
+}
+
+impl World {
+    /// Each finding opens, changes with ascending revisions, and ends; then it may open anew.
+    pub(crate) fn assert_in_order(&self) {
+        let mut open: BTreeMap<&str, u64> = BTreeMap::new();
+        for change in &self.published {
+            let f = &change.finding;
+            let before = open.get(&*f.fingerprint).copied();
+            match change.action {
+                Action::Opened => assert_eq!((before, f.revision), (None, 1), "opened twice: {}", name(f)),
+                _ => assert_eq!(before, Some(f.revision - 1), "out of order: {}", tell(change)),
+            }
+            if change.action == Action::Resolved {
+                open.remove(&*f.fingerprint);
+            } else {
+                open.insert(&f.fingerprint, f.revision);
+            }
+        }
+    }
+}
+
 mod tests {
     use super::*;
 
-    const VANTAGES: [&str; 3] = ["eu-0", "us-0", "ap-0"];
-
-    fn explore(label: &str, fault: impl Fn(&mut World), heal: impl Fn(&mut World), wait: u64) {
-        explore_in(&[("eu", 3), ("us", 3), ("ap", 3)], label, fault, heal, wait);
-    }
-
-    fn explore_in(of: &[(&str, usize)], label: &str, fault: impl Fn(&mut World), heal: impl Fn(&mut World), wait: u64) {
-        println!("== {label}");
-        for v in VANTAGES {
-            let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-            for s in 1..9 {
-                let mut w = World::of(of, v, s);
-                fault(&mut w);
-                let t0 = w.now;
-                w.run(secs(wait));
-                let times: Vec<String> = w.published.iter().map(|c| format!("{} @{:.1}", tell(c), c.finding.published_at.since(t0).as_secs_f64())).collect();
-                let n = w.published.len();
-                heal(&mut w);
-                let t1 = w.now;
-                w.run(secs(20));
-                let times2: Vec<String> = w.published[n..].iter().map(|c| format!("{} @{:.1}", tell(c), c.finding.published_at.since(t1).as_secs_f64())).collect();
-                let short = format!("{:?} || {:?} open {:?}", times, times2, w.open());
-                let key: String = { let mut o = String::new(); let mut skip = false; for c in short.chars() { if c=='@' {skip=true;} if skip && (c=='"') {skip=false;} if !skip {o.push(c);} } o };
-                seen.entry(format!("{key}   e.g. {short}").split("   e.g.").next().unwrap().to_owned()).or_default().push(s);
-                if seen.values().map(Vec::len).sum::<usize>() == 1 { println!("   eg {v} {short}"); }
+    /// `what` makes no finding, seen from each cluster.
+    fn silent(what: impl Fn(&mut World)) {
+        for vantage in EVERYWHERE {
+            for seed in 1..3 {
+                let mut world = World::with_seed(vantage, seed);
+                what(&mut world);
+                world.run(secs(20));
+                let story = world.story();
+                assert!(
+                    story.is_empty(),
+                    "nothing is wrong, seen from {vantage} with seed {seed}: {story:?}"
+                );
             }
-            for (k, s) in seen { println!(" {v} {s:?}: {k}"); }
         }
     }
 
     #[test]
-    fn probe() {
-        explore("kill us-1", |w| w.kill("us-1"), |w| w.start("us-1"), 40);
-        explore("kill eu-2", |w| w.kill("eu-2"), |w| w.start("eu-2"), 20);
-        explore("kill eu cluster not seen from eu", |w| if !w.agent.as_deref().unwrap().starts_with("eu") { w.kill_cluster("eu") }, |w| w.start_cluster("eu"), 20);
-        explore("cut us-1 eu", |w| w.cut("us-1", "eu"), World::heal, 40);
-        explore("cut eu-0 us", |w| w.cut("eu-0", "us"), World::heal, 40);
-        explore("login us-1 eu", |w| w.refuse_login("us-1", "eu"), World::heal, 40);
-        explore("handshake us-1 eu", |w| w.refuse_handshake("us-1", "eu"), World::heal, 40);
-        explore("handshake eu-0 us", |w| w.refuse_handshake("eu-0", "us"), World::heal, 40);
-        explore("login eu-0 us", |w| w.refuse_login("eu-0", "us"), World::heal, 40);
-        explore("stop us-1", |w| w.stop("us-1"), |w| w.resume("us-1"), 60);
-        explore("lame us-1", |w| w.lame_duck("us-1"), |w| {w.kill("us-1"); w.start("us-1")}, 30);
-        explore("shutdown us-1", |w| w.shut_down("us-1"), |w| w.start("us-1"), 30);
-        explore("partition", |w| w.partition("eu", "us"), World::heal, 20);
-        explore("all us lose eu", |w| for s in ["us-0","us-1","us-2"] { w.cut(s, "eu") }, World::heal, 20);
-        explore("all us refused by eu", |w| for s in ["us-0","us-1","us-2"] { w.refuse_login(s, "eu") }, World::heal, 20);
-        explore("isolate us", |w| { w.partition("us", "eu"); w.partition("us", "ap") }, World::heal, 20);
+    fn ten_healthy_minutes_make_no_finding() {
+        let mut world = World::seen_from("eu-0");
+        world.run(secs(600));
+        assert_eq!(world.story(), [""; 0]);
+        assert_eq!(world.view().servers.len(), 9, "every server is known");
+        assert!(world.view().servers.values().all(|s| s.varz.is_some() && s.statsz.is_some()));
     }
 
     #[test]
-    fn probe_config() {
-        let back = |w: &mut World| { let good = w.nodes["us-2"].gateway.clone(); w.reconfigure("us-1", |g| *g = good) };
-        let set = |f: fn(&mut GatewayConfig)| move |w: &mut World| w.reconfigure("us-1", |g| f(g.as_mut().unwrap()));
-        explore("no eu in us-1", set(|g| { g.remotes.remove("eu"); }), back, 20);
-        explore("no remotes in us-1", set(|g| { g.remotes.clear(); }), back, 20);
-        explore("no block us-1", |w| w.reconfigure("us-1", |g| *g = None), back, 20);
-        explore("tls us-1", set(|g| { g.tls_required = true; g.tls_verify = true }), back, 30);
-        explore("reject us-1", set(|g| { g.reject_unknown = true; }), back, 20);
-        explore("port us-1", set(|g| { g.port = Some(7333); }), back, 20);
-        explore("misspelt us-1", set(|g| { let u = g.remotes.remove("eu").unwrap(); g.remotes.insert("ue".into(), u); }), back, 20);
-        explore("extra us-1", set(|g| { g.remotes.insert("zz".into(), BTreeSet::new()); }), back, 20);
-        let two = [("eu", 3), ("us", 2), ("ap", 3)];
-        let back = |w: &mut World| { let good = w.nodes["us-0"].gateway.clone(); w.reconfigure("us-1", |g| *g = good) };
-        explore_in(&two, "two: no eu in us-1", set(|g| { g.remotes.remove("eu"); }), back, 20);
-        explore_in(&two, "two: no block us-1", |w| w.reconfigure("us-1", |g| *g = None), back, 20);
-        explore_in(&two, "two: tls us-1", set(|g| { g.tls_required = true; }), back, 20);
-        explore_in(&two, "two: reject us-1", set(|g| { g.reject_unknown = true; }), back, 20);
-        explore_in(&two, "two: kill us-1", |w| w.kill("us-1"), |w| w.start("us-1"), 40);
-        explore_in(&two, "two: misspelt us-1", set(|g| { let u = g.remotes.remove("eu").unwrap(); g.remotes.insert("ue".into(), u); }), back, 20);
-        let all = |w: &mut World, f: fn(&mut GatewayConfig)| for s in ["us-1", "us-2", "us-0"] { w.reconfigure(s, |g| f(g.as_mut().unwrap())); w.run(secs(3)); };
-        explore("whole us lacks eu", |w| all(w, |g| { g.remotes.remove("eu"); }), |w| all(w, |g| { g.remotes.insert("eu".into(), BTreeSet::from(["eu.example:7222".into()])); }), 20);
-        explore("whole us rejects and lacks eu", |w| all(w, |g| { g.remotes.remove("eu"); g.reject_unknown = true; }), |w| all(w, |g| { g.reject_unknown = false; g.remotes.insert("eu".into(), BTreeSet::from(["eu.example:7222".into()])); }), 20);
-        explore("whole us misspells eu", |w| all(w, |g| { g.remotes.remove("eu"); g.remotes.insert("ue".into(), BTreeSet::new()); }), |w| all(w, |g| { g.remotes.remove("ue"); g.remotes.insert("eu".into(), BTreeSet::from(["eu.example:7222".into()])); }), 20);
+    fn a_rolling_restart_of_all_nine_makes_no_finding() {
+        silent(|world| {
+            for server in world.names() {
+                world.restart(&server);
+                world.run(secs(2));
+            }
+        });
+    }
+
+    #[test]
+    fn a_hasty_rolling_restart_makes_no_finding() {
+        silent(|world| {
+            for server in world.names() {
+                world.restart(&server);
+                world.run(ms(900));
+            }
+        });
+    }
+
+    #[test]
+    fn crashes_that_a_supervisor_mends_at_once_make_no_finding() {
+        silent(|world| {
+            for server in ["eu-1", "us-1", "ap-2", "us-2", "eu-2"] {
+                world.kill(server);
+                world.start(server);
+                world.run(secs(3));
+            }
+        });
+    }
+
+    #[test]
+    fn the_restart_of_a_whole_cluster_makes_no_finding() {
+        silent(|world| {
+            for server in ["us-1", "us-2", "us-0"] {
+                world.restart(server);
+            }
+            world.run(secs(20));
+        });
+    }
+
+    #[test]
+    fn a_lame_duck_makes_no_finding_however_long_it_takes_and_is_back_under_its_name() {
+        silent(|world| {
+            for server in ["us-1", "eu-2"] {
+                world.lame_duck(server);
+                world.run(secs(40));
+                world.kill(server);
+                world.run(secs(1));
+                world.start(server);
+                world.run(secs(5));
+            }
+        });
+    }
+
+    #[test]
+    fn a_server_taken_out_of_service_makes_no_finding_and_is_forgotten() {
+        silent(|world| {
+            world.shut_down("ap-2");
+            let id = world.id("ap-2");
+            world.run(secs(30));
+            assert!(world.view().servers.contains_key(&id), "it is known to have left");
+            world.skip(secs(3700));
+            world.run(secs(10));
+            assert!(!world.view().servers.contains_key(&id), "an hour later it is forgotten");
+        });
+    }
+
+    #[test]
+    fn ten_reconnects_of_the_agent_make_no_finding() {
+        silent(|world| {
+            for n in 0..10_u64 {
+                world.run(ms(700 * n));
+                let next = world.names()[usize::try_from(n * 4 % 9).unwrap()].clone();
+                world.reconnect(&next);
+            }
+        });
+    }
+
+    #[test]
+    fn a_link_that_is_made_again_after_1150_ms_makes_no_finding() {
+        silent(|world| {
+            for _ in 0..20 {
+                world.reset("us-1", "eu", ms(1150));
+                world.reset("eu-0", "us", ms(1150));
+                world.run(ms(1750));
+            }
+        });
+    }
+
+    #[test]
+    fn a_reply_that_is_lost_now_and_then_makes_no_finding() {
+        silent(|world| {
+            for n in 0..40 {
+                let server = world.names()[n % 9].clone();
+                world.lose_reply(&server);
+                world.run(ms(900));
+            }
+        });
+    }
+
+    #[test]
+    fn replies_that_come_late_or_twice_make_no_finding() {
+        silent(|world| {
+            world.doubled = true;
+            world.delay_replies("us-1");
+            world.delay_replies("eu-2");
+            world.run(secs(20));
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_seen_neither_opens_nor_resolves() {
+        // From eu-0 alone, all of us is dark while eu-0 has no gateway to it; who lives there is unknown.
+        let mut world = World::seen_from("eu-0");
+        world.kill("us-1");
+        world.run(secs(10));
+        assert_eq!(world.story(), ["opened server_missing us/us-1 unreachable"]);
+        world.cut("eu-0", "us");
+        world.start("us-1");
+        world.run(secs(1));
+        let before = world.open();
+        world.lose_reply("us-0");
+        assert_eq!(before, ["server_missing us/us-1 unreachable"], "its heartbeats have yet to come");
+        world.kill("us-2");
+        world.run(secs(9));
+        assert!(
+            world.story().iter().all(|line| !line.contains("us/us-2")),
+            "nobody who would know was asked: {:?}",
+            world.story()
+        );
+        world.heal();
+        world.start("us-2");
+        world.run(secs(15));
+        assert_eq!(world.open(), [""; 0]);
+        world.assert_in_order();
+    }
+
+    #[test]
+    fn an_agent_that_starts_during_a_fault_finds_it_level_and_not_edge() {
+        type Fault = fn(&mut World);
+        let faults: [(Fault, &str, &str); 5] = [
+            (|w| w.cut("us-1", "eu"), "eu-0", "opened gateway_disconnected us/us-1→eu unreachable"),
+            (|w| w.cut("eu-0", "us"), "eu-0", "opened gateway_disconnected eu/eu-0→us unreachable"),
+            (
+                |w| w.refuse_login("us-1", "eu"),
+                "ap-0",
+                "opened gateway_disconnected us/us-1→eu auth_rejected",
+            ),
+            (|w| w.kill_cluster("us"), "eu-0", "opened cluster_unreachable us remote_cluster_down"),
+            (|w| w.partition("eu", "us"), "us-0", "opened cluster_unreachable eu path_cut"),
+        ];
+        for (fault, vantage, expected) in faults {
+            let mut world = World::unwatched(THREE, 3);
+            fault(&mut world);
+            world.run(secs(5));
+            world.watch(vantage);
+            world.run(secs(20));
+            assert_eq!(world.take_story(), [expected], "a fault that is older than the agent");
+            world.heal();
+            world.start_if_down("us");
+            world.run(secs(20));
+            assert_eq!(world.take_story().len(), 1, "it resolves once");
+            assert_eq!(world.open(), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn an_agent_restarted_during_a_fault_opens_nothing_twice_and_resolves_once() {
+        for (vantage, cluster) in [("eu-0", "us"), ("us-0", "eu"), ("ap-0", "us")] {
+            type Fault = fn(&mut World, &str);
+            let faults: [Fault; 3] = [
+                |w, c| w.cut(&format!("{c}-1"), "ap"),
+                |w, c| w.kill(&format!("{c}-1")),
+                |w, c| w.kill_cluster(c),
+            ];
+            for (n, fault) in faults.iter().enumerate() {
+                let mut world = World::seen_from(vantage);
+                fault(&mut world, cluster);
+                world.run(secs(10));
+                world.restart_agent(vantage);
+                world.run(secs(10));
+                assert_eq!(world.open().len(), 1, "it is still open, fault {n} from {vantage}");
+                world.heal();
+                world.start_if_down(cluster);
+                world.run(secs(20));
+                let ends = |action| world.published.iter().filter(|c| c.action == action).count();
+                assert_eq!(
+                    (ends(Action::Opened), ends(Action::Resolved), world.open().len()),
+                    (1, 1, 0),
+                    "fault {n} from {vantage}: {:?}",
+                    world.story()
+                );
+                world.assert_in_order();
+            }
+        }
+    }
+
+    #[test]
+    fn what_healed_while_the_agent_was_away_resolves_after_its_start() {
+        let mut world = World::seen_from("eu-0");
+        world.kill("us-1");
+        world.kill_cluster("ap");
+        world.run(secs(10));
+        assert_eq!(world.open().len(), 2);
+        world.agent = None;
+        world.start("us-1");
+        world.start_cluster("ap");
+        world.run(secs(10));
+        world.restart_agent("eu-0");
+        world.run(secs(15));
+        assert_eq!(world.open(), [""; 0], "{:?}", world.story());
+    }
+
+    #[test]
+    fn servers_before_2_10_21_are_judged_by_their_slower_heartbeat_and_nameless_routes() {
+        let mut world = World::unwatched(THREE, 2);
+        world.version("2.9.10");
+        world.watch("us-0");
+        world.run(secs(40));
+        assert_eq!(world.take_story(), [""; 0]);
+        world.stop("us-1");
+        world.run(secs(40));
+        assert_eq!(world.take_story(), [""; 0], "a heartbeat may take 30 s; nothing before one and a half");
+        world.run(secs(20));
+        assert_eq!(world.take_story(), ["opened server_missing us/us-1 unknown"]);
     }
 }

@@ -30,14 +30,14 @@ static MANUAL: Manual = Manual {
     detects: "A server's gateway block differs from that of its cluster's majority, or a cluster lacks a remote \
               that the other clusters have.",
     matters: "Gossip hides such a difference: a server learns a missing remote from its peers and connects to it \
-              all the same, until those peers are restarted, and then it is alone. A server without a gateway block \
-              cannot send to another cluster at all, and nobody is told.",
+              all the same, until those peers are gone, and then it stands alone. A server without a gateway block \
+              cannot send to another cluster at all, and its clients get no error.",
     decides: "Compares what VARZ tells of the configuration, inside each cluster: whether there is a gateway block, \
               the names of the remotes, TLS, `reject_unknown`, `connect_retries`, `advertise`, and the port where \
               most servers share one. What more than half of the servers have is right. With no majority, as in a \
               cluster of two, the rest of the supercluster decides: a remote that exists ought to be listed. A \
               server that its peers have routes to, and that no other cluster has ever seen a gateway of, is found \
-              from outside too. Not compared, for the servers do not tell: which URLs are configured (VARZ mixes \
+              from outside too. Not compared, since the servers do not tell: which URLs are configured (VARZ mixes \
               them with those discovered), passwords, the write deadline.",
     silent: "For different URLs of the same remote. For ports that differ on every server. For a server whose \
              configuration was not seen since its start.",
@@ -246,7 +246,10 @@ impl<'a> Group<'a> {
     /// A server whose configuration cannot be asked for: peers have routes to it, and nobody saw a gateway of
     /// it since it started.
     fn judge_unseen(&self, server: &Server, unseen_for: Duration) -> Outcome {
-        if server.sight != Sight::Named || server.life != Life::Alive {
+        // A peer of our own answers over its routes, with a gateway or without: that one is silent for another
+        // reason.
+        let own = self.snapshot.vantage.cluster.as_ref() == Some(self.name);
+        if own || server.sight != Sight::Named || server.life != Life::Alive {
             return Outcome::Unknown;
         }
         let id = &server.info.id;
@@ -279,10 +282,10 @@ impl<'a> Group<'a> {
             CauseKind::NotConfigured,
             Confidence::Possible,
             format!(
-                "{} have routes to it, and since {} no server of any cluster has a gateway connection with it: no \
-                 gateway block, or one that nobody accepts",
+                "routes lead to it from {}, and since {} no server of any cluster has a gateway connection with it: no \
+                 gateway block, one that nobody accepts, or a process that hangs",
                 words(&server.named_by),
-                server.first_seen_at
+                server.first_seen_at.to_the_second()
             ),
         );
         Outcome::Violated(Box::new(violation))
@@ -316,7 +319,8 @@ impl<'a> Group<'a> {
         }
         let Some(first) = self.with_gateway().next() else { return Outcome::Unknown };
         // A name that exists nowhere, in the place of one that is lacking, is that one misspelt.
-        let ghosts = lists.iter().flat_map(|g| g.remotes.keys()).filter(|r| !lacks.is_empty() && !self.exists(r));
+        let ghosts =
+            lists.iter().flat_map(|g| g.remotes.keys()).filter(|r| !lacks.is_empty() && !self.exists(r));
         let reach = lacks.iter().chain(ghosts).cloned().collect();
         let mut violation = self.mismatch(first, &differs, Scope::Remotes(reach));
         violation.server = None;
@@ -409,6 +413,8 @@ impl<'a> Group<'a> {
             format!("clients of {name} reach no other cluster, and other clusters do not reach them by it")
         } else if matches!(&scope, Scope::AllLinks) {
             format!("the gateways of {name} and those of the other clusters may not accept each other")
+        } else if matches!(&scope, Scope::Remotes(remotes) if remotes.is_empty()) {
+            format!("messages pass; {name} does not act as its peers do when gateways are made anew")
         } else {
             format!("gossip hides the difference until the peers of {name} are gone; then it is cut off")
         };
@@ -548,4 +554,265 @@ fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::example::{EVERYWHERE, THREE, Trial, World, secs};
+    use super::*;
+
+    fn trial<'a>(opens: &'a [&'a str]) -> Trial<'a> {
+        Trial { of: THREE, from: EVERYWHERE, opens, within: secs(7), lasts: secs(25) }
+    }
+
+    fn set(change: fn(&mut GatewayConfig)) -> impl Fn(&mut World) {
+        move |world| world.reconfigure("us-1", |g| change(g.as_mut().expect("a block")))
+    }
+
+    /// The block that its peers have.
+    fn mend(world: &mut World) {
+        let good = GatewayConfig {
+            name: "us".into(),
+            host: Some("0.0.0.0".into()),
+            port: Some(7222),
+            remotes: ["eu", "ap"]
+                .map(|r| (Name::from(r), BTreeSet::from([format!("{r}.example:7222").into()])))
+                .into(),
+            ..GatewayConfig::default()
+        };
+        world.reconfigure("us-1", |g| *g = Some(good));
+    }
+
+    fn found(change: fn(&mut GatewayConfig), of: &[(&str, usize)]) -> crate::findings::Finding {
+        let mut world = World::of(of, "us-0", 1);
+        set(change)(&mut world);
+        world.run(secs(10));
+        world.ledger.open().next().expect("one is open").clone()
+    }
+
+    const ONE: &[&str] = &["gateway_config_mismatch us/us-1 unknown"];
+
+    #[test]
+    fn each_difference_is_one_finding_from_each_cluster() {
+        let changes: [fn(&mut GatewayConfig); 7] = [
+            |g| drop(g.remotes.remove("eu")),
+            |g| g.remotes.clear(),
+            |g| g.reject_unknown = true,
+            |g| g.port = Some(7333),
+            |g| g.connect_retries = 5,
+            |g| g.advertise = Some("gw.example:7222".into()),
+            |g| {
+                let urls = g.remotes.remove("eu").expect("it is listed");
+                g.remotes.insert("ue".into(), urls);
+            },
+        ];
+        for change in changes {
+            trial(ONE).holds(set(change), mend);
+        }
+    }
+
+    #[test]
+    fn a_server_without_a_block_is_found_also_from_where_it_cannot_be_asked() {
+        trial(&["gateway_config_mismatch us/us-1 not_configured"])
+            .holds(|w| w.reconfigure("us-1", |g| *g = None), mend);
+    }
+
+    #[test]
+    fn a_server_without_a_block_is_found_by_an_agent_that_starts_later() {
+        for vantage in EVERYWHERE {
+            let mut world = World::unwatched(THREE, 1);
+            world.reconfigure("us-1", |g| *g = None);
+            world.run(secs(10));
+            world.watch(vantage);
+            world.run(secs(15));
+            assert_eq!(world.story(), ["opened gateway_config_mismatch us/us-1 not_configured"]);
+        }
+    }
+
+    #[test]
+    fn a_hung_peer_of_our_own_cluster_is_not_taken_for_one_without_a_block() {
+        for seed in 1..6 {
+            let mut world = World::unwatched(THREE, seed);
+            world.stop("us-1");
+            world.run(secs(50));
+            world.watch("us-0");
+            world.run(secs(20));
+            assert_eq!(world.story(), [""; 0], "a server of our own would answer without a gateway too");
+            world.run(secs(30));
+            assert_eq!(world.story(), ["opened server_missing us/us-1 unknown"]);
+        }
+    }
+
+    #[test]
+    fn tls_on_one_server_is_one_finding() {
+        let tls = set(|g| {
+            g.tls_required = true;
+            g.tls_verify = true;
+        });
+        Trial { from: &["us-0"], ..trial(ONE) }.holds(&tls, mend);
+        Trial { from: &["eu-0", "ap-0"], ..trial(&["gateway_config_mismatch us/us-1 not_configured"]) }
+            .holds(&tls, mend);
+    }
+
+    #[test]
+    fn in_a_cluster_of_two_the_rest_of_the_supercluster_decides() {
+        let of = &[("eu", 3), ("us", 2), ("ap", 3)];
+        for change in [
+            (|g| drop(g.remotes.remove("eu"))) as fn(&mut GatewayConfig),
+            |g| g.reject_unknown = true,
+            |g| {
+                let urls = g.remotes.remove("eu").expect("it is listed");
+                g.remotes.insert("ue".into(), urls);
+            },
+        ] {
+            Trial { of, ..trial(ONE) }.holds(set(change), mend);
+        }
+        let finding = found(|g| drop(g.remotes.remove("eu")), of);
+        assert_eq!(finding.evidence["differs"][0]["majority"], Json::Null, "there is none");
+        Trial { of, ..trial(&["gateway_config_mismatch us/us-1 not_configured"]) }
+            .holds(|w| w.reconfigure("us-1", |g| *g = None), mend);
+    }
+
+    #[test]
+    fn two_halves_that_nothing_outside_decides_between_are_named_without_a_majority() {
+        let mut world = World::of(&[("eu", 2), ("us", 2)], "us-0", 1);
+        for (server, retries) in [("us-1", 9), ("eu-0", 4), ("eu-1", 5)] {
+            world.reconfigure(server, |g| g.as_mut().expect("a block").connect_retries = retries);
+            world.run(secs(1));
+        }
+        world.run(secs(10));
+        let open: Vec<_> = world.ledger.open().map(|f| f.summary.as_str()).collect();
+        assert_eq!(
+            open,
+            [
+                "the servers of eu differ in connect_retries, and nothing outside tells who is right",
+                "the servers of us differ in connect_retries, and nothing outside tells who is right"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_whole_cluster_that_lacks_a_remote_its_peers_have_is_one_finding() {
+        fn all(world: &mut World, change: fn(&mut GatewayConfig)) {
+            for server in ["us-1", "us-2", "us-0"] {
+                world.reconfigure(server, |g| change(g.as_mut().expect("a block")));
+                world.run(secs(3));
+            }
+            world.run(secs(10));
+        }
+        let changes: [fn(&mut GatewayConfig); 3] = [
+            |g| drop(g.remotes.remove("eu")),
+            |g| {
+                g.remotes.remove("eu");
+                g.reject_unknown = true;
+            },
+            |g| {
+                let urls = g.remotes.remove("eu").expect("it is listed");
+                g.remotes.insert("ue".into(), urls);
+            },
+        ];
+        for vantage in EVERYWHERE {
+            for change in changes {
+                let mut world = World::seen_from(vantage);
+                all(&mut world, change);
+                assert_eq!(
+                    world.open(),
+                    ["gateway_config_mismatch us unknown"],
+                    "seen from {vantage}: {:?}",
+                    world.story()
+                );
+                let finding = world.ledger.open().next().expect("one is open");
+                assert!(finding.summary.starts_with("no server of us lists eu"), "{}", finding.summary);
+                assert!(
+                    finding.evidence["expected_block"].as_str().expect("a block").contains("name: \"eu\"")
+                );
+                all(&mut world, |g| {
+                    g.reject_unknown = false;
+                    g.remotes.remove("ue");
+                    g.remotes.insert("eu".into(), ["eu.example:7222".into()].into());
+                });
+                world.run(secs(10));
+                assert_eq!(world.open(), [""; 0], "seen from {vantage}: {:?}", world.story());
+                world.assert_in_order();
+            }
+        }
+    }
+
+    #[test]
+    fn different_urls_and_different_ports_on_every_server_are_no_mismatch() {
+        let mut world = World::unwatched(THREE, 1);
+        for (server, port) in [("us-0", 1), ("us-1", 2), ("us-2", 3)] {
+            world.reconfigure(server, |g| {
+                let g = g.as_mut().expect("a block");
+                g.port = Some(port);
+                g.remotes.insert("eu".into(), [format!("eu-{port}.example:7222").into()].into());
+            });
+            world.run(secs(3));
+        }
+        world.watch("eu-0");
+        world.run(secs(15));
+        assert_eq!(world.story(), [""; 0]);
+    }
+
+    #[test]
+    fn the_block_can_be_pasted() {
+        let finding = found(
+            |g| {
+                g.remotes.remove("eu");
+                g.host = Some("2001:db8::1".into());
+            },
+            THREE,
+        );
+        assert_eq!(
+            finding.evidence["expected_block"],
+            "gateway {\n  name: \"us\"\n  listen: \"[2001:db8::1]:7222\"\n  # authorization, and user and password in \
+             the URLs: as its peers have them\n  gateways: [\n    { name: \"ap\", urls: [\"nats://ap.example:7222\"] \
+             }\n    { name: \"eu\", urls: [\"nats://eu.example:7222\"] }\n  ]\n}"
+        );
+        assert_eq!(
+            finding.evidence["differs"],
+            json!([{ "key": "remotes", "majority": ["ap", "eu"], "server": ["ap"] }])
+        );
+        assert_eq!(finding.server.as_ref().map(|s| &*s.name), Some("us-1"));
+    }
+
+    #[test]
+    fn the_block_carries_what_the_peers_have() {
+        let mut world = World::seen_from("us-0");
+        for server in ["us-1", "us-2", "us-0"] {
+            world.reconfigure(server, |g| {
+                let g = g.as_mut().expect("a block");
+                g.reject_unknown = true;
+                g.connect_retries = 7;
+                g.advertise = Some("gw.example:7222".into());
+            });
+            world.run(secs(3));
+        }
+        world.reconfigure("us-1", |g| g.as_mut().expect("a block").reject_unknown = false);
+        world.run(secs(10));
+        let finding = world.ledger.open().find(|f| f.entity.server.is_some()).expect("us-1 differs");
+        let block = finding.evidence["expected_block"].as_str().expect("a block");
+        for line in ["reject_unknown_cluster: true", "connect_retries: 7", "advertise: \"gw.example:7222\""] {
+            assert!(block.contains(line), "{block} lacks {line}");
+        }
+    }
+
+    #[test]
+    fn a_supercluster_that_is_none_needs_no_blocks() {
+        let mut world = World::unwatched(&[("eu", 3)], 1);
+        for server in ["eu-0", "eu-1", "eu-2"] {
+            world.reconfigure(server, |g| *g = None);
+        }
+        world.run(secs(5));
+        world.watch("eu-0");
+        world.run(secs(15));
+        assert_eq!(world.story(), [""; 0]);
+    }
+
+    #[test]
+    fn a_name_cannot_break_out_of_the_block() {
+        assert_eq!(quoted("a\"b\\c\nd"), "\"a\\\"b\\\\c_d\"");
+        assert_eq!(address("::1", 7222), "[::1]:7222");
+        assert_eq!(majority(&[1, 1, 2, 2]), None, "a half is no majority");
+    }
 }

@@ -36,27 +36,28 @@ static MANUAL: Manual = Manual {
     detects: "A server has no outbound gateway to a remote cluster that it ought to have.",
     matters: "A server sends to a remote cluster over its own gateway only; a message that came to it by a route \
               never leaves by a gateway. Without the gateway, what its clients publish does not reach subscribers \
-              in that cluster, and no client, log line or advisory tells anyone: requests time out, messages are \
-              gone. Clients of the other servers of the same cluster notice nothing.",
-    decides: "GATEWAYZ lists the gateways that are up, so a lost one is simply absent. A link is expected when the \
-              server's configuration (VARZ) lists the remote, when a server of that name was connected to it and \
-              the remote still exists, or when every other server of the cluster has it. It is a finding when it \
-              was absent in two looks or more over `absent_for`, also when it was never up; a refused login that \
-              the remote tells of (CLIENT.AUTH.ERR) needs no more than two looks. A server that cannot answer, \
-              because it lost the way to our own cluster, is judged by the far end: every server there answered, \
-              and none has a connection from it. The cause comes from the advisory of the remote, from the \
-              heartbeat that a server sends at each dial that got through to the other side, from the \
-              configuration before and after, and from who else still sees the remote.",
-    silent: "While a server or the remote restarts, for the second that every reconnect takes; for servers that \
-             said goodbye; when neither end can be asked; when a bigger finding explains it: the remote cluster \
-             is unreachable, the configuration differs from its peers, the server itself is missing. When all \
-             servers of a cluster lost the remote there is one finding for the cluster.",
+              in that cluster, and publishing gives no error. Their requests to services there get `no responders`, \
+              and their answers to requests from there are lost. Clients of the other servers of the same cluster \
+              notice nothing. No version has an advisory for it.",
+    decides: "GATEWAYZ lists only the gateways that are up, so a lost one is simply absent. A link is expected when \
+              the server's configuration (VARZ) lists the remote, when a server of that name was connected to it \
+              and the remote still exists, or when every other server of the cluster has it. It is a finding when \
+              it was absent in two looks or more over `absent_for`, also when it was never up; where the remote \
+              tells that it refused the login (CLIENT.AUTH.ERR), two looks are enough. A server that cannot \
+              answer, because it lost the way to our own cluster, is judged by the far end: every server there \
+              answered, and none has a connection from it. The cause comes from the advisory of the remote, from \
+              the heartbeat that a server sends each time a dial gets through, from the configuration before and \
+              after, and from who else still sees the remote.",
+    silent: "For the second that every reconnect takes, and while a server or the remote restarts. For servers \
+             that said goodbye. When neither end can be asked. When a bigger finding explains it: the remote \
+             cluster is unreachable, the configuration differs from its peers, the server itself is missing. When \
+             all servers of a cluster lost the remote there is one finding, for the cluster.",
     todo: "Follow the cause. `path_cut`, `unreachable`: test the way from that host to the remote's gateway ports \
            (firewall, security group, address in the configuration). `auth_rejected`: the user and password in the \
-           URLs of the remote must be those of `gateway.authorization` over there. `tls_or_name_rejected`: compare \
-           the TLS blocks and the cluster names, the log of either side names the reason. `config_removed`, \
-           `not_configured`: put the remote into the `gateways` list. A change of the gateway block needs a \
-           restart of the server: a reload refuses it.",
+           URLs of the remote must be those of `gateway.authorization` over there; where a URL has none, the \
+           server presents its own. `tls_or_name_rejected`: compare the TLS blocks and the cluster names; the log \
+           of either side names the reason. `config_removed`, `not_configured`: put the remote into the \
+           `gateways` list. A change of the gateway block needs a restart of the server: a reload refuses it.",
 };
 
 impl Check for GatewayDisconnected {
@@ -106,7 +107,9 @@ impl Check for GatewayDisconnected {
 
     /// Nothing expects the link any more, where those who would have it answer and none of them lists it.
     fn forgotten(&self, snapshot: &Snapshot, entity: &Entity) -> Outcome {
-        let (Some(cluster), Some(remote)) = (&entity.cluster, &entity.remote) else { return Outcome::Unknown };
+        let (Some(cluster), Some(remote)) = (&entity.cluster, &entity.remote) else {
+            return Outcome::Unknown;
+        };
         let mut of_entity = snapshot
             .servers_of(cluster)
             .filter(|s| s.life != Life::Left)
@@ -216,9 +219,10 @@ impl Group<'_> {
             words(&servers)
         );
         whole.impact = format!(
-            "nothing that clients in {} publish reaches subscribers in {}, and nobody is told",
-            short(self.cluster),
-            short(self.remote)
+            "nothing that clients in {cluster} publish reaches subscribers in {remote}, and publishing gives no \
+             error; requests to services there get `no responders`",
+            cluster = short(self.cluster),
+            remote = short(self.remote)
         );
         whole.evidence.insert("servers".into(), list(&servers));
         whole.essence = format!("{} {}", whole.cause.kind.as_str(), servers.len());
@@ -267,7 +271,7 @@ impl Group<'_> {
 
     fn lost(&self, link: &Link, since: Time, expected: Expected, absent_for: Duration) -> Violation {
         let at = self.snapshot.at;
-        let cause = self.cause(link, since);
+        let cause = self.cause(link);
         let patience = if link.rejected.is_some() { Duration::ZERO } else { absent_for };
         let mut ripe_at = since.plus(patience);
         if link.absent_looks < 2 {
@@ -300,8 +304,8 @@ impl Group<'_> {
             ripe_at,
             summary: format!("{server} ({cluster}) has no gateway to {remote}{rest}"),
             impact: format!(
-                "what clients of {server} publish does not reach subscribers in {remote}, and nobody is told; \
-                 requests to services there time out"
+                "what clients of {server} publish does not reach subscribers in {remote}, and publishing gives no \
+                 error; requests to services there get `no responders`"
             ),
             essence: format!("{} {:?} {connected:?}", cause.kind.as_str(), cause.confidence),
             remediation: self.remediation(link, cause.kind),
@@ -321,12 +325,13 @@ impl Group<'_> {
         })
     }
 
-    fn cause(&self, link: &Link, since: Time) -> Cause {
+    fn cause(&self, link: &Link) -> Cause {
         use CauseKind as K;
         use Confidence::{Certain, Likely, Possible};
         let (server, remote) = (short(&link.server), short(self.remote));
         if let Some(rejected) = &link.rejected {
-            let detail = format!("{} refused the login of {server} at {}", short(&rejected.by), rejected.at);
+            let by = short(&rejected.by);
+            let detail = format!("{by} refused the login of {server} at {}", rejected.at.to_the_second());
             return Cause::new(K::AuthRejected, Certain, detail);
         }
         let own = self.snapshot.servers.get(&link.server_id);
@@ -335,13 +340,13 @@ impl Group<'_> {
             && self.snapshot.at.since(own.first_seen_at) < STARTING
             && own.first_seen_at > self.started_at()
         {
-            let detail = format!("{server} was first seen {}", own.first_seen_at);
+            let detail = format!("{server} was first seen at {}", own.first_seen_at.to_the_second());
             return Cause::new(K::Restarting, Likely, detail);
         }
         if link.configured == Some(false) && link.connected_at.is_none() && link.ever_connected_at.is_some() {
             let detail = format!(
                 "{server} was connected until {}, and its configuration does not list {remote} now",
-                link.ever_connected_at.map(|t| t.to_string()).unwrap_or_default()
+                link.ever_connected_at.map(Time::to_the_second).unwrap_or_default()
             );
             return Cause::new(K::ConfigRemoved, Certain, detail);
         }
@@ -363,13 +368,13 @@ impl Group<'_> {
             return Cause::new(K::TlsOrNameRejected, Likely, detail);
         }
         let seen = if witnesses.is_empty() {
-            format!("servers of {remote} are alive")
+            format!("{remote} is alive: its servers are heard")
         } else {
-            format!("{} still have connections with {remote}", words(&witnesses))
+            format!("{remote} is alive: connections to or from it at {}", words(&witnesses))
         };
         let refused = "no refused login was told of";
         if let Some(was) = link.ever_connected_at {
-            let detail = format!("connected until {was}, absent since {since}; {seen}; {refused}");
+            let detail = format!("last seen connected at {}; {seen}; {refused}", was.to_the_second());
             return Cause::new(K::PathCut, Likely, detail);
         }
         Cause::new(K::Unreachable, Likely, format!("never seen connected; {seen}; {refused}"))
@@ -411,8 +416,8 @@ impl Group<'_> {
                  reason beside `TLS gateway handshake error` or `Failing connection to gateway`"
             ))),
             CauseKind::ConfigRemoved | CauseKind::NotConfigured => steps.push(Step::by_hand(format!(
-                "put {remote} back into `gateway.gateways` on {server} and restart it (lame duck first): a reload \
-                 refuses a change of the gateway block"
+                "put {remote} into `gateway.gateways` on {server}, as its peers have it, and restart it (lame duck \
+                 first): a reload refuses a change of the gateway block"
             ))),
             CauseKind::RemoteClusterDown => {
                 steps.push(Step::by_hand(format!("see whether the servers of {remote} run")));
@@ -458,4 +463,223 @@ fn endpoint(url: &str) -> Option<(String, u16)> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     (!host.is_empty() && !host.starts_with('-') && host.chars().all(plain))
         .then_some((host.to_owned(), port.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::example::{EVERYWHERE, THREE, Trial, World, ms, secs};
+    use super::*;
+
+    fn trial<'a>(opens: &'a [&'a str]) -> Trial<'a> {
+        Trial { of: THREE, from: EVERYWHERE, opens, within: ms(3000), lasts: secs(30) }
+    }
+
+    #[test]
+    fn a_cut_link_is_one_finding_within_3_s_from_each_cluster() {
+        trial(&["gateway_disconnected us/us-1→eu path_cut"]).holds(|w| w.cut("us-1", "eu"), World::heal);
+        trial(&["gateway_disconnected ap/ap-2→us path_cut"]).holds(|w| w.cut("ap-2", "us"), World::heal);
+    }
+
+    #[test]
+    fn a_cut_at_the_agents_own_server_is_one_finding_though_a_whole_cluster_goes_dark() {
+        trial(&["gateway_disconnected eu/eu-0→us path_cut"]).holds(|w| w.cut("eu-0", "us"), World::heal);
+    }
+
+    #[test]
+    fn a_refused_login_is_told_within_2_s_with_its_cause() {
+        let trial = Trial { within: ms(2000), ..trial(&["gateway_disconnected us/us-1→eu auth_rejected"]) };
+        trial.holds(|w| w.refuse_login("us-1", "eu"), World::heal);
+    }
+
+    #[test]
+    fn a_server_that_is_turned_away_in_the_handshake_shows_itself_by_its_heartbeats() {
+        for vantage in ["us-0", "ap-0"] {
+            let mut world = World::seen_from(vantage);
+            world.refuse_handshake("us-1", "eu");
+            world.run(secs(15));
+            assert_eq!(world.open(), ["gateway_disconnected us/us-1→eu tls_or_name_rejected"]);
+        }
+    }
+
+    #[test]
+    fn when_all_servers_of_a_cluster_lose_a_remote_there_is_one_finding() {
+        trial(&["gateway_disconnected us→eu path_cut"])
+            .holds(|w| ["us-0", "us-1", "us-2"].iter().for_each(|s| w.cut(s, "eu")), World::heal);
+        trial(&["gateway_disconnected us→eu auth_rejected"])
+            .holds(|w| ["us-0", "us-1", "us-2"].iter().for_each(|s| w.refuse_login(s, "eu")), World::heal);
+    }
+
+    #[test]
+    fn two_clusters_that_lost_each_other_are_one_finding_seen_from_a_third() {
+        Trial { from: &["ap-0", "ap-2"], ..trial(&["gateway_disconnected eu→us path_cut"]) }
+            .holds(|w| w.partition("eu", "us"), World::heal);
+    }
+
+    #[test]
+    fn a_server_cut_off_from_two_clusters_is_two_findings() {
+        trial(&["gateway_disconnected us/us-1→ap path_cut", "gateway_disconnected us/us-1→eu path_cut"])
+            .holds(
+                |w| {
+                    w.cut("us-1", "eu");
+                    w.cut("us-1", "ap");
+                },
+                World::heal,
+            );
+    }
+
+    #[test]
+    fn small_superclusters_are_judged_alike() {
+        for of in [&[("eu", 3), ("us", 3)][..], &[("eu", 1), ("us", 1)], &[("eu", 1), ("us", 2)]] {
+            // With no third cluster it takes a look at the routes to know that a server lives.
+            let trial = |opens| Trial { of, from: &["eu-0"], within: ms(3500), ..trial(opens) };
+            trial(&["gateway_disconnected eu/eu-0→us path_cut"]).holds(|w| w.cut("eu-0", "us"), World::heal);
+            trial(&["gateway_disconnected us/us-0→eu path_cut"]).holds(|w| w.cut("us-0", "eu"), World::heal);
+            trial(&["gateway_disconnected us/us-0→eu auth_rejected"])
+                .holds(|w| w.refuse_login("us-0", "eu"), World::heal);
+        }
+    }
+
+    #[test]
+    fn the_finding_says_enough_to_judge_it_without_asking_again() {
+        let mut world = World::seen_from("eu-0");
+        world.cut("us-1", "eu");
+        world.run(secs(5));
+        let finding = world.ledger.open().next().expect("one is open").clone();
+        let keys: Vec<&str> = finding.evidence.keys().map(String::as_str).collect();
+        for key in ["absent_ms", "configured", "peers_connected", "peers_total"] {
+            assert!(keys.contains(&key), "the contract names {key}; there are {keys:?}");
+        }
+        assert_eq!(finding.evidence["peers_connected"], json!(["us-0", "us-2"]));
+        assert_eq!(
+            finding.evidence["seen_from"], "the far end",
+            "gateways are one hop: us-1 cannot answer eu"
+        );
+        assert_eq!(finding.evidence["configured"], true);
+        assert_eq!(finding.summary, "us-1 (us) has no gateway to eu; 2 of 2 other servers in us still do");
+        assert!(
+            finding.cause.detail.contains("eu is alive: connections to or from it at ap-0"),
+            "{}",
+            finding.cause.detail
+        );
+        let runs: Vec<&str> = finding.remediation.iter().filter_map(|s| s.run.as_deref()).collect();
+        assert!(runs.contains(&"nc -vz eu.example 7222"), "{runs:?}");
+        assert!(runs.contains(&&*format!("nats req '$SYS.REQ.SERVER.{}.GATEWAYZ' ''", world.id("us-1"))));
+        assert_eq!(finding.server.expect("it introduced itself").name, world.info("us-1").name);
+    }
+
+    #[test]
+    fn a_finding_outlives_the_restart_of_its_server_while_the_fault_lasts() {
+        for vantage in EVERYWHERE {
+            let mut world = World::seen_from(vantage);
+            world.cut("us-1", "eu");
+            world.run(secs(10));
+            world.restart("us-1");
+            world.run(secs(15));
+            assert_eq!(world.open(), ["gateway_disconnected us/us-1→eu path_cut"], "{:?}", world.story());
+            world.heal();
+            world.run(secs(10));
+            assert_eq!(world.open(), [""; 0]);
+            world.assert_in_order();
+        }
+    }
+
+    #[test]
+    fn a_link_whose_server_dies_is_explained_by_that() {
+        let mut world = World::seen_from("eu-0");
+        world.cut("us-1", "eu");
+        world.run(secs(10));
+        world.kill("us-1");
+        world.run(secs(20));
+        world.heal();
+        world.start("us-1");
+        world.run(secs(10));
+        assert_eq!(
+            world.story(),
+            [
+                "opened gateway_disconnected us/us-1→eu path_cut",
+                "opened server_missing us/us-1 unreachable",
+                "resolved gateway_disconnected us/us-1→eu explained",
+                "resolved server_missing us/us-1",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_lame_ducks_links_go_with_it() {
+        let mut world = World::seen_from("us-0");
+        world.cut("us-1", "eu");
+        world.run(secs(10));
+        world.take_story();
+        world.lame_duck("us-1");
+        world.run(secs(5));
+        assert_eq!(world.take_story(), ["resolved gateway_disconnected us/us-1→eu gone"]);
+    }
+
+    #[test]
+    fn a_link_that_left_the_configuration_and_exists_nowhere_is_gone() {
+        let mut world = World::seen_from("us-0");
+        let remotes = |add: bool| {
+            move |w: &mut World| {
+                for server in ["us-1", "us-2", "us-0"] {
+                    w.reconfigure(server, |g| {
+                        let remotes = &mut g.as_mut().expect("a block").remotes;
+                        if add {
+                            remotes.insert("zz".into(), ["zz.example:7222".into()].into());
+                        } else {
+                            remotes.remove("zz");
+                        }
+                    });
+                    w.run(secs(3));
+                }
+            }
+        };
+        remotes(true)(&mut world);
+        world.run(secs(10));
+        assert_eq!(world.open(), ["gateway_disconnected us→zz remote_cluster_down"]);
+        remotes(false)(&mut world);
+        world.run(secs(10));
+        assert_eq!(world.open(), [""; 0], "nothing expects us→zz: {:?}", world.story());
+        world.assert_in_order();
+    }
+
+    #[test]
+    fn a_remote_removed_from_the_configuration_is_named_as_the_cause_where_gossip_does_not_help() {
+        let mut world = World::seen_from("us-0");
+        world.partition("us", "eu");
+        for server in ["us-1", "us-2", "us-0"] {
+            world.reconfigure(server, |g| {
+                g.as_mut().expect("a block").remotes.remove("eu");
+            });
+            world.run(secs(3));
+        }
+        world.run(secs(10));
+        let causes: Vec<Cause> = world
+            .view()
+            .links
+            .iter()
+            .filter(|l| &*l.cluster == "us" && &*l.remote == "eu")
+            .map(|link| {
+                let group = Group {
+                    snapshot: world.view(),
+                    cluster: &link.cluster,
+                    remote: &link.remote,
+                    links: &[link],
+                };
+                group.cause(link)
+            })
+            .collect();
+        assert_eq!(causes.len(), 3, "they were connected once, and eu exists");
+        assert!(causes.iter().all(|c| c.kind == CauseKind::ConfigRemoved), "{causes:?}");
+        assert!(causes.iter().all(|c| c.confidence == Confidence::Certain), "VARZ says so");
+    }
+
+    #[test]
+    fn only_what_a_shell_takes_as_it_is_becomes_a_command() {
+        assert_eq!(endpoint("eu.example:7222"), Some(("eu.example".into(), 7222)));
+        assert_eq!(endpoint("[2001:db8::1]:7222"), Some(("2001:db8::1".into(), 7222)));
+        for odd in ["", ":7222", "host", "host:", "host:99999", "a b:1", "$(id):1", "-x:1", "a;b:1", "a'b:1"]
+        {
+            assert_eq!(endpoint(odd), None, "{odd:?}");
+        }
+    }
 }

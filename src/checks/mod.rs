@@ -104,3 +104,131 @@ pub fn find(name: &str) -> Option<&'static dyn Check> {
         .copied()
         .find(|c| name.eq_ignore_ascii_case(c.manual().slug) || name.eq_ignore_ascii_case(c.manual().code))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    fn manuals() -> impl Iterator<Item = &'static Manual> {
+        REGISTRY.iter().map(|check| check.manual())
+    }
+
+    #[test]
+    fn a_check_is_named_as_its_file_and_each_file_of_a_check_is_in_the_registry() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/checks");
+        let files: BTreeSet<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
+            .filter(|name| !["mod", "settings", "verdict", "example"].contains(&name.as_str()))
+            .collect();
+        let slugs: BTreeSet<String> = manuals().map(|m| m.slug.to_owned()).collect();
+        assert_eq!(files, slugs, "name the slug as the file, and put the check into REGISTRY");
+        assert_eq!(slugs.len(), REGISTRY.len(), "a slug is used twice");
+    }
+
+    #[test]
+    fn a_code_is_used_once_and_finds_its_check() {
+        let codes: BTreeSet<&str> = manuals().map(|m| m.code).collect();
+        assert_eq!(codes.len(), REGISTRY.len(), "give each check a code of its own");
+        for manual in manuals() {
+            let (prefix, number) = manual.code.rsplit_once('_').expect("PREFIX_nnn");
+            let good = prefix.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') && number.len() == 3;
+            assert!(good && number.bytes().all(|b| b.is_ascii_digit()), "{} is no code", manual.code);
+            for name in [manual.slug, manual.code, &manual.slug.to_uppercase(), &manual.code.to_lowercase()] {
+                assert_eq!(find(name).map(|c| c.manual().slug), Some(manual.slug), "{name}");
+            }
+        }
+        assert!(find("no_such_check").is_none());
+    }
+
+    #[test]
+    fn a_manual_is_plain_prose_that_ends_with_a_full_stop() {
+        for m in manuals() {
+            let texts = [
+                ("detects", m.detects),
+                ("matters", m.matters),
+                ("decides", m.decides),
+                ("silent", m.silent),
+                ("todo", m.todo),
+            ];
+            for (part, text) in texts {
+                let at = format!("{} of {}", part, m.slug);
+                assert!(text.ends_with('.'), "end {at} with a full stop");
+                assert!(
+                    !text.contains("  ") && !text.contains('\n'),
+                    "{at} has a double space or a line end"
+                );
+                assert_eq!(text.trim(), text, "{at} has a space at its end");
+                assert!(text.len() > 30, "{at} says too little");
+            }
+            assert_eq!(m.detects.matches(". ").count(), 0, "detects of {} is one sentence", m.slug);
+        }
+    }
+
+    #[test]
+    fn a_default_lies_in_its_range_and_has_its_unit() {
+        for m in manuals() {
+            assert!(m.open_after >= 1 && m.resolve_after >= 1, "{} would open or resolve on nothing", m.slug);
+            let keys: BTreeSet<&str> = m.thresholds.iter().map(|t| t.key).collect();
+            assert_eq!(keys.len(), m.thresholds.len(), "{} has a key twice", m.slug);
+            for t in m.thresholds {
+                let unit = std::mem::discriminant(&t.default);
+                let (low, high) = t.range;
+                assert!(
+                    unit == std::mem::discriminant(&low) && unit == std::mem::discriminant(&high),
+                    "{} of {}: give the range the unit of the default",
+                    t.key,
+                    m.slug
+                );
+                assert!(low <= t.default && t.default <= high, "{} of {} lies outside", t.key, m.slug);
+                assert!(!t.about.is_empty() && !t.about.ends_with('.'), "{} of {}: about", t.key, m.slug);
+                assert!(!["enabled", "severity", "open_after", "resolve_after", "override"].contains(&t.key));
+            }
+        }
+    }
+
+    #[test]
+    fn every_check_is_on_when_nobody_says_otherwise() {
+        for check in REGISTRY {
+            let settings = Settings::of(*check);
+            assert!(settings.enabled, "{} is off", check.manual().slug);
+            assert_eq!(settings.severity, None);
+            assert_eq!(settings.values.len(), check.manual().thresholds.len());
+        }
+    }
+
+    #[test]
+    fn a_check_that_is_off_is_not_asked_and_not_about_what_it_forgot() {
+        let world = example::World::seen_from("eu-0");
+        let mut settings = example::defaults();
+        settings.get_mut("gateway_disconnected").unwrap().enabled = false;
+        let gone = Entity { cluster: Some("xx".into()), remote: Some("eu".into()), ..Entity::default() };
+        let lost = Entity { cluster: Some("xx".into()), ..Entity::default() };
+        let open = [("gateway_disconnected", &gone), ("cluster_unreachable", &lost), ("no_such", &gone)];
+        let verdicts = evaluate(world.view(), &settings, open);
+        assert!(verdicts.iter().all(|v| v.check != "gateway_disconnected"));
+        let verdict = verdicts.iter().find(|v| v.entity.is(&lost)).expect("it is asked about");
+        assert_eq!(verdict.outcome, Outcome::Gone, "no cluster of that name is left");
+        settings.get_mut("gateway_disconnected").unwrap().enabled = true;
+        let verdicts = evaluate(world.view(), &settings, open);
+        let verdict = verdicts.iter().find(|v| v.entity.is(&gone)).expect("it is asked about");
+        assert_eq!(verdict.outcome, Outcome::Unknown, "nobody of that cluster answers");
+    }
+
+    #[test]
+    fn what_all_checks_say_of_one_snapshot_is_the_same_however_often_they_are_asked() {
+        let mut world = example::World::seen_from("eu-0");
+        world.cut("us-1", "eu");
+        world.run(example::secs(4));
+        let settings = example::defaults();
+        let once = evaluate(world.view(), &settings, []);
+        assert_eq!(once, evaluate(world.view(), &settings, []));
+        let file = serde_json::to_string(world.view()).expect("a snapshot is written");
+        let read: Snapshot = serde_json::from_str(&file).expect("and read");
+        assert_eq!(&read, world.view());
+        assert_eq!(once, evaluate(&read, &settings, []), "and it judges the same");
+    }
+}

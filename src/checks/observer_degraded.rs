@@ -36,8 +36,8 @@ static MANUAL: Manual = Manual {
     detects: "The agent cannot see all of the supercluster, or cannot tell what it sees.",
     matters: "What cannot be seen cannot be judged: a fault may stand where no finding does.",
     decides: "From its own work: a permission that the server refused; replies that do not decode, carry an error, \
-              or claim another server's ID; more servers than it remembers; looks that begin late; events that were \
-              given up because the connection stayed away for too long.",
+              or claim another server's ID; more servers than it can remember; looks that begin late; events that \
+              it had to give up because its connection stayed away for too long.",
     silent: "When one reply of one look was lost: the next look is half a second away. A server that does not answer \
              at all is judged by the checks about servers and links.",
     todo: "Give the agent's user the permissions that `gatewatch permissions` prints. A server whose replies do not \
@@ -154,7 +154,7 @@ fn garbled(snapshot: &Snapshot, complaint: &Complaint) -> Violation {
     Violation {
         since: complaint.at,
         ripe_at: snapshot.at,
-        summary: format!("replies of {who} are of no use: {}", short(&complaint.error)),
+        summary: format!("replies of {who} cannot be used: {}", short(&complaint.error)),
         cause: Cause::new(CauseKind::Unknown, Confidence::Certain, complaint.error.clone()),
         impact: format!("{who} is not judged by what it says"),
         evidence,

@@ -28,13 +28,13 @@ static MANUAL: Manual = Manual {
     }],
     detects: "A known server went silent without saying goodbye.",
     matters: "Its clients have to reconnect, its cluster has one server less to carry them, and replicas that it \
-              holds are behind. A server that stops in order says goodbye first, so this one crashed, was killed, \
-              hangs, or lost its host or its network.",
-    decides: "A server that was seen before does not answer, and nobody who answers has a route or a gateway \
-              connection to it: peers of its cluster that do answer list their routes, and it is not among them. \
-              Where connections to it are still listed, as with a stopped process or a lost host, its heartbeats \
-              must have stayed away for one and a half intervals too. A restart brings a new ID under the same \
-              name; that is the same server, and it is back.",
+              holds are behind. A server that is stopped in order says goodbye first; this one crashed, was \
+              killed, hangs, or lost its host or its network.",
+    decides: "A server that was seen before does not answer, and no server that answers has a gateway connection \
+              or a route to it: its peers list their routes, and it is not among them. Where connections to it \
+              are still listed, as with a stopped process or a lost host, its heartbeats must have stayed away \
+              for one and a half intervals too. A restart brings a new ID under the same name; that is the same \
+              server, and it is back.",
     silent: "After a SHUTDOWN or LAMEDUCK advisory: that is a goodbye, and a lame duck says nothing more. When the \
              whole cluster is unreachable, or when the server lives and only its gateway to our cluster is lost: \
              other findings say so.",
@@ -82,8 +82,13 @@ fn judge(snapshot: &Snapshot, server: &Server, settings: &Settings) -> Outcome {
     match server.sight {
         Sight::Answered => return Outcome::Healthy,
         Sight::Left => return Outcome::Gone,
-        Sight::Named => return Outcome::Unknown,
-        Sight::Silent | Sight::Unreachable => {}
+        // A peer of our own cluster answers over its routes; elsewhere it may just not reach us.
+        Sight::Named
+            if server.info.cluster != snapshot.vantage.cluster || server.info.name == server.info.id =>
+        {
+            return Outcome::Unknown;
+        }
+        Sight::Named | Sight::Silent | Sight::Unreachable => {}
     }
     let Some(silent_since) = server.silent_since else { return Outcome::Unknown };
     let silent_for = settings.duration("silent_for", Some(server.cluster()), None);
@@ -93,14 +98,11 @@ fn judge(snapshot: &Snapshot, server: &Server, settings: &Settings) -> Outcome {
         Life::Gone => violated(snapshot, server, silent_since, silent_since.plus(silent_for)),
         // Part of a cluster that nobody sees: told of by that finding.
         Life::Unknown if severed => violated(snapshot, server, silent_since, silent_since.plus(silent_for)),
-        Life::Alive if server.sight == Sight::Silent => {
+        // Not ripe before heartbeats are due; until then it keeps back what it would explain.
+        Life::Alive if server.sight != Sight::Unreachable && server.hearable => {
             let quiet_since = server.heard_at.unwrap_or(silent_since).max(silent_since);
             let due_at = quiet_since.plus(server.heartbeat_interval() * 3 / 2);
-            if snapshot.at >= due_at && server.hearable {
-                violated(snapshot, server, silent_since, due_at)
-            } else {
-                Outcome::Unknown
-            }
+            violated(snapshot, server, silent_since, due_at)
         }
         _ => Outcome::Unknown,
     }
@@ -112,13 +114,13 @@ fn violated(snapshot: &Snapshot, server: &Server, since: Time, ripe_at: Time) ->
         let detail = if server.denied_by.is_empty() {
             format!("{name} does not answer, said no goodbye, and nobody has a connection to it")
         } else {
-            format!("{} answer and have no route to {name}; it said no goodbye", words(&server.denied_by))
+            format!("no route to {name} on {}, which answer; it said no goodbye", words(&server.denied_by))
         };
         Cause::new(CauseKind::Unreachable, Confidence::Likely, detail)
     } else {
         let detail = format!(
-            "{} still list connections to {name}, and it neither answers nor sends heartbeats: stopped, \
-             overloaded, or nothing passes on the way to here",
+            "connections to {name} are still listed by {}, and it neither answers nor sends heartbeats: stopped, \
+             overloaded, or nothing passes on the way from it",
             words(&server.named_by)
         );
         Cause::new(CauseKind::Unknown, Confidence::Possible, detail)
@@ -147,4 +149,69 @@ fn violated(snapshot: &Snapshot, server: &Server, since: Time, ripe_at: Time) ->
         server: (!server.info.ver.is_empty()).then(|| server.info.clone()),
         scope: Scope::Entity,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::example::{EVERYWHERE, THREE, Trial, World, secs};
+    use super::*;
+
+    fn trial<'a>(opens: &'a [&'a str]) -> Trial<'a> {
+        Trial { of: THREE, from: EVERYWHERE, opens, within: secs(7), lasts: secs(30) }
+    }
+
+    #[test]
+    fn a_killed_server_is_one_finding_from_each_cluster() {
+        for server in ["us-1", "eu-2", "ap-1"] {
+            let cluster = server.split('-').next().expect("a cluster");
+            let expected = format!("server_missing {cluster}/{server} unreachable");
+            trial(&[&expected]).holds(|w| w.kill(server), |w| w.start(server));
+        }
+    }
+
+    #[test]
+    fn a_killed_server_that_the_agents_own_gateway_led_to_is_one_finding() {
+        for seed in 1..6 {
+            let mut world = World::with_seed("eu-0", seed);
+            let target = world.peer("eu-0", "us").expect("eu-0 has a gateway to us");
+            world.kill(&target);
+            world.run(secs(15));
+            assert_eq!(world.take_story(), [format!("opened server_missing us/{target} unreachable")]);
+            world.start(&target);
+            world.run(secs(10));
+            assert_eq!(world.take_story(), [format!("resolved server_missing us/{target}")]);
+        }
+    }
+
+    #[test]
+    fn a_half_dead_cluster_is_one_finding_for_each_server() {
+        trial(&["server_missing us/us-1 unreachable", "server_missing us/us-2 unreachable"]).holds(
+            |w| ["us-1", "us-2"].iter().for_each(|s| w.kill(s)),
+            |w| ["us-1", "us-2"].iter().for_each(|s| w.start(s)),
+        );
+    }
+
+    #[test]
+    fn a_stopped_process_is_found_when_its_heartbeats_stay_away() {
+        Trial { within: secs(27), lasts: secs(90), ..trial(&["server_missing us/us-1 unknown"]) }
+            .holds(|w| w.stop("us-1"), |w| w.resume("us-1"));
+    }
+
+    #[test]
+    fn a_server_that_lives_and_only_lost_its_way_to_us_is_not_missing() {
+        let mut world = World::seen_from("eu-0");
+        world.cut("us-1", "eu");
+        world.run(secs(60));
+        assert_eq!(world.story(), ["opened gateway_disconnected us/us-1→eu path_cut"]);
+    }
+
+    #[test]
+    fn the_finding_says_who_denies_it() {
+        let mut world = World::seen_from("eu-0");
+        world.kill("us-1");
+        world.run(secs(10));
+        let finding = world.ledger.open().next().expect("one is open");
+        assert_eq!(finding.evidence["no_route_from"], json!(["us-0", "us-2"]));
+        assert!(finding.cause.detail.contains("no route to us-1 on us-0, us-2"), "{}", finding.cause.detail);
+    }
 }

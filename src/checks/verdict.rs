@@ -30,9 +30,8 @@ pub struct Entity {
 impl Entity {
     /// Whether both mean the same, whatever the ID of its present life.
     pub fn is(&self, other: &Self) -> bool {
-        let names = |e: &Self| {
-            [&e.cluster, &e.server, &e.remote, &e.account, &e.peer_server].map(Clone::clone)
-        };
+        let names =
+            |e: &Self| [&e.cluster, &e.server, &e.remote, &e.account, &e.peer_server].map(Clone::clone);
         names(self) == names(other)
     }
 }
@@ -267,4 +266,45 @@ pub(super) fn ask_gateways(server: &str, server_id: &str) -> Option<Step> {
             format!("nats req '$SYS.REQ.SERVER.{server_id}.GATEWAYZ' ''"),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_in_evidence_ends_in_a_count_of_what_was_left_out() {
+        let names: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+        let Value::Array(list) = list(&names) else { panic!("a list") };
+        assert_eq!((list.len(), list[32].as_str()), (33, Some("and 68 more")));
+        assert_eq!(words(&names), "0, 1, 2, 3, 4 and 95 more");
+        assert_eq!(words(&names[..2]), "0, 1");
+    }
+
+    #[test]
+    fn a_name_in_a_sentence_is_short_and_controls_nothing() {
+        assert_eq!(short("eu-1"), "eu-1");
+        assert_eq!(short("a\nb\u{1b}[31m\u{202e}c").chars().filter(|c| *c == '\u{fffd}').count(), 3);
+        assert_eq!(short(&"x".repeat(4096)).chars().count(), 81);
+    }
+
+    #[test]
+    fn an_id_that_a_shell_would_read_makes_no_command() {
+        assert!(ask_gateways("eu-1", "NABC").is_some());
+        for id in ["N'; rm -rf /", "N A", "$(id)", "N.>"] {
+            assert_eq!(ask_gateways("eu-1", id), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn two_entities_are_the_same_whatever_their_ids() {
+        let entity = |id: &str, remote: Option<&str>| Entity {
+            server: Some("eu-1".into()),
+            server_id: Some(id.into()),
+            remote: remote.map(Name::from),
+            ..Entity::default()
+        };
+        assert!(entity("N1", None).is(&entity("N2", None)));
+        assert!(!entity("N1", None).is(&entity("N1", Some("us"))));
+    }
 }

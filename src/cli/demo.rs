@@ -1,6 +1,6 @@
 //! `gatewatch lab demo`: one incident from start to end, beside a running agent, on real servers.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ const RESOLVED_WITHIN: Duration = Duration::from_secs(10);
 /// How many messages tell whether a path works.
 const PROBES: usize = 10;
 const PROBE_WAIT: Duration = Duration::from_millis(500);
+/// The column after the time, where what happens is told.
+const TOLD_AT: usize = 9;
 
 const NEAR: &str = "eu-1";
 const REMOTE: &str = "us";
@@ -167,9 +169,14 @@ impl Tale {
     }
 
     fn event(&mut self, event: &Value) -> Result<(), Failure> {
-        let text = watch::readable(event, self.colour).unwrap_or_default();
+        let width = io::stdout().is_terminal().then(|| output::width().saturating_sub(TOLD_AT));
+        let text = watch::readable(event, self.colour, width).unwrap_or_default();
         for line in text.lines() {
-            output::print(&format!("         {line}\n"))?;
+            output::print(&format!(
+                "{:TOLD_AT$}{line}
+",
+                ""
+            ))?;
         }
         Ok(())
     }

@@ -88,6 +88,7 @@ fn user_config(args: &Args) -> String {
     format!(
         "\
 # The user of gatewatch, in the system account: for the configuration of every server.
+# Put the entry of `users` into the accounts that are there: a second `accounts` block replaces the first.
 # Run the agent with --user {user} --password … --inbox-prefix {inbox_prefix}
 accounts {{
   \"{account}\" {{

@@ -1,7 +1,8 @@
 //! `gatewatch watch`: findings as they are published, for people.
 
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
 
 use clap::ValueEnum;
 use futures_util::{StreamExt as _, stream};
@@ -17,8 +18,12 @@ use crate::model::Time;
 
 /// One text of an event is not printed beyond this; `--json` has it whole.
 const TEXT_MAX_CHARS: usize = 1000;
-/// How many steps of advice are printed.
+/// How many steps of advice are printed; `--json` has them all.
 const STEPS_MAX: usize = 3;
+/// Where what belongs to an event begins.
+const INDENT: usize = 4;
+/// How wide the column of `cause`, `do` and so on is.
+const LABEL: usize = 8;
 /// How many lines one step may have.
 const LINES_MAX: usize = 40;
 
@@ -169,62 +174,138 @@ fn show(subject: &str, payload: &[u8], json: bool, colour: bool, clusters: &[Str
         line.push(b'\n');
         return Ok(output::bytes(&line)?);
     }
-    if let Some(text) = readable(&event, colour) {
+    // A pipe carries whole lines; only a terminal has a width.
+    let width = io::stdout().is_terminal().then(output::width);
+    if let Some(text) = readable(&event, colour, width) {
         return Ok(output::print(&text)?);
     }
     tracing::warn!("skipped an event on `{}` without action or summary", redact::control(subject));
     Ok(())
 }
 
-/// An event in a few lines: what happened, then its cause and what to do. Of a resolved one only the
-/// first line.
-pub(super) fn readable(event: &Value, colour: bool) -> Option<String> {
+/// An event in a few lines: what happened, then what it does, its cause and what to do. Of a resolved one only
+/// the first line. Prose is broken at `width`, where there is one; the lines of a configuration block never are.
+pub(super) fn readable(event: &Value, colour: bool, width: Option<usize>) -> Option<String> {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).map(clean);
+    let time = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).and_then(Time::parse);
     let (action, summary) = (text("/action")?, text("/summary")?);
     let severity = text("/severity").unwrap_or_default();
     let code = text("/code").or_else(|| text("/check")).unwrap_or_default();
-    let at = text("/timestamp").unwrap_or_default();
-    let at = Time::parse(&at).map_or(at, |t| {
-        let whole = t.to_string();
-        format!("{}Z", whole.split('.').next().unwrap_or(&whole).replace('T', " "))
-    });
-    let resolved = action == "resolved";
+    let at = time("/timestamp").map_or_else(|| text("/timestamp").unwrap_or_default(), Time::to_the_second);
     let paint =
         |code: &str, text: String| if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text };
-    let severity_colour = match severity.as_str() {
+    let resolved = action == "resolved";
+    let lasted = time("/opened_at")
+        .zip(if resolved { time("/resolved_at") } else { time("/timestamp") })
+        .map(|(from, to)| to.since(from));
+    let note = match (action.as_str(), lasted) {
+        ("resolved", lasted) => {
+            let reason = text("/reason").into_iter();
+            let after = lasted.map(|d| format!("after {}", spoken(d)));
+            Some(reason.chain(after).collect::<Vec<_>>().join(" ")).filter(|note| !note.is_empty())
+        }
+        ("updated" | "reminded", Some(d)) => Some(format!("open for {}", spoken(d))),
+        _ => None,
+    };
+    let note = note.map(|note| format!(" ({note})")).unwrap_or_default();
+    let head = [at, format!("{action:<8}"), format!("{severity:<8}"), code];
+    let used = head.iter().map(|part| part.chars().count() + 1).sum();
+    let [at, action, severity, code] = head;
+    let severity_colour = match severity.trim_end() {
         "critical" => "1;31",
         "warning" => "33",
         _ => "36",
     };
     let mut out = format!(
-        "{at} {} {} {code} {summary}",
-        paint(if resolved { "32" } else { "1" }, format!("{action:<8}")),
-        paint(severity_colour, format!("{severity:<8}")),
+        "{} {} {} {code} {}\n",
+        paint("2", at),
+        paint(if resolved { "32" } else { "1" }, action),
+        if resolved { severity } else { paint(severity_colour, severity) },
+        flow(&format!("{summary}{note}"), used, INDENT, width),
     );
     if resolved {
-        let reason = text("/reason").map(|r| format!(" ({r})")).unwrap_or_default();
-        return Some(out + &reason + "\n");
+        return Some(out);
     }
-    if let Some(kind) = text("/cause/kind") {
-        let confidence = text("/cause/confidence").map(|c| format!(", {c}")).unwrap_or_default();
-        let _ = write!(out, " [{kind}{confidence}]");
+    let mut line = |label: &str, told: &str, whole: bool| {
+        let width = width.filter(|_| !whole);
+        let told = flow(told, INDENT + LABEL, INDENT + LABEL, width);
+        let label = paint("2", format!("{label:<LABEL$}"));
+        // Writing to a String does not fail.
+        let _ = writeln!(out, "{:INDENT$}{label}{told}", "");
+    };
+    if let Some(impact) = text("/impact").filter(|t| !t.is_empty()) {
+        line("impact", &impact, false);
     }
-    out.push('\n');
-    if let Some(detail) = text("/cause/detail").filter(|t| !t.is_empty()) {
-        let _ = writeln!(out, "    cause: {detail}");
+    let kind = text("/cause/kind").map(|kind| {
+        let confidence = text("/cause/confidence").map(|c| format!(" ({c})")).unwrap_or_default();
+        kind + &confidence
+    });
+    let cause: Vec<String> =
+        kind.into_iter().chain(text("/cause/detail").filter(|t| !t.is_empty())).collect();
+    if !cause.is_empty() {
+        line("cause", &cause.join(": "), false);
+    }
+    let explained = event.pointer("/inhibits").and_then(Value::as_array).map_or(0, Vec::len);
+    if explained > 0 {
+        let noun = if explained == 1 { "finding" } else { "findings" };
+        line("covers", &format!("{explained} more {noun}, explained by this one and not published"), false);
     }
     let steps = event.pointer("/remediation").and_then(Value::as_array);
-    for step in steps.into_iter().flatten().take(STEPS_MAX) {
-        for (label, key) in [("do", "do"), ("run", "run")] {
-            let Some(told) = step.get(key).and_then(Value::as_str) else { continue };
-            // A block of configuration keeps its lines.
-            for (n, line) in told.lines().take(LINES_MAX).enumerate() {
-                let head = if n == 0 { format!("{label}: ") } else { "      ".to_owned() };
-                let _ = writeln!(out, "    {head}{}", clean(line));
+    let (mut last, mut shown) = (None, 0);
+    for step in steps.into_iter().flatten() {
+        let (told, run) = (step.get("do").and_then(Value::as_str), step.get("run").and_then(Value::as_str));
+        // Several commands for one purpose are one step.
+        if told != last || shown == 0 {
+            shown += 1;
+            if shown > STEPS_MAX {
+                break;
             }
+            let mut lines = told.unwrap_or_default().lines().take(LINES_MAX);
+            line("do", &clean(lines.next().unwrap_or_default()), false);
+            // A block of configuration keeps its lines.
+            lines.for_each(|block| line("", &clean(block), true));
+            last = told;
+        }
+        for (n, command) in run.into_iter().flat_map(str::lines).take(LINES_MAX).enumerate() {
+            line(if n == 0 { "run" } else { "" }, &clean(command), true);
         }
     }
     Some(out)
+}
+
+/// `text` with a line break, and `indent` blanks, before each word that would pass `width`. The first line
+/// begins in column `used`.
+fn flow(text: &str, used: usize, indent: usize, width: Option<usize>) -> String {
+    let Some(width) = width else { return text.to_owned() };
+    let (mut out, mut column, mut fresh) = (String::new(), used, true);
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let chars = word.chars().count();
+        if column + usize::from(!fresh) + chars > width && column > indent {
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+            (column, fresh) = (indent, true);
+        }
+        if !fresh {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += chars;
+        fresh = false;
+    }
+    out
+}
+
+/// A duration as one says it: `3.2 s`, `2 min 3 s`, `5 h 7 min`, `3 d 4 h`.
+fn spoken(d: Duration) -> String {
+    let s = d.as_secs();
+    match s {
+        0..10 => format!("{:.1} s", d.as_secs_f64()),
+        10..60 => format!("{s} s"),
+        60..3600 => format!("{} min {} s", s / 60, s % 60),
+        3600..86_400 => format!("{} h {} min", s / 3600, s / 60 % 60),
+        _ => format!("{} d {} h", s / 86_400, s / 3600 % 24),
+    }
 }
 
 /// `text` on one line, bounded, and without anything that a terminal would obey.
@@ -244,30 +325,77 @@ mod tests {
     fn an_event_is_a_few_lines() {
         let event = json!({
             "timestamp": "2026-11-20T19:36:22.123456789Z", "action": "opened", "severity": "critical",
-            "code": "CLUSTER_007", "summary": "eu-1 (eu) has no gateway to us",
+            "code": "CLUSTER_007", "summary": "eu-1 (eu) has no gateway to us", "impact": "messages are lost",
             "cause": {"kind": "auth_rejected", "confidence": "certain", "detail": "us-0 refused it"},
-            "remediation": [{"do": "set the password", "run": "nats server report"}],
+            "remediation": [{"do": "set the password", "run": "nats server report"}], "inhibits": ["a", "b"],
         });
         assert_eq!(
-            readable(&event, false).unwrap(),
-            "2026-11-20 19:36:22Z opened   critical CLUSTER_007 eu-1 (eu) has no gateway to us [auth_rejected, certain]\n    \
-             cause: us-0 refused it\n    do: set the password\n    run: nats server report\n"
+            readable(&event, false, None).unwrap(),
+            "2026-11-20 19:36:22Z opened   critical CLUSTER_007 eu-1 (eu) has no gateway to us\n    \
+             impact  messages are lost\n    cause   auth_rejected (certain): us-0 refused it\n    \
+             covers  2 more findings, explained by this one and not published\n    \
+             do      set the password\n    run     nats server report\n"
         );
-        assert!(readable(&event, true).unwrap().contains("\u{1b}[1;31mcritical\u{1b}[0m"));
+        assert!(readable(&event, true, None).unwrap().contains("\u{1b}[1;31mcritical\u{1b}[0m"));
     }
 
     #[test]
-    fn a_resolved_event_is_one_line_with_its_reason() {
-        let event = json!({"action": "resolved", "summary": "s", "severity": "info", "check": "c",
+    fn a_terminal_gets_prose_in_its_width_and_a_block_as_it_is() {
+        let event = json!({
+            "timestamp": "2026-11-20T19:36:22Z", "action": "opened", "severity": "info", "code": "C",
+            "summary": "one two three four", "remediation": [{"do": "use this instead of what is there:\na {\n  \
+            long: \"0123456789 0123456789\"\n}"}],
+        });
+        assert_eq!(
+            readable(&event, false, Some(50)).unwrap(),
+            "2026-11-20 19:36:22Z opened   info     C one two\n    three four\n    \
+             do      use this instead of what is there:\n            a {\n              \
+             long: \"0123456789 0123456789\"\n            }\n"
+        );
+        assert_eq!(flow("averyveryverylongword x", 4, 4, Some(10)), "averyveryverylongword\n    x");
+    }
+
+    #[test]
+    fn commands_for_one_purpose_are_one_step() {
+        let ping = |n: u8| json!({"do": "on the host of eu-1", "run": format!("nc -vz us-{n} 7222")});
+        let event = json!({"timestamp": "t", "action": "opened", "severity": "info", "code": "C", "summary": "s",
+            "remediation": [{"do": "test the way"}, ping(0), ping(1), {"do": "ask"}, {"do": "a fourth step"}]});
+        assert_eq!(
+            readable(&event, false, None).unwrap(),
+            "t opened   info     C s\n    do      test the way\n    do      on the host of eu-1\n    \
+             run     nc -vz us-0 7222\n    run     nc -vz us-1 7222\n    do      ask\n"
+        );
+    }
+
+    #[test]
+    fn a_resolved_event_is_one_line_with_its_reason_and_how_long_it_lasted() {
+        let mut event = json!({"action": "resolved", "summary": "s", "severity": "info", "check": "c",
             "reason": "recovered", "timestamp": "yesterday", "cause": {"kind": "unknown"}});
-        assert_eq!(readable(&event, false).unwrap(), "yesterday resolved info     c s (recovered)\n");
+        assert_eq!(readable(&event, false, None).unwrap(), "yesterday resolved info     c s (recovered)\n");
+        event["opened_at"] = json!("2026-11-20T19:36:22Z");
+        event["resolved_at"] = json!("2026-11-20T19:38:25Z");
+        let text = readable(&event, false, None).unwrap();
+        assert_eq!(text, "yesterday resolved info     c s (recovered after 2 min 3 s)\n");
+    }
+
+    #[test]
+    fn a_reminder_says_for_how_long() {
+        let event = json!({"action": "reminded", "summary": "s", "severity": "info", "code": "C",
+            "timestamp": "2026-11-20T20:36:22Z", "opened_at": "2026-11-20T19:36:22Z"});
+        let text = readable(&event, false, None).unwrap();
+        assert_eq!(text, "2026-11-20 20:36:22Z reminded info     C s (open for 1 h 0 min)\n");
+        for (s, said) in
+            [(0, "0.0 s"), (9, "9.0 s"), (59, "59 s"), (86_399, "23 h 59 min"), (90_000, "1 d 1 h")]
+        {
+            assert_eq!(spoken(Duration::from_secs(s)), said);
+        }
     }
 
     #[test]
     fn what_a_server_named_itself_never_steers_the_terminal() {
         let event =
             json!({"action": "opened", "summary": "a\u{1b}]0;x\u{7}b\nc", "severity": "info\u{1b}[2J"});
-        let text = readable(&event, false).unwrap();
+        let text = readable(&event, false, None).unwrap();
         assert_eq!(text.lines().count(), 1);
         assert!(!text.contains(['\u{1b}', '\u{7}']), "{text:?}");
         assert!(clean(&"x".repeat(5000)).chars().count() <= TEXT_MAX_CHARS + 1);
@@ -276,7 +404,7 @@ mod tests {
     #[test]
     fn an_event_of_wrong_types_is_none() {
         for event in [json!({}), json!({"action": 5, "summary": "s"}), json!({"action": "opened"})] {
-            assert_eq!(readable(&event, false), None, "{event}");
+            assert_eq!(readable(&event, false, None), None, "{event}");
         }
     }
 

@@ -224,6 +224,13 @@ impl Roster {
         }
     }
 
+    /// Makes known that a server of this name had a gateway to `remote` at `at`.
+    pub fn recall_link(&mut self, cluster: Name, server: Name, remote: Name, at: Time) {
+        if self.connected.len() < SERVERS_MAX {
+            self.connected.insert((cluster, server, remote), at);
+        }
+    }
+
     /// Makes a cluster known that an earlier start of the agent knew.
     pub fn recall_cluster(&mut self, cluster: Name) {
         self.clusters.entry(cluster).or_default().existed = true;
@@ -622,6 +629,11 @@ impl Roster {
             LinkState::Connected => {
                 *memory = LinkMemory { connected_at: Some(look.asked_at), ..LinkMemory::default() };
                 self.connected.insert(history.clone(), look.asked_at);
+            }
+            // While the remote is away with a goodbye nothing is amiss; when it is back, patience starts anew.
+            LinkState::Absent if clusters.get(&remote).is_some_and(|c| c.left_at.is_some()) => {
+                memory.absent_since = None;
+                memory.absent_looks = 0;
             }
             LinkState::Absent if look.settled => {
                 if memory.looked_at.is_none_or(|at| look.asked_at.since(at) > ABSENCE_GAP) {

@@ -50,6 +50,13 @@ impl Time {
         Self(self.0.saturating_sub(u64::try_from(d.as_nanos()).unwrap_or(Self::MAX_NS)))
     }
 
+    /// For a sentence: `2026-11-20 19:36:22Z`.
+    pub fn to_the_second(self) -> String {
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_nanos(self.0))
+            .to_string()
+            .replace('T', " ")
+    }
+
     /// Reads RFC 3339; none when it is not, or lies before 1970 or after 2554.
     pub fn parse(text: &str) -> Option<Self> {
         humantime::parse_rfc3339_weak(text).ok().and_then(|t| Self::try_from(t).ok())

@@ -6,12 +6,16 @@ use serde_json::{Map, Value, json};
 use super::{Message, token};
 use crate::checks::{self, Cause, Entity, Severity, Step};
 use crate::findings::{Action, Change, Reason, State};
-use crate::model::{ServerInfo, Snapshot, Time, Vantage};
+use crate::model::{Name, ServerInfo, Snapshot, Time, Vantage};
 
 /// The largest event, in bytes.
 pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 /// How many missing servers an event names.
 const MISSING_MAX: usize = 64;
+/// How many clusters an event names.
+const CLUSTERS_MAX: usize = 256;
+/// How much of a name stands in a list, and of a text where an event would be too large, in characters.
+const NAME_CHARS_MAX: usize = 128;
 
 const FINDING: &str = "io.nats.gatewatch.advisory.v1.finding";
 const AGENT: &str = "io.nats.gatewatch.advisory.v1.agent";
@@ -48,7 +52,7 @@ impl Sight {
             if server.gatewayz.is_some() {
                 answered += 1;
             } else if missing.len() < MISSING_MAX {
-                missing.push(server.info.name.to_string());
+                missing.push(clip(&server.info.name));
             } else {
                 over += 1;
             }
@@ -60,8 +64,8 @@ impl Sight {
         let Vantage { agent, cluster, server, .. } = &snapshot.vantage;
         Self {
             agent: agent.to_string(),
-            cluster: cluster.as_ref().map(ToString::to_string),
-            server: server.to_string(),
+            cluster: cluster.as_ref().map(|c| clip(c)),
+            server: clip(server),
             epoch: snapshot.epoch,
             expected,
             answered,
@@ -134,6 +138,20 @@ pub fn finding(change: &Change, sight: &Sight, style: &Style, id: &str) -> Messa
         event.evidence = &cut;
         event.server = None;
         event.remediation = &[];
+        let texts = [&f.summary, &f.impact, &f.cause.detail].map(|text| clip(text));
+        let [summary, impact, detail] = &texts;
+        let cause = Cause { detail: detail.clone(), ..f.cause.clone() };
+        let short = |name: &Option<Name>| name.as_deref().map(|n| Name::from(clip(n)));
+        let entity = Entity {
+            cluster: short(&f.entity.cluster),
+            server: short(&f.entity.server),
+            server_id: short(&f.entity.server_id),
+            remote: short(&f.entity.remote),
+            account: short(&f.entity.account),
+            peer_server: short(&f.entity.peer_server),
+        };
+        (event.summary, event.impact) = (summary, impact);
+        (event.cause, event.entity) = (&cause, &entity);
         payload = body(&event);
     }
     let e = &f.entity;
@@ -255,7 +273,7 @@ pub fn epoch(
             s.sight != S::Named && s.heard_at.is_some_and(|h| at.since(h) < s.heartbeat_interval() * 3 / 2)
         })
         .count();
-    let clusters: Vec<&str> = snapshot.clusters.keys().map(|c| &**c).take(1000).collect();
+    let clusters: Vec<String> = snapshot.clusters.keys().take(CLUSTERS_MAX).map(|c| clip(c)).collect();
     let connected = snapshot.links.iter().filter(|l| l.state == LinkState::Connected).count();
     let [critical, warning, info] = open;
     let body = json!({
@@ -289,7 +307,7 @@ pub fn epoch(
     let subject = format!("{}.epoch.{}", style.prefix, token(Some(&sight.agent)));
     let mut headers = Vec::new();
     if style.cloudevents {
-        headers.extend(cloudevents(EPOCH, id, &sight.agent, &sight.agent, at));
+        headers.extend(cloudevents(EPOCH, id, &sight.agent, &token(Some(&sight.agent)), at));
     }
     Message { subject, headers, payload: body.to_string() }
 }
@@ -305,7 +323,311 @@ fn cloudevents(kind: &str, id: &str, agent: &str, subject: &str, at: Time) -> [(
     ]
 }
 
+fn clip(text: &str) -> String {
+    text.chars().take(NAME_CHARS_MAX).collect()
+}
+
 fn body(event: &FindingEvent<'_>) -> String {
     // Every field is a string, a number, a list or a map with string keys: none of them can fail.
     serde_json::to_string(event).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::checks::example::{World, defaults, secs};
+    use crate::checks::{CauseKind, Confidence, Outcome, Scope, Verdict, Violation};
+    use crate::findings::{Judgement, Ledger};
+
+    const AT: &str = "2026-11-20T19:36:22.123456789Z";
+
+    fn style(cloudevents: bool) -> Style {
+        Style { prefix: "gatewatch".into(), cloudevents }
+    }
+
+    fn sight() -> Sight {
+        Sight {
+            agent: "watch-1".into(),
+            cluster: Some("eu".into()),
+            server: "eu-2".into(),
+            epoch: 41,
+            expected: 9,
+            answered: 8,
+            missing: vec!["us-0".into()],
+        }
+    }
+
+    fn entity(server: &str) -> Entity {
+        Entity {
+            cluster: Some("eu".into()),
+            server: Some(server.into()),
+            server_id: Some("NEU1".into()),
+            remote: Some("us".into()),
+            ..Entity::default()
+        }
+    }
+
+    fn opened(entity: Entity, evidence: Map<String, Value>) -> Change {
+        let at = Time::parse(AT).unwrap();
+        let violation = Violation {
+            since: at,
+            ripe_at: at,
+            summary: "eu-1 (eu) has no gateway to us".into(),
+            cause: Cause::new(CauseKind::AuthRejected, Confidence::Certain, "us-0 refused the login"),
+            impact: "messages are lost".into(),
+            evidence,
+            remediation: vec![Step::by_hand("mend the password"), Step::run("look", "nats req x ''")],
+            essence: String::new(),
+            server: Some(ServerInfo {
+                name: "eu-1".into(),
+                host: "10.0.0.1".into(),
+                id: "NEU1".into(),
+                cluster: Some("eu".into()),
+                ver: "2.15.1".into(),
+                seq: 3,
+                ..ServerInfo::default()
+            }),
+            scope: Scope::Entity,
+        };
+        let verdict = Verdict {
+            check: "gateway_disconnected",
+            severity: Severity::Critical,
+            entity,
+            outcome: Outcome::Violated(Box::new(violation)),
+        };
+        let settings = defaults();
+        let judgement = Judgement {
+            at,
+            epoch: 41,
+            verdicts: vec![verdict],
+            settings: &settings,
+            repeat_every: secs(3600),
+        };
+        Ledger::default().step(judgement).pop().expect("it opens at once")
+    }
+
+    fn headers(message: &Message) -> BTreeMap<&str, &str> {
+        message.headers.iter().map(|(k, v)| (&**k, &**v)).collect()
+    }
+
+    #[test]
+    fn a_finding_reads_as_the_contract_has_it() {
+        let change = opened(entity("eu-1"), Map::from_iter([("absent_ms".to_owned(), json!(2500))]));
+        let message = finding(&change, &sight(), &style(false), "NUID");
+        assert_eq!(message.subject, "gatewatch.finding.critical.gateway_disconnected.eu.eu-1.us");
+        let expected = concat!(
+            r#"{"type":"io.nats.gatewatch.advisory.v1.finding","id":"NUID","#,
+            r#""timestamp":"2026-11-20T19:36:22.123456789Z","action":"opened","state":"open","reason":"violated","#,
+            r#""severity":"critical","check":"gateway_disconnected","code":"CLUSTER_007","#,
+            r#""summary":"eu-1 (eu) has no gateway to us","fingerprint":"f1","revision":1,"#,
+            r#""opened_at":"2026-11-20T19:36:22.123456789Z","last_seen_at":"2026-11-20T19:36:22.123456789Z","#,
+            r#""resolved_at":null,"entity":{"cluster":"eu","server":"eu-1","server_id":"NEU1","remote":"us","#,
+            r#""account":null,"peer_server":null},"cause":{"kind":"auth_rejected","confidence":"certain","#,
+            r#""detail":"us-0 refused the login"},"impact":"messages are lost","evidence":{"absent_ms":2500},"#,
+            r#""remediation":[{"do":"mend the password"},{"do":"look","run":"nats req x ''"}],"inhibits":[],"#,
+            r#""server":{"name":"eu-1","host":"10.0.0.1","id":"NEU1","cluster":"eu","ver":"2.15.1","#,
+            r#""jetstream":false,"seq":3},"vantage":{"agent":"watch-1","cluster":"eu","server":"eu-2","#,
+            r#""epoch":41,"expected":9,"answered":8,"missing":["us-0"]}}"#
+        );
+        let expected = expected.replace("\"f1\"", &format!("{:?}", change.finding.fingerprint));
+        assert_eq!(message.payload, expected, "the contract says that fields are only ever added");
+        assert_eq!(
+            headers(&message),
+            BTreeMap::from([
+                ("Nats-Msg-Id", &*format!("{}:1795203382123:1", change.finding.fingerprint)),
+                ("Gatewatch-Action", "opened"),
+                ("Gatewatch-State", "open"),
+                ("Gatewatch-Severity", "critical"),
+            ])
+        );
+    }
+
+    #[test]
+    fn a_cloudevent_has_the_headers_of_binary_mode() {
+        let change = opened(entity("eu-1"), Map::new());
+        let message = finding(&change, &sight(), &style(true), "NUID");
+        let headers = headers(&message);
+        assert_eq!(headers["ce-specversion"], "1.0");
+        assert_eq!(headers["ce-id"], "NUID");
+        assert_eq!(headers["ce-type"], "io.nats.gatewatch.advisory.v1.finding");
+        assert_eq!(headers["ce-source"], "gatewatch/watch-1");
+        assert_eq!(headers["ce-subject"], change.finding.fingerprint);
+        assert_eq!(headers["ce-time"], AT);
+        assert_eq!(headers.len(), 10, "and those of every finding");
+    }
+
+    #[test]
+    fn every_word_of_the_contract_is_written_as_it_stands_there() {
+        use crate::findings::State;
+        let written = |value: Value| value.as_str().map(str::to_owned).unwrap();
+        let reasons = [
+            (Reason::Violated, "violated"),
+            (Reason::EvidenceChanged, "evidence_changed"),
+            (Reason::StillViolated, "still_violated"),
+            (Reason::Recovered, "recovered"),
+            (Reason::Gone, "gone"),
+            (Reason::Explained, "explained"),
+            (Reason::Reclassified, "reclassified"),
+        ];
+        for (reason, word) in reasons {
+            assert_eq!(written(json!(reason)), word);
+        }
+        let actions = [
+            (Action::Opened, "opened", State::Open),
+            (Action::Updated, "updated", State::Open),
+            (Action::Reminded, "reminded", State::Open),
+            (Action::Resolved, "resolved", State::Resolved),
+        ];
+        for (action, word, state) in actions {
+            assert_eq!(
+                (written(json!(action)), action.as_str(), action.state()),
+                (word.to_owned(), word, state)
+            );
+            assert_eq!(written(json!(state)), state.as_str());
+        }
+        for kind in [
+            CauseKind::RemoteClusterDown,
+            CauseKind::PathCut,
+            CauseKind::AuthRejected,
+            CauseKind::TlsOrNameRejected,
+            CauseKind::Unreachable,
+            CauseKind::ConfigRemoved,
+            CauseKind::NotConfigured,
+            CauseKind::Restarting,
+            CauseKind::Congested,
+            CauseKind::Unknown,
+        ] {
+            assert_eq!(written(json!(kind)), kind.as_str());
+        }
+        for confidence in [Confidence::Certain, Confidence::Likely, Confidence::Possible] {
+            assert_eq!(written(json!(confidence)), confidence.as_str());
+        }
+        for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
+            assert_eq!(written(json!(severity)), severity.as_str());
+        }
+    }
+
+    #[test]
+    fn an_agent_event_has_what_the_contract_names() {
+        let vantage = Vantage {
+            agent: "watch-1".into(),
+            cluster: Some("eu".into()),
+            server: "eu-0".into(),
+            server_id: "NEU0".into(),
+        };
+        let at = Time::parse(AT).unwrap();
+        for (event, word) in [
+            (AgentEvent::Started, "started"),
+            (AgentEvent::Stopping, "stopping"),
+            (AgentEvent::Leading, "leading"),
+            (AgentEvent::Standby, "standby"),
+            (AgentEvent::Degraded, "degraded"),
+            (AgentEvent::Restored, "restored"),
+        ] {
+            let message = agent(event, "why", &vantage, &style(true), "NUID", at);
+            assert_eq!(message.subject, format!("gatewatch.agent.{word}.watch-1"));
+            assert_eq!(headers(&message)["ce-subject"], word);
+            let body: Value = serde_json::from_str(&message.payload).unwrap();
+            assert_eq!(
+                body,
+                json!({
+                    "type": "io.nats.gatewatch.advisory.v1.agent", "id": "NUID", "timestamp": AT, "event": word,
+                    "agent": "watch-1", "version": env!("CARGO_PKG_VERSION"), "reason": "why",
+                    "vantage": { "cluster": "eu", "server": "eu-0", "server_id": "NEU0" },
+                })
+            );
+        }
+    }
+
+    #[test]
+    fn an_epoch_event_has_what_the_contract_names() {
+        let mut world = World::seen_from("eu-0");
+        world.kill("us-1");
+        world.run(secs(2));
+        let snapshot = world.view();
+        let cost = EpochCost {
+            started_at: snapshot.at,
+            duration_ms: 3,
+            interval_ms: 1000,
+            next_epoch_in_ms: 997,
+            requests: 2,
+            replies: 16,
+            bytes_in: 20_000,
+            decode_errors: 0,
+        };
+        let message =
+            epoch(snapshot, &Sight::of(snapshot), cost, [1, 2, 3], &style(true), "NUID", snapshot.at);
+        assert_eq!(message.subject, "gatewatch.epoch.watch-1");
+        assert_eq!(headers(&message)["ce-type"], "io.nats.gatewatch.metric.v1.epoch");
+        let body: Value = serde_json::from_str(&message.payload).unwrap();
+        assert_eq!(
+            body,
+            json!({
+                "type": "io.nats.gatewatch.metric.v1.epoch", "id": "NUID", "timestamp": snapshot.at,
+                "agent": "watch-1", "version": env!("CARGO_PKG_VERSION"),
+                "vantage": { "cluster": "eu", "server": "eu-0" },
+                "epoch": snapshot.epoch, "leader": true, "settled": true, "started_at": snapshot.at,
+                "duration_ms": 3, "interval_ms": 1000, "next_epoch_in_ms": 997,
+                "servers": { "expected": 9, "answered": 8, "heard": 9, "missing": ["us-1"] },
+                "clusters": ["ap", "eu", "us"],
+                "links": { "expected": 16, "connected": 16 },
+                "open": { "critical": 1, "warning": 2, "info": 3 },
+                "requests": 2, "replies": 16, "bytes_in": 20000, "decode_errors": 0,
+            })
+        );
+    }
+
+    #[test]
+    fn an_event_is_one_line_of_256_kib_at_the_most_whatever_servers_call_themselves() {
+        let huge = "\u{1}\n".repeat(100_000);
+        let hostile = Entity {
+            cluster: Some(huge.as_str().into()),
+            server: Some(huge.as_str().into()),
+            remote: Some(huge.as_str().into()),
+            ..Entity::default()
+        };
+        let evidence = Map::from_iter([("x".to_owned(), json!("y".repeat(EVENT_BYTES_MAX)))]);
+        for change in [opened(entity("eu-1"), evidence), opened(hostile, Map::new())] {
+            let message = finding(&change, &sight(), &style(true), "NUID");
+            let length = message.payload.len();
+            assert!(length <= EVENT_BYTES_MAX, "{length} bytes are more than the contract allows");
+            assert!(!message.payload.contains('\n'));
+            let body: Value = serde_json::from_str(&message.payload).unwrap();
+            assert!(body["evidence"]["left_out_bytes"].as_u64().unwrap() > EVENT_BYTES_MAX as u64);
+            let plain = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
+            assert!(plain(&message.subject) && message.subject.len() < 512, "{}", message.subject);
+            assert_eq!(message.subject.split('.').count(), 7, "a name adds no token");
+            assert!(message.headers.iter().all(|(_, v)| plain(v)), "{:?}", message.headers);
+        }
+    }
+
+    #[test]
+    fn an_epoch_event_keeps_the_bound_too() {
+        let mut world = World::seen_from("eu-0");
+        world.run(Duration::from_millis(500));
+        let mut snapshot = world.view().clone();
+        let nasty = "\u{1}\r\n* >.".repeat(1000);
+        let template = snapshot.servers.values().next().unwrap().clone();
+        for n in 0..2000 {
+            let name: Name = format!("{n}{nasty}").into();
+            snapshot.clusters.insert(name.clone(), crate::model::Cluster::default());
+            let mut server = template.clone();
+            server.gatewayz = None;
+            server.info.name = name.clone();
+            snapshot.servers.insert(name, server);
+        }
+        snapshot.vantage.agent = nasty.as_str().into();
+        let sight = Sight::of(&snapshot);
+        let cost = EpochCost::default();
+        let message = epoch(&snapshot, &sight, cost, [0; 3], &style(true), "NUID", snapshot.at);
+        assert!(message.payload.len() <= EVENT_BYTES_MAX, "{} bytes", message.payload.len());
+        assert!(message.headers.iter().all(|(_, v)| v.bytes().all(|b| b.is_ascii_graphic())));
+        assert_eq!(message.subject.split('.').count(), 3);
+        let unique: BTreeSet<&String> = sight.missing.iter().collect();
+        assert_eq!(unique.len(), MISSING_MAX + 1);
+        assert!(sight.missing.iter().any(|m| m == "and 1936 more"));
+    }
 }

@@ -114,3 +114,103 @@ impl StateFile {
         self.path.with_file_name(name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::example::{World, secs};
+
+    fn state() -> State {
+        let mut world = World::seen_from("eu-0");
+        world.cut("us-1", "eu");
+        world.run(secs(5));
+        let unconfirmed = vec![Message {
+            subject: "a.b".into(),
+            headers: vec![("k".into(), "v".into())],
+            payload: "{}".into(),
+        }];
+        State {
+            version: State::VERSION,
+            saved_at: world.now,
+            findings: world.ledger.open().cloned().collect(),
+            unconfirmed,
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_what_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StateFile::new(folder.path().join("state.json"));
+        assert!(file.load().unwrap().is_none(), "no file is no state, and no error");
+        let saved = state();
+        file.save(&saved).unwrap();
+        let loaded = file.load().unwrap().expect("there is a file now");
+        assert_eq!(loaded.findings, saved.findings);
+        assert_eq!(loaded.findings.len(), 1);
+        assert_eq!(loaded.unconfirmed, saved.unconfirmed);
+        assert_eq!(loaded.saved_at, saved.saved_at);
+        let left: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["state.json"], "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_damaged_file_is_told_of_and_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let file = StateFile::new(&path);
+        file.save(&state()).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for damaged in [&b""[..], b"null", b"{", &whole[..whole.len() / 2], b"\xff"] {
+            std::fs::write(&path, damaged).unwrap();
+            let told = file.load().unwrap_err().to_string();
+            assert!(told.starts_with(&format!("state file {} cannot be read: ", path.display())), "{told}");
+            let aside = file.set_aside().unwrap();
+            assert_eq!(std::fs::read(&aside).unwrap(), damaged, "it is kept for whoever wants to look");
+            assert!(file.load().unwrap().is_none());
+        }
+        assert!(file.set_aside().is_err(), "there is nothing to set aside");
+    }
+
+    #[test]
+    fn a_file_of_another_format_is_not_guessed_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let text = serde_json::to_string(&State { version: 99, ..State::default() }).unwrap();
+        std::fs::write(&path, text).unwrap();
+        let told = StateFile::new(&path).load().unwrap_err().to_string();
+        assert!(told.ends_with("its format is 99, and 1 is known"), "{told}");
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let file = StateFile::new(&path);
+        file.save(&state()).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        // What is written first cannot be created: a folder stands in its place.
+        std::fs::create_dir(folder.path().join("state.json.part")).unwrap();
+        let told = file.save(&State::default()).unwrap_err().to_string();
+        assert!(told.starts_with(&format!("state file {}: ", path.display())), "{told}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        let nowhere = StateFile::new(folder.path().join("no/such/folder/state.json"));
+        assert!(nowhere.save(&State::default()).is_err());
+        assert!(StateFile::new(folder.path()).load().is_err(), "a folder is no state file");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let file = StateFile::new(&path);
+        file.save(&state()).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        // Every write to /dev/full fails as on a full disk.
+        std::os::unix::fs::symlink("/dev/full", folder.path().join("state.json.part")).unwrap();
+        let told = file.save(&state()).unwrap_err().to_string();
+        assert!(told.contains("No space left"), "{told}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+}
