@@ -28,7 +28,7 @@ lint: ## Run what must be clean: format, clippy, docs, scripts, and licences whe
 	sh -n scripts/nats-server
 	bash -n .ci/run
 	if command -v shellcheck; then shellcheck scripts/nats-server .ci/run; fi
-	if $(CARGO) deny --version; then $(CARGO) deny check licenses bans sources; fi
+	if $(CARGO) deny --version 2>/dev/null; then $(CARGO) deny check licenses bans sources; fi
 
 bench: ## Measure
 	@scripts/nats-server >/dev/null
