@@ -167,3 +167,101 @@ fn garbled(snapshot: &Snapshot, complaint: &Complaint) -> Violation {
         scope: Scope::Entity,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::example::{World, secs};
+    use super::*;
+    use crate::model::{Observer, Outbox, Refusal};
+
+    fn complaint(world: &World, server: Option<&str>, recent: u64) -> Complaint {
+        Complaint {
+            server: server.map(|name| world.info(name)),
+            count: 7,
+            recent,
+            error: "reply is not what VARZ answers: expected u16".into(),
+            at: world.now,
+        }
+    }
+
+    #[test]
+    fn each_thing_that_keeps_the_agent_from_seeing_is_told_and_ends() {
+        let refused = Refusal { operation: "publish".into(), subject: "$SYS.REQ.SERVER.*.VARZ".into() };
+        let troubles: [(Observer, &str, Option<&str>); 3] = [
+            (
+                Observer { refused: [refused].into(), ..Observer::default() },
+                "agent watch-1 does not see everything: may not publish $SYS.REQ.SERVER.*.VARZ",
+                Some("gatewatch permissions"),
+            ),
+            (
+                Observer { outbox: Outbox { dropped: 3, ..Outbox::default() }, ..Observer::default() },
+                "agent watch-1 does not see everything: 3 events were given up while the connection was away",
+                None,
+            ),
+            (
+                Observer { behind: secs(3), ..Observer::default() },
+                "agent watch-1 does not see everything: the last look began 3000 ms late",
+                None,
+            ),
+        ];
+        for (observer, summary, run) in troubles {
+            let mut world = World::seen_from("eu-0");
+            world.observer = observer;
+            world.run(secs(4));
+            assert_eq!(world.story(), ["opened observer_degraded - unknown"]);
+            let finding = world.ledger.open().next().expect("one is open").clone();
+            assert_eq!(finding.summary, summary);
+            assert_eq!(finding.remediation.first().and_then(|step| step.run.as_deref()), run);
+            world.observer = Observer::default();
+            world.run(secs(4));
+            assert_eq!(world.open(), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn more_servers_than_are_remembered_are_told_of() {
+        let mut snapshot = World::seen_from("eu-0").view().clone();
+        snapshot.observer.servers_over = 12;
+        let settings = Settings::of(&ObserverDegraded);
+        let Outcome::Violated(violation) = itself(&snapshot, &settings) else { panic!("it cannot see them") };
+        assert!(violation.summary.ends_with("12 servers more than are remembered"), "{}", violation.summary);
+    }
+
+    #[test]
+    fn replies_of_no_use_name_their_server_and_end_when_they_end() {
+        let mut world = World::seen_from("eu-0");
+        for _ in 0..6 {
+            let complaint = complaint(&world, Some("us-1"), 3);
+            world.observer.complaints.insert(world.id("us-1"), complaint);
+            world.run(secs(1));
+        }
+        assert_eq!(world.story(), ["opened observer_degraded us/us-1 unknown"]);
+        let finding = world.ledger.open().next().expect("one is open").clone();
+        assert_eq!(finding.evidence["error"], "reply is not what VARZ answers: expected u16");
+        assert_eq!(finding.evidence["count"], 7);
+        world.run(secs(15));
+        assert_eq!(world.open(), [""; 0], "none for ten seconds");
+    }
+
+    #[test]
+    fn one_reply_of_no_use_is_no_finding() {
+        let mut world = World::seen_from("eu-0");
+        let complaint = complaint(&world, Some("us-1"), 1);
+        world.observer.complaints.insert(world.id("us-1"), complaint);
+        world.run(secs(20));
+        assert_eq!(world.story(), [""; 0]);
+    }
+
+    #[test]
+    fn replies_that_name_nobody_are_a_finding_of_their_own() {
+        let mut world = World::seen_from("eu-0");
+        for _ in 0..4 {
+            let complaint = complaint(&world, None, 3);
+            world.observer.complaints.insert(Name::from(""), complaint);
+            world.run(secs(1));
+        }
+        assert_eq!(world.story(), ["opened observer_degraded -~unnamed unknown"]);
+        let finding = world.ledger.open().next().expect("one is open").clone();
+        assert!(finding.summary.starts_with("replies of a server that gives no name are of no use"));
+    }
+}

@@ -162,8 +162,7 @@ mod tests {
 
     #[test]
     fn a_killed_server_is_one_finding_from_each_cluster() {
-        for server in ["us-1", "eu-2", "ap-1"] {
-            let cluster = server.split('-').next().expect("a cluster");
+        for (cluster, server) in [("us", "us-1"), ("eu", "eu-2"), ("ap", "ap-1")] {
             let expected = format!("server_missing {cluster}/{server} unreachable");
             trial(&[&expected]).holds(|w| w.kill(server), |w| w.start(server));
         }
