@@ -262,6 +262,6 @@ mod tests {
         }
         assert_eq!(world.story(), ["opened observer_degraded -~unnamed unknown"]);
         let finding = world.ledger.open().next().expect("one is open").clone();
-        assert!(finding.summary.starts_with("replies of a server that gives no name are of no use"));
+        assert!(finding.summary.contains("gives no name"), "{}", finding.summary);
     }
 }
