@@ -337,12 +337,14 @@ async fn agent_can_ask_across_and_no_more(lab: &Lab) {
     assert!(!matches!(kicked, Ok(Ok(_))), "the agent's user may do more than look");
     let app = connect(lab, "us-0", "app").await;
     let mut findings = app.subscribe("gatewatch.finding.>").await.unwrap();
-    let mut questions = agent.subscribe("gatewatch.api.>").await.unwrap();
+    // The agent's user is not given what the agent does not use yet: who may do everything answers.
+    let answerer = connect(lab, "eu-0", "sys").await;
+    let mut questions = answerer.subscribe("gatewatch.api.>").await.unwrap();
     app.flush().await.unwrap();
-    agent.flush().await.unwrap();
+    answerer.flush().await.unwrap();
     let answers = async {
         while let Some(question) = questions.next().await {
-            agent.publish(question.reply.unwrap(), "answer".into()).await.unwrap();
+            answerer.publish(question.reply.unwrap(), "answer".into()).await.unwrap();
         }
     };
     let asks = async {
