@@ -3,6 +3,8 @@
 CARGO   ?= cargo
 COMPOSE ?= docker compose
 IMAGE   ?= gatewatch
+# Most tests wait for servers; more of them than this at once are too much for two cores.
+TEST_THREADS ?= 6
 # Whom docker's files in creds/ belong to, and who reads them there.
 export GATEWATCH_USER ?= $(shell id -u):$(shell id -g)
 
@@ -18,7 +20,7 @@ demo: ## Play one incident on a supercluster of nine servers, beside a running a
 
 test: ## Run every test, on each version of nats-server that is supported
 	@for pins in scripts/nats-server.d/*.txt; do scripts/nats-server "$$(basename "$$pins" .txt)" || exit; done
-	$(CARGO) test --locked --no-fail-fast
+	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --no-fail-fast
 
 lint: ## Run what must be clean: format, clippy, docs, scripts, and licences where cargo-deny is there
 	$(CARGO) fmt --check

@@ -635,6 +635,10 @@ impl Agent {
                 self.slowest = self.slowest.max(now.since(asked_at));
                 if let Some(time) = server.time {
                     let skew = i128::from(time.as_nanos()) - i128::from(now.as_nanos());
+                    // Lives end and IDs are new each time: those that count are told again in the next look.
+                    if self.skew_ns.len() > 2 * model::SERVERS_MAX {
+                        self.skew_ns.clear();
+                    }
                     self.skew_ns.insert(id.clone(), skew);
                 }
                 asked_at

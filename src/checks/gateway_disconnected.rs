@@ -1,6 +1,6 @@
 //! A server has no gateway to a remote cluster that it ought to have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
@@ -317,12 +317,12 @@ impl Group<'_> {
     }
 
     fn remote_servers(&self) -> Json {
-        let (answer, other): (Vec<&Server>, Vec<&Server>) =
-            self.snapshot.servers_of(self.remote).partition(|s| s.gatewayz.is_some());
-        json!({
-            "answering": list(answer.iter().map(|s| &s.info.name)),
-            "not_answering": list(other.iter().map(|s| &s.info.name)),
-        })
+        let (mut answer, mut other): (BTreeSet<&Name>, BTreeSet<&Name>) = Default::default();
+        for server in self.snapshot.servers_of(self.remote) {
+            let names = if server.gatewayz.is_some() { &mut answer } else { &mut other };
+            names.insert(&server.info.name);
+        }
+        json!({ "answering": list(answer), "not_answering": list(other) })
     }
 
     fn cause(&self, link: &Link) -> Cause {

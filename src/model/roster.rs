@@ -13,6 +13,8 @@ use super::{
 
 /// How many servers are remembered. What the network says beyond that is counted and not taken in.
 pub const SERVERS_MAX: usize = 20_000;
+/// How many links are remembered. One more is judged by what the look shows, and by nothing before it.
+const LINKS_MAX: usize = 200_000;
 /// How many IDs of ended lives are remembered, so that an old answer does not bring one back.
 const RETIRED_MAX: usize = 4 * SERVERS_MAX;
 /// How long a refused login stands for the present: a server dials again after 1.0 to 1.15 s.
@@ -623,12 +625,20 @@ impl Roster {
             None => far_end(server, cluster, far),
         };
         let peer = peer_id.map(|id| servers.get(&id).map_or(id, |s| s.info.name.clone()));
-        let memory = self.links.entry((id.clone(), remote.clone())).or_default();
+        let key = (id.clone(), remote.clone());
+        let mut unkept = LinkMemory::default();
+        let memory = if self.links.len() < LINKS_MAX || self.links.contains_key(&key) {
+            self.links.entry(key).or_default()
+        } else {
+            &mut unkept
+        };
         let history = (cluster.clone(), server.info.name.clone(), remote.clone());
         match state {
             LinkState::Connected => {
                 *memory = LinkMemory { connected_at: Some(look.asked_at), ..LinkMemory::default() };
-                self.connected.insert(history.clone(), look.asked_at);
+                if self.connected.len() < LINKS_MAX || self.connected.contains_key(&history) {
+                    self.connected.insert(history.clone(), look.asked_at);
+                }
             }
             // While the remote is away with a goodbye nothing is amiss; when it is back, patience starts anew.
             LinkState::Absent if clusters.get(&remote).is_some_and(|c| c.left_at.is_some()) => {
