@@ -1,0 +1,248 @@
+use super::super::{Connection, GatewayConfig, Outbound, RoutePeer};
+use super::*;
+
+fn at(millis: u64) -> Time {
+    Time::from_millis(1_000_000 + millis)
+}
+
+fn info(name: &str, id: &str, cluster: &str, seq: u64) -> ServerInfo {
+    ServerInfo {
+        name: name.into(),
+        id: id.into(),
+        cluster: Some(cluster.into()),
+        ver: "2.15.1".into(),
+        seq,
+        ..ServerInfo::default()
+    }
+}
+
+fn to(ids: &[(&str, &str)]) -> Gatewayz {
+    let connection = |id: &str| Connection {
+        cid: 1,
+        peer_id: id.into(),
+        start: None,
+        rtt: None,
+        pending_bytes: 0,
+        in_msgs: 0,
+        in_bytes: 0,
+        out_msgs: 0,
+        out_bytes: 0,
+    };
+    Gatewayz {
+        name: Some("eu".into()),
+        outbound: ids
+            .iter()
+            .map(|(remote, id)| ((*remote).into(), Outbound { configured: true, connection: connection(id) }))
+            .collect(),
+        ..Gatewayz::default()
+    }
+}
+
+fn look(millis: u64, answered: &[&str]) -> Look {
+    Look {
+        epoch: 1,
+        asked_at: at(millis),
+        settled: true,
+        vantage: Vantage {
+            agent: "watch-1".into(),
+            cluster: Some("eu".into()),
+            server: "eu-0".into(),
+            server_id: "E0".into(),
+        },
+        answered: answered.iter().map(|id| Name::from(*id)).collect(),
+        observer: Observer::default(),
+    }
+}
+
+#[test]
+fn the_one_that_spoke_first_keeps_its_id() {
+    let mut roster = Roster::default();
+    roster.answer(info("eu-0", "E0", "eu", 1), Fact::Gatewayz(to(&[("us", "U0")])), at(0)).unwrap();
+    let impostor = info("evil", "E0", "us", 99);
+    let odd = roster.answer(impostor.clone(), Fact::Gatewayz(Gatewayz::default()), at(10)).unwrap_err();
+    assert_eq!(odd.to_string(), "claims the ID of eu-0 (eu), as evil (us)");
+    assert!(roster.hold_to_its_id(&impostor).is_err());
+    assert!(roster.hear(impostor, Signal::Shutdown, at(20)).is_err(), "nor can it say goodbye for it");
+    let snapshot = roster.snapshot(look(100, &["E0"]));
+    assert_eq!(&*snapshot.servers["E0"].info.name, "eu-0");
+    assert!(snapshot.servers["E0"].gatewayz.as_ref().unwrap().outbound.contains_key("us"));
+    assert_eq!(snapshot.servers["E0"].sight, Sight::Answered);
+}
+
+#[test]
+fn what_others_name_is_known_until_they_name_it_no_more() {
+    let mut roster = Roster::default();
+    assert!(roster.is_empty());
+    roster
+        .answer(info("eu-0", "E0", "eu", 1), Fact::Gatewayz(to(&[("us", "U0"), ("ap", "")])), at(0))
+        .unwrap();
+    assert_eq!(roster.len(), 2, "an empty ID is nobody's");
+    let snapshot = roster.snapshot(look(0, &["E0"]));
+    let named = &snapshot.servers["U0"];
+    assert_eq!((named.sight, named.life, &*named.info.name), (Sight::Named, Life::Alive, "U0"));
+    assert_eq!(named.named_by, BTreeSet::from(["eu-0".into()]));
+    assert!(!roster.knows("U0") && roster.knows("E0"));
+    roster.answer(info("eu-0", "E0", "eu", 2), Fact::Gatewayz(to(&[])), at(500)).unwrap();
+    assert!(!roster.snapshot(look(500, &["E0"])).servers.contains_key("U0"), "a rumour ends");
+}
+
+#[test]
+fn a_route_tells_the_name_of_who_was_known_by_id_only() {
+    let mut roster = Roster::default();
+    let peers = |name: Option<&str>| {
+        let peer = RoutePeer { name: name.map(Name::from), ip: None };
+        Fact::Routez(Routez { peers: BTreeMap::from([("E1".into(), peer)]) })
+    };
+    roster.answer(info("eu-0", "E0", "eu", 1), peers(None), at(0)).unwrap();
+    roster.answer(info("eu-0", "E0", "eu", 2), peers(Some("eu-1")), at(1)).unwrap();
+    let snapshot = roster.snapshot(look(10, &["E0"]));
+    assert_eq!(&*snapshot.servers["E1"].info.name, "eu-1");
+    assert_eq!(snapshot.servers["E1"].info.cluster.as_deref(), Some("eu"), "routes stay in a cluster");
+}
+
+#[test]
+fn an_old_answer_brings_no_ended_life_back() {
+    let mut roster = Roster::default();
+    roster.answer(info("us-0", "U0", "us", 1), Fact::Gatewayz(to(&[])), at(0)).unwrap();
+    roster.answer(info("eu-0", "E0", "eu", 1), Fact::Gatewayz(to(&[("us", "U0")])), at(0)).unwrap();
+    roster.snapshot(look(0, &["E0", "U0"]));
+    // It restarts: another ID, and eu-0 has a connection with that.
+    roster.answer(info("us-0", "U9", "us", 1), Fact::Gatewayz(to(&[])), at(2000)).unwrap();
+    roster.answer(info("eu-0", "E0", "eu", 2), Fact::Gatewayz(to(&[("us", "U9")])), at(2000)).unwrap();
+    let snapshot = roster.snapshot(look(2000, &["E0", "U9"]));
+    assert!(!snapshot.servers.contains_key("U0"), "the new life ends the old one");
+    roster.answer(info("eu-0", "E0", "eu", 3), Fact::Gatewayz(to(&[("us", "U0")])), at(2001)).unwrap();
+    assert!(!roster.snapshot(look(2500, &["E0", "U9"])).servers.contains_key("U0"));
+}
+
+#[test]
+fn an_older_answer_does_not_replace_a_newer_one() {
+    let mut roster = Roster::default();
+    roster.answer(info("eu-0", "E0", "eu", 5), Fact::Gatewayz(to(&[("us", "U0")])), at(500)).unwrap();
+    roster.answer(info("eu-0", "E0", "eu", 4), Fact::Gatewayz(to(&[])), at(0)).unwrap();
+    let snapshot = roster.snapshot(look(500, &["E0"]));
+    assert_eq!(snapshot.links.len(), 1);
+    assert_eq!(snapshot.links[0].state, LinkState::Connected);
+    assert_eq!(snapshot.servers["E0"].answered_at, Some(at(500)));
+}
+
+#[test]
+fn who_speaks_after_a_goodbye_has_not_gone_and_late_words_do_not_count() {
+    let mut roster = Roster::default();
+    let heartbeat = || Signal::Heartbeat(Statsz::default());
+    roster.hear(info("us-0", "U0", "us", 5), heartbeat(), at(0)).unwrap();
+    roster.hear(info("us-0", "U0", "us", 6), Signal::LameDuck, at(100)).unwrap();
+    assert_eq!(roster.snapshot(look(100, &[])).servers["U0"].life, Life::Left);
+    assert_eq!(roster.len(), 0);
+    roster.hear(info("us-0", "U0", "us", 4), heartbeat(), at(200)).unwrap();
+    assert_eq!(roster.snapshot(look(200, &[])).servers["U0"].sight, Sight::Left, "it was on its way");
+    roster.hear(info("us-0", "U0", "us", 7), heartbeat(), at(300)).unwrap();
+    assert_ne!(roster.snapshot(look(300, &[])).servers["U0"].life, Life::Left, "as 2.9.10 does");
+}
+
+#[test]
+fn a_reply_of_no_use_is_a_sign_of_life() {
+    let mut roster = Roster::default();
+    roster.answer(info("us-0", "U0", "us", 1), Fact::Statsz(Statsz::default()), at(0)).unwrap();
+    roster.snapshot(look(500, &[]));
+    roster.mumble(&info("us-0", "U0", "us", 2), at(700));
+    roster.mumble(&info("xx", "X0", "xx", 2), at(700));
+    let snapshot = roster.snapshot(look(1000, &[]));
+    assert_eq!((snapshot.servers["U0"].life, snapshot.servers.len()), (Life::Alive, 1));
+    assert_eq!(snapshot.servers["U0"].silent_since, Some(at(500)), "and no answer");
+}
+
+#[test]
+fn the_roster_has_a_bound_and_says_so() {
+    let mut roster = Roster::default();
+    for n in 0..SERVERS_MAX {
+        let id = format!("N{n}");
+        roster.hear(info(&id, &id, "us", 1), Signal::Shutdown, at(0)).unwrap();
+    }
+    let odd = roster.hear(info("x", "X", "us", 1), Signal::Shutdown, at(0)).unwrap_err();
+    assert_eq!((odd.clone(), odd.to_string()), (Odd::Full, "more than 20000 servers".to_owned()));
+    roster.answer(info("N0", "N0", "us", 2), Fact::Gatewayz(to(&[("zz", "Z")])), at(1)).unwrap();
+    let snapshot = roster.snapshot(look(10, &["N0"]));
+    assert_eq!((snapshot.observer.servers_over, snapshot.servers.len()), (2, SERVERS_MAX));
+}
+
+#[test]
+fn a_refused_login_stands_for_six_seconds() {
+    let mut roster = Roster::default();
+    let varz = Varz {
+        start: None,
+        config_load_time: None,
+        client_host: "".into(),
+        client_port: 0,
+        gateway: Some(GatewayConfig {
+            name: "eu".into(),
+            remotes: BTreeMap::from([("us".into(), BTreeSet::new())]),
+            ..GatewayConfig::default()
+        }),
+    };
+    roster.answer(info("eu-0", "E0", "eu", 1), Fact::Varz(Box::new(varz)), at(0)).unwrap();
+    let rejected = |roster: &mut Roster, millis| {
+        roster.answer(info("eu-0", "E0", "eu", 2), Fact::Gatewayz(to(&[])), at(millis)).unwrap();
+        let snapshot = roster.snapshot(look(millis, &["E0"]));
+        snapshot.links[0].rejected.as_ref().map(|r| r.by.to_string())
+    };
+    assert_eq!(rejected(&mut roster, 0), None);
+    for n in 0..100 {
+        let signal = Signal::GatewayRejected { dialer_id: "E0".into() };
+        roster.hear(info("us-1", "U1", "us", n), signal, at(100)).unwrap();
+    }
+    assert_eq!(rejected(&mut roster, 500).as_deref(), Some("us-1"));
+    assert_eq!(rejected(&mut roster, 6101), None, "a server dials again after a second");
+}
+
+#[test]
+fn an_absence_is_counted_look_by_look_and_a_blink_begins_anew() {
+    let mut roster = Roster::default();
+    let step = |roster: &mut Roster, millis, ids: &[(&str, &str)]| {
+        roster.answer(info("eu-0", "E0", "eu", 2), Fact::Gatewayz(to(ids)), at(millis)).unwrap();
+        let snapshot = roster.snapshot(look(millis, &["E0"]));
+        let link = snapshot.links.into_iter().next().expect("it had a link once");
+        (link.absent_since, link.absent_looks, link.ever_connected_at)
+    };
+    let was = Some(at(0));
+    assert_eq!(step(&mut roster, 0, &[("us", "U0")]), (None, 0, was));
+    assert_eq!(step(&mut roster, 500, &[]), (Some(at(500)), 1, was));
+    assert_eq!(step(&mut roster, 500, &[]), (Some(at(500)), 1, was), "the same look twice is one");
+    assert_eq!(step(&mut roster, 1000, &[]), (Some(at(500)), 2, was));
+    assert_eq!(step(&mut roster, 30_000, &[]), (Some(at(30_000)), 1, was), "nobody looked in between");
+    roster.blink();
+    assert_eq!(step(&mut roster, 30_500, &[]), (Some(at(30_500)), 1, was));
+    assert_eq!(step(&mut roster, 31_000, &[("us", "U0")]), (None, 0, Some(at(31_000))));
+}
+
+#[test]
+fn what_an_earlier_start_knew_is_known_and_does_not_stand_beside_its_next_life() {
+    let mut roster = Roster::default();
+    roster.recall(info("us-1", "U1", "us", 0), at(0));
+    roster.recall(info("us-1", "U2", "us", 0), at(0));
+    roster.recall_cluster("ap".into());
+    roster.recall_link("eu".into(), "eu-0".into(), "us".into(), at(0));
+    assert_eq!(roster.clusters_with_silence(), BTreeSet::from(["us".into()]));
+    roster.answer(info("eu-0", "E0", "eu", 1), Fact::Gatewayz(to(&[])), at(500)).unwrap();
+    let snapshot = roster.snapshot(look(500, &["E0"]));
+    assert_eq!(snapshot.servers.keys().map(|k| &**k).collect::<Vec<_>>(), ["E0", "U1"]);
+    assert_eq!(snapshot.clusters.keys().map(|k| &**k).collect::<Vec<_>>(), ["ap", "eu", "us"]);
+    assert_eq!(snapshot.links[0].ever_connected_at, Some(at(0)));
+    roster.answer(info("us-1", "U9", "us", 1), Fact::Gatewayz(to(&[])), at(1000)).unwrap();
+    let snapshot = roster.snapshot(look(1000, &["E0", "U9"]));
+    assert!(!snapshot.servers.contains_key("U1"), "its next life answers");
+    assert_eq!(roster.cluster_of("U9").as_deref(), Some("us"));
+    assert_eq!(roster.members(&"us".into(), &BTreeSet::from(["E0".into(), "U9".into()])).len(), 1);
+    assert_eq!(roster.prompt(at(900)).count(), 1);
+    assert_eq!(roster.without_varz(at(0)).count(), 2);
+}
+
+#[test]
+fn versions_are_read_as_far_as_they_are_numbers() {
+    use super::super::version;
+    assert_eq!(version("2.15.1"), (2, 15, 1));
+    assert_eq!(version("2.15.1-beta.2"), (2, 15, 1));
+    assert_eq!(version("v2"), (0, 0, 0));
+    assert_eq!(version(""), (0, 0, 0));
+    assert_eq!(version("99999999999.1.x"), (0, 1, 0));
+}
