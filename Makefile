@@ -27,9 +27,8 @@ lint: ## Run what must be clean: format, clippy, docs, scripts, and licences whe
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
-	sh -n scripts/nats-server
-	bash -n .ci/run
-	if command -v shellcheck; then shellcheck scripts/nats-server .ci/run; fi
+	sh -n scripts/nats-server && sh -n scripts/coverage && bash -n .ci/run
+	if command -v shellcheck; then shellcheck scripts/nats-server scripts/coverage .ci/run; fi
 	if $(CARGO) deny --version 2>/dev/null; then $(CARGO) deny check licenses bans sources; fi
 
 bench: ## Measure
