@@ -12,7 +12,9 @@ use super::{
 };
 use crate::model::{Life, Link, LinkState, Name, Server, Sight, Snapshot, Time};
 
-/// A process younger than this is starting: it dials its remotes 1 s after its start.
+/// Who was first seen this soon after the agent began may be old.
+const SETTLING: Duration = Duration::from_secs(3);
+/// A process younger than this is starting: it dials its remotes 1 s after its start, and has patience of its own.
 const STARTING: Duration = Duration::from_secs(5);
 /// Routes are asked for within ten seconds, and tell the names of those who have not spoken themselves.
 const NAMED_WITHIN: Duration = Duration::from_secs(15);
@@ -274,6 +276,11 @@ impl Group<'_> {
         let cause = self.cause(link);
         let patience = if link.rejected.is_some() { Duration::ZERO } else { absent_for };
         let mut ripe_at = since.plus(patience);
+        if cause.kind == CauseKind::Restarting
+            && let Some(own) = self.snapshot.servers.get(&link.server_id)
+        {
+            ripe_at = ripe_at.max(own.first_seen_at.plus(STARTING));
+        }
         if link.absent_looks < 2 {
             ripe_at = ripe_at.max(at.plus(Duration::from_nanos(1)));
         }
@@ -338,7 +345,7 @@ impl Group<'_> {
         if let Some(own) = own
             && link.connected_at.is_none()
             && self.snapshot.at.since(own.first_seen_at) < STARTING
-            && own.first_seen_at > self.started_at()
+            && own.first_seen_at > self.snapshot.began_at.plus(SETTLING)
         {
             let detail = format!("{server} was first seen at {}", own.first_seen_at.to_the_second());
             return Cause::new(K::Restarting, Likely, detail);
@@ -378,12 +385,6 @@ impl Group<'_> {
             return Cause::new(K::PathCut, Likely, detail);
         }
         Cause::new(K::Unreachable, Likely, format!("never seen connected; {seen}; {refused}"))
-    }
-
-    /// When the roster began: servers first seen then may be old.
-    fn started_at(&self) -> Time {
-        let first = self.snapshot.servers.values().map(|s| s.first_seen_at).min();
-        first.map_or(self.snapshot.at, |t| t.plus(Duration::from_secs(3)))
     }
 
     /// Other servers that have a connection to or from the remote: peers and third clusters.

@@ -160,6 +160,8 @@ pub fn auth_error(payload: &[u8]) -> Result<Option<(ServerInfo, Signal)>, Box<Ga
     struct Advisory {
         server: ServerInfo,
         client: Client,
+        #[serde(default)]
+        reason: Name,
     }
     #[derive(Deserialize)]
     struct Client {
@@ -172,7 +174,9 @@ pub fn auth_error(payload: &[u8]) -> Result<Option<(ServerInfo, Signal)>, Box<Ga
     if advisory.server.id.is_empty() {
         return Err(Box::new(Garbled { server: None, error: DecodeError::Nameless }));
     }
-    Ok((&*advisory.client.kind == "Gateway" && !advisory.client.name.is_empty())
+    // Who was too slow to log in was not refused.
+    let refused = !advisory.reason.contains("Timeout");
+    Ok((refused && &*advisory.client.kind == "Gateway" && !advisory.client.name.is_empty())
         .then_some((advisory.server, Signal::GatewayRejected { dialer_id: advisory.client.name })))
 }
 

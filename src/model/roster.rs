@@ -70,6 +70,7 @@ pub struct Roster {
     retired: BTreeSet<Name>,
     retired_order: VecDeque<Name>,
     over: u64,
+    began_at: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -398,6 +399,7 @@ impl Roster {
         Snapshot {
             epoch: look.epoch,
             at: look.asked_at,
+            began_at: *self.began_at.get_or_insert(look.asked_at),
             settled: look.settled,
             vantage: look.vantage,
             servers,

@@ -15,6 +15,8 @@ pub struct Snapshot {
     pub epoch: u64,
     /// When the servers were asked; every answer is newer.
     pub at: Time,
+    /// When the first look asked: what was there then may be old.
+    pub began_at: Time,
     /// False for the first seconds after a connection was made: a server that just started sees only its own
     /// cluster, and nothing is judged by such a view.
     pub settled: bool,

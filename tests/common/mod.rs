@@ -35,7 +35,7 @@ pub const SETTLE: Duration = Duration::from_secs(8);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// So many superclusters of nine servers keep pace on two cores.
-static LABS: Semaphore = Semaphore::const_new(6);
+static LABS: Semaphore = Semaphore::const_new(4);
 
 /// A lab's nats-server of one version.
 pub async fn binary(version: &str) -> PathBuf {
