@@ -219,7 +219,7 @@ impl Lab {
         let node = self.node(server)?;
         node.signal(Signal::SIGKILL).await?;
         let mark = Mark::now();
-        self.set_target_up(node.index, false).await?;
+        self.set_target_up(node, false).await?;
         node.wait_exit(EXIT_WITHIN).await?;
         Ok(mark)
     }
@@ -235,7 +235,7 @@ impl Lab {
     /// SIGTERM: the server says goodbye. Done when the process is gone; the mark is the signal's.
     pub async fn terminate(&self, server: &str) -> Result<Mark, LabError> {
         let node = self.node(server)?;
-        self.set_target_up(node.index, false).await?;
+        self.set_target_up(node, false).await?;
         node.signal(Signal::SIGTERM).await?;
         let mark = Mark::now();
         node.wait_exit(EXIT_WITHIN).await?;
@@ -458,8 +458,12 @@ impl Lab {
         self.nodes.iter().find(|node| node.name == name).ok_or_else(unknown)
     }
 
-    async fn set_target_up(&self, target: usize, up: bool) -> Result<(), LabError> {
-        for proxy in self.proxies.iter().filter(|proxy| proxy.target == target) {
+    async fn set_target_up(&self, target: &Node, up: bool) -> Result<(), LabError> {
+        // Without a gateway block nobody listens there: a dialer is refused, and tries the next URL at once.
+        let has_gateway = target.spec().enabled;
+        for proxy in self.proxies.iter().filter(|proxy| proxy.target == target.index) {
+            let peer = self.nodes.get(proxy.dialer).is_some_and(|dialer| dialer.cluster == target.cluster);
+            let up = up && (has_gateway || peer);
             let what = || format!("cannot listen on port {}", proxy.port);
             proxy.set_target_up(up).await.map_err(|source| LabError::Io { what: what(), source })?;
         }
@@ -472,7 +476,7 @@ impl Lab {
         self.observers.forget(&node.name).await;
         self.site.write_state(&self.nodes).await?;
         node.wait_ready(READY_WITHIN).await?;
-        self.set_target_up(node.index, true).await
+        self.set_target_up(node, true).await
     }
 
     fn proxies_to(&self, target: usize) -> Vec<Arc<Proxy>> {

@@ -274,7 +274,7 @@ impl Node {
         edit(&mut self.gateway.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn spec(&self) -> GatewaySpec {
+    pub(super) fn spec(&self) -> GatewaySpec {
         self.gateway.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
