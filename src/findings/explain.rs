@@ -115,8 +115,24 @@ mod tests {
     fn no_finding_can_explain_itself_in_a_circle() {
         // Between checks the table must be a partial order; within gateway_disconnected a rule goes from a
         // cluster to a server, or from the first cluster by name to the second.
-        let order =
-            ["gateway_config_mismatch", "cluster_unreachable", "server_missing", "gateway_disconnected"];
+        let order = [
+            "gateway_config_mismatch",
+            "duplicate_server_name",
+            "gateway_tls_expiring",
+            "gateway_implicit",
+            "gateway_stale_remote",
+            "gateway_pending_pressure",
+            "route_pending_pressure",
+            "cluster_unreachable",
+            "route_mesh_incomplete",
+            "server_missing",
+            "gateway_disconnected",
+            "gateway_silent",
+            "gateway_one_way",
+            "gateway_flapping",
+            "gateway_rtt_high",
+            "topology_drift",
+        ];
         let rank =
             |check: &str| order.iter().position(|c| *c == check).expect("a check of the table has a rank");
         for rule in RULES {
