@@ -45,6 +45,13 @@ const VARZ_RETRY: Duration = Duration::from_secs(1);
 const ROUTEZ_EVERY: Duration = Duration::from_secs(10);
 /// Heartbeats bring the same every 10 s or 30 s.
 const STATSZ_EVERY: Duration = Duration::from_secs(60);
+/// What accounts move is summed up over minutes.
+const ACCOUNTZ_EVERY: Duration = Duration::from_secs(10);
+/// Streams seldom change their leader.
+const JSZ_EVERY: Duration = Duration::from_secs(60);
+/// Every version since 2.9 ends the optimistic mode within 50 ms of a connection; the question costs a server
+/// 80 bytes for each account of each connection.
+const INTEREST_EVERY: Duration = Duration::from_secs(300);
 /// More servers than this one by one are asked all at once.
 const DIRECT_MAX: usize = 8;
 /// How long the last words may take.
@@ -267,6 +274,9 @@ struct Agent {
     varz_asked: BTreeMap<Name, Time>,
     routez_at: Option<Time>,
     statsz_at: Option<Time>,
+    accountz_at: Option<Time>,
+    jsz_at: Option<Time>,
+    interest_at: Option<Time>,
     slowest: Duration,
     cost: EpochCost,
     degraded: bool,
@@ -307,6 +317,9 @@ impl Agent {
             varz_asked: BTreeMap::new(),
             routez_at: None,
             statsz_at: None,
+            accountz_at: None,
+            jsz_at: None,
+            interest_at: None,
             slowest: Duration::ZERO,
             cost: EpochCost::default(),
             degraded: false,
@@ -589,7 +602,33 @@ impl Agent {
             self.statsz_at = Some(now);
             requests.push((all(Endpoint::Statsz), BTreeSet::new()));
         }
+        // Nobody waits for these: what comes is taken in whenever it does.
+        if due(self.accountz_at, ACCOUNTZ_EVERY)
+            && self.wants(&[
+                "gateway_traffic_ratio",
+                "cross_cluster_stream_access",
+                "gateway_pending_pressure",
+            ])
+        {
+            self.accountz_at = Some(now);
+            requests.push((all(Endpoint::Accountz), BTreeSet::new()));
+        }
+        if due(self.jsz_at, JSZ_EVERY)
+            && self.wants(&["cross_cluster_stream_access", "gateway_traffic_ratio"])
+        {
+            self.jsz_at = Some(now);
+            requests.push((all(Endpoint::Jsz), BTreeSet::new()));
+        }
+        if due(self.interest_at, INTEREST_EVERY) && self.wants(&["gateway_interest_mode"]) {
+            self.interest_at = Some(now);
+            requests.push((all(Endpoint::Interest), BTreeSet::new()));
+        }
         requests
+    }
+
+    /// Whether any of these checks is on.
+    fn wants(&self, checks: &[&str]) -> bool {
+        checks.iter().any(|check| self.config.checks.get(check).is_some_and(|settings| settings.enabled))
     }
 
     fn reply(&mut self, message: &Incoming, now: Time) -> Vec<Effect> {

@@ -699,6 +699,7 @@ impl World {
                 .filter(|(_, d)| d.up.is_some())
                 .map(|(remote, d)| (remote.clone(), d.cid))
                 .collect(),
+            ..Statsz::default()
         }
     }
 
@@ -709,12 +710,7 @@ impl World {
             cid: dial.cid,
             peer_id: peer_id.clone(),
             start: Some(dial.start),
-            rtt: None,
-            pending_bytes: 0,
-            in_msgs: 0,
-            in_bytes: 0,
-            out_msgs: 0,
-            out_bytes: 0,
+            ..Connection::default()
         };
         let outbound = node.dials.iter().filter_map(|(remote, dial)| {
             let (_, id) = dial.up.as_ref()?;
@@ -747,6 +743,7 @@ impl World {
             client_host: "0.0.0.0".into(),
             client_port: 4222,
             gateway: node.gateway.clone(),
+            ..Varz::default()
         }
     }
 
@@ -754,7 +751,11 @@ impl World {
         let node = &self.nodes[server];
         let named = &*node.ver != "2.9.10";
         let peers = self.peers(&node.cluster).filter(|p| p.id != node.id).map(|p| {
-            let peer = RoutePeer { name: named.then(|| p.name.clone()), ip: Some("127.0.0.1".into()) };
+            let peer = RoutePeer {
+                name: named.then(|| p.name.clone()),
+                ip: Some("127.0.0.1".into()),
+                ..RoutePeer::default()
+            };
             (p.id.clone(), peer)
         });
         Routez { peers: peers.collect() }

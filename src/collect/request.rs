@@ -1,5 +1,7 @@
 //! One request: what, to whom, and where the replies go.
 
+use serde_json::json;
+
 use super::decode::Endpoint;
 use crate::model::Name;
 
@@ -33,15 +35,27 @@ impl Request {
             Target::Server(id) if !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric()) => id,
             Target::Server(_) => return None,
         };
-        Some(format!("$SYS.REQ.SERVER.{to}.{}", self.endpoint.as_str()))
+        Some(match self.endpoint {
+            Endpoint::Accountz => "$SYS.REQ.ACCOUNT.PING.STATZ".to_owned(),
+            Endpoint::Interest => format!("$SYS.REQ.SERVER.{to}.GATEWAYZ"),
+            endpoint => format!("$SYS.REQ.SERVER.{to}.{}", endpoint.as_str()),
+        })
     }
 
     /// The body.
     pub fn body(&self) -> String {
-        match &self.target {
-            Target::Cluster(name) => serde_json::json!({ "cluster": name }).to_string(),
-            Target::All | Target::Server(_) => String::new(),
+        let mut body = match self.endpoint {
+            // Servers without a connection of an account count what passes through them too.
+            Endpoint::Accountz => json!({ "include_unused": true }),
+            // Older versions skip what they do not know and tell all streams they hold.
+            Endpoint::Jsz => json!({ "accounts": true, "streams": true, "stream_leader_only": true }),
+            Endpoint::Interest => json!({ "accounts": true }),
+            Endpoint::Gatewayz | Endpoint::Varz | Endpoint::Routez | Endpoint::Statsz => json!({}),
+        };
+        if let (Target::Cluster(name), Some(filter)) = (&self.target, body.as_object_mut()) {
+            filter.insert("cluster".to_owned(), json!(name));
         }
+        if body.as_object().is_some_and(serde_json::Map::is_empty) { String::new() } else { body.to_string() }
     }
 
     /// The last token of the subject for replies: `<look>-<endpoint>`.
@@ -53,13 +67,7 @@ impl Request {
 /// Look and endpoint of a reply's subject.
 pub fn parse_inbox(subject: &str) -> Option<(u64, Endpoint)> {
     let (look, endpoint) = subject.rsplit('.').next()?.split_once('-')?;
-    let endpoint = match endpoint {
-        "GATEWAYZ" => Endpoint::Gatewayz,
-        "VARZ" => Endpoint::Varz,
-        "ROUTEZ" => Endpoint::Routez,
-        "STATSZ" => Endpoint::Statsz,
-        _ => return None,
-    };
+    let endpoint = Endpoint::ALL.into_iter().find(|e| e.as_str() == endpoint)?;
     Some((look.parse().ok()?, endpoint))
 }
 
@@ -79,9 +87,11 @@ mod tests {
 
     #[test]
     fn a_reply_finds_its_look() {
-        let request = Request { endpoint: Endpoint::Gatewayz, target: Target::All };
-        let subject = format!("_INBOX.x.{}", request.inbox_token(7));
-        assert_eq!(parse_inbox(&subject), Some((7, Endpoint::Gatewayz)));
+        for endpoint in Endpoint::ALL {
+            let request = Request { endpoint, target: Target::All };
+            let subject = format!("_INBOX.x.{}", request.inbox_token(7));
+            assert_eq!(parse_inbox(&subject), Some((7, endpoint)));
+        }
         for odd in ["_INBOX.x", "_INBOX.x.7", "_INBOX.x.-VARZ", "_INBOX.x.7-CONNZ", ""] {
             assert_eq!(parse_inbox(odd), None, "{odd:?}");
         }

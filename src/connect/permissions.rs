@@ -32,6 +32,8 @@ pub fn needed(prefix: &str, inbox_prefix: &str) -> Vec<Permission> {
         row(Publish, "$SYS.REQ.SERVER.*.VARZ", "which gateways are configured"),
         row(Publish, "$SYS.REQ.SERVER.*.STATSZ", "what a heartbeat tells, at once after a start"),
         row(Publish, "$SYS.REQ.SERVER.*.ROUTEZ", "the routes inside each cluster"),
+        row(Publish, "$SYS.REQ.SERVER.*.JSZ", "where streams are led"),
+        row(Publish, "$SYS.REQ.ACCOUNT.PING.STATZ", "what each account sends over gateways"),
         row(Publish, "$SYS.REQ.USER.INFO", "who am I, what may I do"),
         row(Publish, &format!("{prefix}.>"), "findings, heartbeats"),
         row(Subscribe, &format!("{inbox_prefix}.>"), "replies"),

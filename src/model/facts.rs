@@ -51,7 +51,7 @@ pub struct ServerInfo {
 }
 
 /// One gateway connection, seen from one of its ends.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Connection {
     /// Connection ID on this server; another one after a reconnect.
     pub cid: u64,
@@ -71,6 +71,9 @@ pub struct Connection {
     pub out_msgs: u64,
     /// Moves on outbound connections only.
     pub out_bytes: u64,
+    /// How often a producer had to wait for this connection; since 2.12.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalls: Option<u64>,
 }
 
 /// An outbound gateway: this server's one connection to a remote cluster.
@@ -124,7 +127,7 @@ pub struct GatewayConfig {
 }
 
 /// VARZ, as far as it is read.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Varz {
     /// When the process started, by its own clock.
     pub start: Option<Time>,
@@ -136,6 +139,26 @@ pub struct Varz {
     pub client_port: u16,
     /// None on a server without a gateway block.
     pub gateway: Option<GatewayConfig>,
+    /// The name of the system account; its public key in operator mode.
+    #[serde(default)]
+    pub system_account: Option<Name>,
+    /// Write deadlines that were missed; since 2.10.
+    #[serde(default)]
+    pub slow_consumers: Option<ByKind>,
+    /// Connections that were closed for they did not answer; since 2.12.
+    #[serde(default)]
+    pub stale_connections: Option<ByKind>,
+}
+
+/// A counter of the server since its start, for the kinds of connections that are watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByKind {
+    /// Routes.
+    #[serde(default)]
+    pub routes: u64,
+    /// Gateways.
+    #[serde(default)]
+    pub gateways: u64,
 }
 
 /// ROUTEZ: the peers this server has a route to, by ID. A pool of routes is one peer.
@@ -152,6 +175,24 @@ pub struct RoutePeer {
     pub name: Option<Name>,
     /// The address at the other end.
     pub ip: Option<Name>,
+    /// How many connections there are to it: a pool, and one for each account with a route of its own.
+    #[serde(default)]
+    pub connections: u64,
+    /// What waits to be written, on all of them.
+    #[serde(default)]
+    pub pending_bytes: u64,
+    /// The longest round trip of them.
+    #[serde(default)]
+    pub rtt: Option<Duration>,
+    /// What came from it, on those that are there now.
+    #[serde(default)]
+    pub in_msgs: u64,
+    /// What was sent to it, on those that are there now.
+    #[serde(default)]
+    pub out_msgs: u64,
+    /// What was sent to it, on those that are there now.
+    #[serde(default)]
+    pub out_bytes: u64,
 }
 
 /// STATSZ, asked for or as the heartbeat, as far as it is read.
@@ -163,6 +204,100 @@ pub struct Statsz {
     pub active_servers: Option<u64>,
     /// The outbound gateways' connection IDs, by remote cluster.
     pub gateways: BTreeMap<Name, u64>,
+    /// Write deadlines that were missed, where there are any; since 2.11.
+    #[serde(default)]
+    pub slow_consumers: Option<ByKind>,
+    /// Connections that were closed for they did not answer, where there are any; since 2.12.
+    #[serde(default)]
+    pub stale_connections: Option<ByKind>,
+}
+
+/// ACCOUNT STATZ: what each account has on this server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Accountz {
+    /// By account: the name, or the public key in operator mode.
+    pub accounts: BTreeMap<Name, Account>,
+}
+
+/// One account on one server, counted since the server started.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Account {
+    /// What the operator calls it; since 2.11.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// Clients that are connected here now.
+    pub connections: u64,
+    /// Leaf nodes that are connected here now.
+    pub leafnodes: u64,
+    /// Deliveries, to whomever.
+    pub sent: Traffic,
+    /// Before 2.11.10 what clients and leaf nodes published; since then also what came by routes and gateways.
+    pub received: Traffic,
+}
+
+/// Payload bytes, headers included, protocol not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// All of it.
+    pub bytes: u64,
+    /// The parts that are told apart since 2.11.10 and 2.12.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<TrafficOf>,
+}
+
+/// The parts of [`Traffic::bytes`] that did not go to or come from clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficOf {
+    /// Gateways.
+    pub gateways: u64,
+    /// Routes.
+    pub routes: u64,
+    /// Leaf nodes.
+    pub leafs: u64,
+}
+
+/// JSZ: the streams that this server leads.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Jsz {
+    /// By account.
+    pub leads: BTreeMap<Name, Led>,
+}
+
+/// The streams of one account that one server leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Led {
+    /// How many.
+    pub total: u64,
+    /// Their names, the first [`Self::NAMES_MAX`] of them.
+    pub names: BTreeSet<Name>,
+}
+
+impl Led {
+    /// So many names are kept.
+    pub const NAMES_MAX: usize = 32;
+}
+
+/// GATEWAYZ with accounts: how each remote cluster is told what an account's subscribers want.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Interest {
+    /// By remote cluster, of the outbound gateways.
+    pub remotes: BTreeMap<Name, InterestModes>,
+}
+
+/// The accounts of one outbound gateway by their mode.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterestModes {
+    /// How many there are.
+    pub accounts: u64,
+    /// Those that send everything until they are told not to, the first [`Self::NAMES_MAX`] of them.
+    pub optimistic: BTreeSet<Name>,
+    /// How many of those there are.
+    pub optimistic_total: u64,
+}
+
+impl InterestModes {
+    /// So many names are kept.
+    pub const NAMES_MAX: usize = 256;
 }
 
 /// What one reply tells.
@@ -176,6 +311,12 @@ pub enum Fact {
     Routez(Routez),
     /// Answer to STATSZ.
     Statsz(Statsz),
+    /// Answer to ACCOUNT STATZ.
+    Accountz(Accountz),
+    /// Answer to JSZ.
+    Jsz(Jsz),
+    /// Answer to GATEWAYZ with accounts.
+    Interest(Interest),
 }
 
 /// What is heard without asking.

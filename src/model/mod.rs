@@ -9,8 +9,8 @@ mod snapshot;
 mod time;
 
 pub use facts::{
-    Connection, Fact, GatewayConfig, Gatewayz, Name, Outbound, RoutePeer, Routez, ServerInfo, Signal, Statsz,
-    Varz,
+    Account, Accountz, ByKind, Connection, Fact, GatewayConfig, Gatewayz, Interest, InterestModes, Jsz, Led,
+    Name, Outbound, RoutePeer, Routez, ServerInfo, Signal, Statsz, Traffic, TrafficOf, Varz,
 };
 pub use roster::{Look, Odd, Roster, SERVERS_MAX};
 pub use snapshot::{

@@ -7,8 +7,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{
-    Cluster, Fact, Gatewayz, Life, Link, LinkState, Name, Observer, Rejection, Routez, Server, ServerInfo,
-    Sight, Signal, Snapshot, Statsz, Time, Vantage, Varz,
+    Accountz, Cluster, Fact, Gatewayz, Interest, Jsz, Life, Link, LinkState, Name, Observer, Rejection,
+    Routez, Server, ServerInfo, Sight, Signal, Snapshot, Statsz, Time, Vantage, Varz,
 };
 
 /// How many servers are remembered. What the network says beyond that is counted and not taken in.
@@ -88,6 +88,9 @@ struct Record {
     varz: Option<(Time, Arc<Varz>)>,
     routez: Option<(Time, Arc<Routez>)>,
     statsz: Option<(Time, Arc<Statsz>)>,
+    accountz: Option<(Time, Arc<Accountz>)>,
+    jsz: Option<(Time, Arc<Jsz>)>,
+    interest: Option<(Time, Arc<Interest>)>,
 }
 
 #[derive(Debug, Default)]
@@ -121,6 +124,9 @@ impl Record {
             varz: None,
             routez: None,
             statsz: None,
+            accountz: None,
+            jsz: None,
+            interest: None,
         }
     }
 
@@ -173,6 +179,9 @@ impl Roster {
                 }
             }
             Fact::Statsz(statsz) => replace(&mut record.statsz, made_at, statsz),
+            Fact::Accountz(accountz) => replace(&mut record.accountz, made_at, accountz),
+            Fact::Jsz(jsz) => replace(&mut record.jsz, made_at, jsz),
+            Fact::Interest(interest) => replace(&mut record.interest, made_at, interest),
         }
         Ok(())
     }
@@ -783,6 +792,9 @@ impl Record {
             varz: self.varz.as_ref().map(|(_, v)| Arc::clone(v)),
             routez: self.routez.as_ref().map(|(_, r)| Arc::clone(r)),
             statsz: self.statsz.as_ref().map(|(_, s)| Arc::clone(s)),
+            accountz: self.accountz.as_ref().map(|(_, a)| Arc::clone(a)),
+            jsz: self.jsz.as_ref().map(|(_, j)| Arc::clone(j)),
+            interest: self.interest.as_ref().map(|(_, i)| Arc::clone(i)),
         }
     }
 }

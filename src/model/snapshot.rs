@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Gatewayz, Name, Routez, ServerInfo, Statsz, Time, Varz};
+use super::{Accountz, Gatewayz, Interest, Jsz, Name, Routez, ServerInfo, Statsz, Time, Varz};
 
 /// What one look showed, with what is remembered of the looks before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,6 +110,15 @@ pub struct Server {
     pub routez: Option<Arc<Routez>>,
     /// The newest STATSZ of this life.
     pub statsz: Option<Arc<Statsz>>,
+    /// The newest ACCOUNT STATZ of this life.
+    #[serde(default)]
+    pub accountz: Option<Arc<Accountz>>,
+    /// The newest JSZ of this life.
+    #[serde(default)]
+    pub jsz: Option<Arc<Jsz>>,
+    /// The newest interest modes of this life.
+    #[serde(default)]
+    pub interest: Option<Arc<Interest>>,
 }
 
 impl Server {

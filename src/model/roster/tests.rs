@@ -17,17 +17,7 @@ fn info(name: &str, id: &str, cluster: &str, seq: u64) -> ServerInfo {
 }
 
 fn to(ids: &[(&str, &str)]) -> Gatewayz {
-    let connection = |id: &str| Connection {
-        cid: 1,
-        peer_id: id.into(),
-        start: None,
-        rtt: None,
-        pending_bytes: 0,
-        in_msgs: 0,
-        in_bytes: 0,
-        out_msgs: 0,
-        out_bytes: 0,
-    };
+    let connection = |id: &str| Connection { cid: 1, peer_id: id.into(), ..Connection::default() };
     Gatewayz {
         name: Some("eu".into()),
         outbound: ids
@@ -90,7 +80,7 @@ fn what_others_name_is_known_until_they_name_it_no_more() {
 fn a_route_tells_the_name_of_who_was_known_by_id_only() {
     let mut roster = Roster::default();
     let peers = |name: Option<&str>| {
-        let peer = RoutePeer { name: name.map(Name::from), ip: None };
+        let peer = RoutePeer { name: name.map(Name::from), ip: None, ..RoutePeer::default() };
         Fact::Routez(Routez { peers: BTreeMap::from([("E1".into(), peer)]) })
     };
     roster.answer(info("eu-0", "E0", "eu", 1), peers(None), at(0)).unwrap();
@@ -170,15 +160,12 @@ fn the_roster_has_a_bound_and_says_so() {
 fn a_refused_login_stands_for_six_seconds() {
     let mut roster = Roster::default();
     let varz = Varz {
-        start: None,
-        config_load_time: None,
-        client_host: "".into(),
-        client_port: 0,
         gateway: Some(GatewayConfig {
             name: "eu".into(),
             remotes: BTreeMap::from([("us".into(), BTreeSet::new())]),
             ..GatewayConfig::default()
         }),
+        ..Varz::default()
     };
     roster.answer(info("eu-0", "E0", "eu", 1), Fact::Varz(Box::new(varz)), at(0)).unwrap();
     let rejected = |roster: &mut Roster, millis| {

@@ -1,0 +1,530 @@
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+const VERSIONS: [&str; 6] = ["2.9.10", "2.10.27", "2.11.11", "2.12.8", "2.14.6", "2.15.1"];
+
+/// Answers and advisories of real servers: version, file name, text.
+fn samples() -> Vec<(&'static str, String, Vec<u8>)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples");
+    let mut all = Vec::new();
+    for version in VERSIONS {
+        let folder = root.join(version);
+        let mut names: Vec<String> = std::fs::read_dir(&folder)
+            .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert!(names.len() > 12, "samples of {version} are missing");
+        for name in names {
+            let text = std::fs::read(folder.join(&name)).unwrap();
+            all.push((version, name, text));
+        }
+    }
+    all
+}
+
+fn endpoint(name: &str) -> Option<Endpoint> {
+    if name.starts_with("ACCOUNT.PING.STATZ") {
+        return Some(Endpoint::Accountz);
+    }
+    [Endpoint::Gatewayz, Endpoint::Varz, Endpoint::Routez, Endpoint::Statsz, Endpoint::Jsz]
+        .into_iter()
+        .find(|e| name.starts_with(e.as_str()))
+}
+
+fn snappy(text: &[u8]) -> Vec<u8> {
+    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+    encoder.write_all(text).unwrap();
+    encoder.into_inner().unwrap()
+}
+
+fn server() -> Value {
+    json!({ "name": "eu-0", "host": "h", "id": "NEU0", "cluster": "eu", "ver": "2.15.1", "jetstream": false,
+            "seq": 7, "time": "2026-11-20T19:45:19Z" })
+}
+
+fn envelope(data: &Value) -> Vec<u8> {
+    json!({ "server": server(), "data": data }).to_string().into_bytes()
+}
+
+fn gatewayz(payload: &[u8]) -> Gatewayz {
+    match reply(Endpoint::Gatewayz, None, payload) {
+        Ok((_, Fact::Gatewayz(gatewayz))) => gatewayz,
+        other => panic!("no GATEWAYZ: {other:?}"),
+    }
+}
+
+fn names(value: &Value) -> BTreeSet<String> {
+    value.as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default()
+}
+
+#[test]
+fn every_answer_of_every_version_is_read_plain_and_compressed() {
+    for (version, name, text) in samples() {
+        let Some(endpoint) = endpoint(&name) else { continue };
+        if name.contains("badjson") {
+            continue;
+        }
+        let (info, fact) = reply(endpoint, None, &text).unwrap_or_else(|e| panic!("{version} {name}: {e:?}"));
+        let raw: Value = serde_json::from_slice(&text).unwrap();
+        let head = &raw["server"];
+        assert_eq!(&*info.id, head["id"].as_str().unwrap(), "{version} {name}");
+        assert_eq!(&*info.ver, version, "{name}");
+        assert_eq!(info.cluster.as_deref(), head["cluster"].as_str(), "{version} {name}");
+        assert_eq!(info.seq, head["seq"].as_u64().unwrap(), "{version} {name}");
+        assert_eq!(info.time, Time::parse(head["time"].as_str().unwrap()), "{version} {name}");
+        assert_eq!(info.tags.len(), head["tags"].as_array().map_or(0, Vec::len), "{version} {name}");
+        match &fact {
+            Fact::Gatewayz(g) => same_gatewayz(g, &raw["data"]),
+            Fact::Varz(v) => same_varz(v, &raw["data"]),
+            Fact::Routez(r) => {
+                let ids: BTreeSet<&str> = raw["data"]["routes"]
+                    .as_array()
+                    .map(|routes| routes.iter().filter_map(|r| r["remote_id"].as_str()).collect())
+                    .unwrap_or_default();
+                assert_eq!(r.peers.keys().map(|k| &**k).collect::<BTreeSet<_>>(), ids, "{version} {name}");
+                assert!(!ids.is_empty());
+                let named = r.peers.values().all(|p| p.name.is_some());
+                assert_eq!(named, version != "2.9.10", "names of routes are told since 2.10");
+            }
+            Fact::Statsz(s) => {
+                let raw = &raw["statsz"];
+                assert_eq!(s.active_servers, raw["active_servers"].as_u64(), "{version} {name}");
+                assert_eq!(s.start, Time::parse(raw["start"].as_str().unwrap()));
+                for gateway in raw["gateways"].as_array().into_iter().flatten() {
+                    let name = gateway["name"].as_str().unwrap();
+                    assert_eq!(s.gateways.get(name).copied(), gateway["gwid"].as_u64());
+                }
+                assert!(!s.gateways.is_empty());
+            }
+            Fact::Accountz(a) => {
+                let raw = raw["data"]["account_statz"].as_array().unwrap();
+                assert_eq!(a.accounts.len(), raw.len(), "{version} {name}");
+                for raw in raw {
+                    let account = &a.accounts[raw["acc"].as_str().unwrap()];
+                    assert_eq!(Some(account.connections), raw["conns"].as_u64());
+                    for (traffic, raw) in [(account.sent, &raw["sent"]), (account.received, &raw["received"])]
+                    {
+                        assert_eq!(Some(traffic.bytes), raw["bytes"].as_u64());
+                        assert_eq!(traffic.of.map(|of| of.gateways), raw["gateways"]["bytes"].as_u64());
+                        assert_eq!(traffic.of.map(|of| of.routes), raw["routes"]["bytes"].as_u64());
+                        assert_eq!(traffic.of.map(|of| of.leafs), raw["leafs"]["bytes"].as_u64());
+                        let told = !["2.9.10", "2.10.27"].contains(&version);
+                        assert_eq!(traffic.of.is_some(), told, "the parts are told since 2.11.10: {version}");
+                    }
+                }
+            }
+            Fact::Jsz(j) => assert!(j.leads.is_empty(), "{version}: no stream was made there"),
+            Fact::Interest(_) => unreachable!("it is asked for below"),
+        }
+        let compressed = reply(endpoint, Some("snappy"), &snappy(&text));
+        assert_eq!(compressed, Ok((info, fact)), "{version} {name} reads the same when it is compressed");
+    }
+}
+
+fn same_gatewayz(g: &Gatewayz, raw: &Value) {
+    assert_eq!(g.name.as_deref(), raw["name"].as_str());
+    assert_eq!(g.port.map(u64::from), raw["port"].as_u64());
+    assert_eq!(
+        g.outbound.keys().map(ToString::to_string).collect::<BTreeSet<_>>(),
+        names(&raw["outbound_gateways"])
+    );
+    assert_eq!(
+        g.inbound.keys().map(ToString::to_string).collect::<BTreeSet<_>>(),
+        names(&raw["inbound_gateways"])
+    );
+    let same = |c: &Connection, raw: &Value| {
+        assert_eq!(Some(c.cid), raw["cid"].as_u64());
+        assert_eq!(&*c.peer_id, raw["name"].as_str().unwrap());
+        assert_eq!(c.start, Time::parse(raw["start"].as_str().unwrap()));
+        let rtt = raw["rtt"].as_str().and_then(go_duration).filter(|d| !d.is_zero());
+        assert_eq!(c.rtt, rtt, "a round trip that was not measured yet is none, not zero");
+        let counters = [c.pending_bytes, c.in_msgs, c.in_bytes, c.out_msgs, c.out_bytes];
+        let keys = ["pending_bytes", "in_msgs", "in_bytes", "out_msgs", "out_bytes"];
+        assert_eq!(counters, keys.map(|key| raw[key].as_u64().unwrap_or(0)));
+    };
+    for (remote, outbound) in &g.outbound {
+        let raw = &raw["outbound_gateways"][&**remote];
+        assert_eq!(Some(outbound.configured), raw["configured"].as_bool());
+        same(&outbound.connection, &raw["connection"]);
+    }
+    for (remote, connections) in &g.inbound {
+        let raw = raw["inbound_gateways"][&**remote].as_array().unwrap();
+        assert_eq!(connections.len(), raw.len());
+        for (connection, raw) in connections.iter().zip(raw) {
+            same(connection, &raw["connection"]);
+        }
+    }
+}
+
+fn same_varz(v: &Varz, raw: &Value) {
+    assert_eq!(v.start, Time::parse(raw["start"].as_str().unwrap()));
+    assert_eq!(v.config_load_time, Time::parse(raw["config_load_time"].as_str().unwrap()));
+    assert_eq!(u64::from(v.client_port), raw["port"].as_u64().unwrap());
+    let raw = &raw["gateway"];
+    let gateway = v.gateway.as_ref().expect("each of them has a gateway block");
+    assert_eq!(Some(&*gateway.name), raw["name"].as_str());
+    assert_eq!(gateway.port.map(u64::from), raw["port"].as_u64());
+    let remotes: BTreeSet<&str> =
+        raw["gateways"].as_array().into_iter().flatten().filter_map(|g| g["name"].as_str()).collect();
+    assert_eq!(gateway.remotes.keys().map(|k| &**k).collect::<BTreeSet<_>>(), remotes);
+    assert!(gateway.remotes.values().all(|urls| !urls.is_empty()), "each has URLs");
+}
+
+#[test]
+fn the_interest_modes_of_every_version_are_read() {
+    for (version, name, text) in samples().into_iter().filter(|(_, n, _)| n == "GATEWAYZ.accounts.json") {
+        let Ok((_, Fact::Interest(interest))) = reply(Endpoint::Interest, None, &text) else {
+            panic!("{version} {name}")
+        };
+        assert!(interest.remotes.values().all(|modes| modes.accounts > 1), "{version} {interest:?}");
+        let raw: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(
+            interest.remotes.keys().map(ToString::to_string).collect::<BTreeSet<_>>(),
+            names(&raw["data"]["outbound_gateways"])
+        );
+        assert!(interest.remotes.values().all(|modes| modes.optimistic_total == 0), "{version}");
+        let optimistic = String::from_utf8(text).unwrap().replace("Interest-Only", "Optimistic");
+        let Ok((_, Fact::Interest(interest))) = reply(Endpoint::Interest, None, optimistic.as_bytes()) else {
+            panic!("{version} {name}")
+        };
+        assert!(
+            interest.remotes.values().all(|m| m.optimistic_total == m.accounts && !m.optimistic.is_empty()),
+            "{version} {interest:?}"
+        );
+    }
+}
+
+#[test]
+fn a_stream_is_led_where_its_cluster_says_and_else_where_it_lies() {
+    let streams = json!([
+        { "name": "ORDERS", "cluster": { "leader": "eu-0", "replicas": [] } },
+        { "name": "COPY", "cluster": { "leader": "eu-1" } },
+        { "name": "LOCAL" },
+    ]);
+    let data =
+        json!({ "server_id": "NEU0", "account_details": [{ "name": "APP", "stream_detail": streams }] });
+    let Ok((_, Fact::Jsz(jsz))) = reply(Endpoint::Jsz, None, &envelope(&data)) else { panic!("no JSZ") };
+    let led = &jsz.leads["APP"];
+    assert_eq!((led.total, led.names.len()), (2, 2), "{led:?}");
+}
+
+#[test]
+fn a_pool_of_routes_is_one_peer() {
+    let route = |rid: u64, pending: u64| {
+        json!({ "rid": rid, "remote_id": "NEU1", "remote_name": "eu-1", "ip": "127.0.0.1", "rtt": "3ms",
+                "pending_size": pending, "in_msgs": 1, "out_msgs": 2, "out_bytes": 30 })
+    };
+    let data = json!({ "server_id": "NEU0", "routes": [route(1, 10), route(2, 5), route(3, 0)] });
+    let Ok((_, Fact::Routez(routez))) = reply(Endpoint::Routez, None, &envelope(&data)) else { panic!() };
+    let peer = &routez.peers["NEU1"];
+    assert_eq!((peer.connections, peer.pending_bytes, peer.in_msgs, peer.out_bytes), (3, 15, 3, 90));
+    assert_eq!(routez.peers.len(), 1);
+}
+
+#[test]
+fn every_advisory_of_every_version_is_read() {
+    let mut heard = BTreeSet::new();
+    for (version, name, text) in samples() {
+        if name.ends_with(".ID.STATSZ.json") {
+            let (info, signal) = heartbeat(&text).unwrap();
+            assert!(matches!(&signal, Signal::Heartbeat(s) if s.active_servers.is_some()), "{signal:?}");
+            assert_eq!(&*info.ver, version);
+            heard.insert("STATSZ");
+        } else if name.ends_with("SHUTDOWN.json") || name.ends_with("LAMEDUCK.json") {
+            let info = goodbye(&text).unwrap();
+            assert_eq!((&*info.ver, info.id.len()), (version, 56), "{name}");
+            heard.insert(if name.ends_with("SHUTDOWN.json") { "SHUTDOWN" } else { "LAMEDUCK" });
+        } else if name.ends_with("AUTH.ERR.json") {
+            assert_eq!(auth_error(&text), Ok(None), "{version}: these are of clients, not gateways");
+            let mut gateway: Value = serde_json::from_slice(&text).unwrap();
+            gateway["client"]["kind"] = "Gateway".into();
+            gateway["client"]["name"] = "NDIALER".into();
+            let (info, signal) = auth_error(gateway.to_string().as_bytes()).unwrap().unwrap();
+            assert_eq!(signal, Signal::GatewayRejected { dialer_id: "NDIALER".into() });
+            assert_eq!(info.cluster.as_deref(), Some("B"), "{version}");
+            heard.insert("AUTH.ERR");
+        }
+    }
+    assert_eq!(heard.len(), 4, "the samples lack some: {heard:?}");
+}
+
+#[test]
+fn a_refused_request_is_told_in_the_servers_own_words() {
+    for (version, name, text) in samples() {
+        if name.contains("badjson") {
+            let garbled = reply(Endpoint::Gatewayz, None, &text).unwrap_err();
+            assert_eq!(&*garbled.server.unwrap().ver, version);
+            let told = garbled.error.to_string();
+            assert!(told.starts_with("server answered with error 400: invalid character"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_cut_at_any_byte_is_refused_and_never_a_half_truth() {
+    for (version, name, text) in samples().into_iter().filter(|(v, ..)| *v == "2.15.1" || *v == "2.9.10") {
+        let Some(endpoint) = endpoint(&name) else { continue };
+        let end = text.iter().rposition(|b| *b == b'}').unwrap();
+        for cut in 0..end {
+            let garbled = reply(endpoint, None, &text[..cut]).expect_err("a cut answer");
+            let told = garbled.error.to_string();
+            assert!(told.starts_with("reply is not what"), "{version} {name} cut at {cut}: {told}");
+        }
+        let packed = snappy(&text);
+        for cut in 0..packed.len() {
+            // A cut between two frames leaves a shorter text, never another one.
+            assert!(
+                reply(endpoint, Some("snappy"), &packed[..cut]).is_err(),
+                "{version} {name} cut at {cut}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_cut_advisory_is_refused() {
+    for (_, name, text) in samples().into_iter().filter(|(v, n, _)| *v == "2.15.1" && n.starts_with("EVENT"))
+    {
+        for cut in 0..text.iter().rposition(|b| *b == b'}').unwrap() {
+            let part = &text[..cut];
+            let read = heartbeat(part).is_ok() || goodbye(part).is_ok() || auth_error(part).is_ok();
+            assert!(!read, "{name} cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_json_is_refused_with_a_clear_word() {
+    let odd: [&[u8]; 9] = [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"nonsense",
+        b"\xff\xfe",
+        b"{\"server\":1}",
+        b"\0",
+        b"{\"server\":null}",
+    ];
+    for text in odd {
+        for endpoint in [Endpoint::Gatewayz, Endpoint::Varz, Endpoint::Routez, Endpoint::Statsz] {
+            let told = reply(endpoint, None, text).unwrap_err().error.to_string();
+            assert!(
+                told.starts_with(&format!("reply is not what {} answers: ", endpoint.as_str())),
+                "{told}"
+            );
+        }
+        assert!(heartbeat(text).is_err() && goodbye(text).is_err() && auth_error(text).is_err(), "{text:?}");
+    }
+    let deep = "[".repeat(100_000);
+    assert!(reply(Endpoint::Varz, None, deep.as_bytes()).is_err(), "nesting has a bound");
+}
+
+#[test]
+fn a_field_of_another_type_spoils_its_reply_and_names_its_sender() {
+    let others = [json!(null), json!(true), json!(-1), json!(1.5), json!("x"), json!([1]), json!({ "a": 1 })];
+    for (_, name, text) in samples().into_iter().filter(|(v, ..)| *v == "2.15.1") {
+        let Some(endpoint) = endpoint(&name) else { continue };
+        let good: Value = serde_json::from_slice(&text).unwrap();
+        let mut paths = Vec::new();
+        every_path(&good, &mut Vec::new(), &mut paths);
+        for path in paths {
+            for other in &others {
+                let mut bad = good.clone();
+                *at(&mut bad, &path) = other.clone();
+                let read = reply(endpoint, None, bad.to_string().as_bytes());
+                if let Err(garbled) = read {
+                    assert!(garbled.error.to_string().len() < 400, "{name} {path:?}: too long a word");
+                    let head = path.first().is_some_and(|p| p == "server") || path.is_empty();
+                    assert!(
+                        head || garbled.server.is_some(),
+                        "{name} {path:?} {other}: who sent it is known"
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn every_path(value: &Value, here: &mut Vec<String>, out: &mut Vec<Vec<String>>) {
+    out.push(here.clone());
+    let children: Vec<(String, &Value)> = match value {
+        Value::Object(map) => map.iter().map(|(k, v)| (k.clone(), v)).collect(),
+        Value::Array(list) => list.iter().take(1).map(|v| ("0".to_owned(), v)).collect(),
+        _ => Vec::new(),
+    };
+    for (key, child) in children {
+        here.push(key);
+        every_path(child, here, out);
+        here.pop();
+    }
+}
+
+fn at<'a>(value: &'a mut Value, path: &[String]) -> &'a mut Value {
+    path.iter().fold(value, |value, key| match value {
+        Value::Array(list) => &mut list[key.parse::<usize>().unwrap()],
+        other => &mut other[key.as_str()],
+    })
+}
+
+#[test]
+fn the_body_of_another_server_is_refused() {
+    for endpoint in [Endpoint::Gatewayz, Endpoint::Varz, Endpoint::Routez] {
+        let garbled = reply(endpoint, None, &envelope(&json!({ "server_id": "NOTHER" }))).unwrap_err();
+        assert_eq!(garbled.error.to_string(), "reply of server NEU0 carries the body of server NOTHER");
+        assert_eq!(&*garbled.server.unwrap().name, "eu-0");
+    }
+}
+
+#[test]
+fn a_reply_without_body_or_without_id_is_refused() {
+    let bare = json!({ "server": server() }).to_string();
+    let told = reply(Endpoint::Gatewayz, None, bare.as_bytes()).unwrap_err().error.to_string();
+    assert_eq!(told, "reply is not what GATEWAYZ answers: it has no body");
+    let mut nobody = server();
+    nobody["id"] = "".into();
+    let texts = [
+        json!({ "server": nobody, "data": {} }),
+        json!({ "server": nobody, "statsz": {} }),
+        json!({ "server": nobody, "client": { "kind": "Gateway", "name": "N" } }),
+    ];
+    for text in texts.map(|t| t.to_string()) {
+        let text = text.as_bytes();
+        let errors = [
+            reply(Endpoint::Gatewayz, None, text).err(),
+            heartbeat(text).err(),
+            auth_error(text).err(),
+            goodbye(nobody.to_string().as_bytes()).err(),
+        ];
+        assert!(errors.into_iter().flatten().any(|g| g.error == DecodeError::Nameless));
+    }
+    assert_eq!(DecodeError::Nameless.to_string(), "reply names no server");
+}
+
+#[test]
+fn an_encoding_that_was_not_asked_for_is_refused_by_its_name() {
+    let told = reply(Endpoint::Varz, Some("gzip"), b"x").unwrap_err().error.to_string();
+    assert_eq!(told, "reply is encoded as \"gzip\", which was not asked for");
+    let plain = envelope(&json!({}));
+    assert!(reply(Endpoint::Gatewayz, Some("identity"), &plain).is_ok(), "plain, and says so");
+    let told = reply(Endpoint::Gatewayz, Some("snappy"), &plain).unwrap_err().error.to_string();
+    assert!(told.starts_with("reply does not inflate: "), "{told}");
+    let mut packed = snappy(&plain);
+    let last = packed.len() - 1;
+    packed[last] ^= 0xff;
+    assert!(reply(Endpoint::Gatewayz, Some("snappy"), &packed).is_err(), "a flipped byte is noticed");
+}
+
+#[test]
+fn a_large_answer_is_read_and_a_bomb_is_not() {
+    let accounts: Vec<Value> =
+        (0..1000).map(|n| json!({ "name": format!("{n}-{}", "x".repeat(10_000)) })).collect();
+    let large = envelope(&json!({ "server_id": "NEU0", "name": "eu", "accounts": accounts }));
+    assert!(large.len() > 10_000_000);
+    assert_eq!(gatewayz(&large).name.as_deref(), Some("eu"), "10 MB are read");
+
+    let bomb = snappy(&vec![b' '; REPLY_BYTES_MAX + 2]);
+    assert!(bomb.len() < REPLY_BYTES_MAX / 10, "it is small on the wire");
+    let told = reply(Endpoint::Gatewayz, Some("snappy"), &bomb).unwrap_err().error.to_string();
+    assert!(told.contains("is larger than the 33554432 that are read"), "{told}");
+    let plain = vec![b' '; REPLY_BYTES_MAX + 1];
+    assert!(matches!(
+        reply(Endpoint::Gatewayz, None, &plain).unwrap_err().error,
+        DecodeError::TooLarge { .. }
+    ));
+}
+
+#[test]
+fn names_are_taken_as_they_are() {
+    let long = "n".repeat(4096);
+    for name in ["a.b c", "x\ny", "*", ">", "\u{0}", "ä\u{202e}", "\"}{", &long] {
+        let data = json!({ "server_id": "NEU0", "name": name,
+            "outbound_gateways": { name: { "connection": { "cid": 1, "name": name } } },
+            "inbound_gateways": { name: [{ "connection": { "name": name } }], "none": null } });
+        let read = gatewayz(&envelope(&data));
+        assert_eq!(read.name.as_deref(), Some(name));
+        assert_eq!(&*read.outbound[name].connection.peer_id, name);
+        assert!(!read.outbound[name].configured, "what is not told is not configured");
+        assert!(read.inbound["none"].is_empty());
+    }
+}
+
+#[test]
+fn numbers_beyond_their_field_are_refused_and_the_largest_are_not() {
+    let connection = |value: Value| json!({ "outbound_gateways": { "us": { "connection": { "name": "N", "out_bytes": value } } } });
+    let read = gatewayz(&envelope(&connection(json!(u64::MAX))));
+    assert_eq!(read.outbound["us"].connection.out_bytes, u64::MAX);
+    let texts = [
+        r#"{"server":{"name":"a","id":"N"},"data":{"port":70000}}"#,
+        r#"{"server":{"name":"a","id":"N"},"data":{"port":1e400}}"#,
+        r#"{"server":{"name":"a","id":"N"},"data":{"port":-1}}"#,
+        r#"{"server":{"name":"a","id":"N","seq":99999999999999999999999},"data":{}}"#,
+    ];
+    for text in texts {
+        assert!(reply(Endpoint::Gatewayz, None, text.as_bytes()).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_server_without_a_gateway_block_and_a_filter_without_a_match_are_read_as_such() {
+    let none = gatewayz(&envelope(&json!({ "outbound_gateways": null, "inbound_gateways": {} })));
+    assert_eq!(none, Gatewayz::default());
+    let none = gatewayz(&envelope(&json!({ "name": "", "host": "" })));
+    assert_eq!((none.name, none.host), (None, None), "an empty name is none");
+    let (_, fact) = reply(Endpoint::Varz, None, &envelope(&json!({ "gateway": {} }))).unwrap();
+    assert!(matches!(fact, Fact::Varz(v) if v.gateway.is_none()));
+}
+
+#[test]
+fn a_cluster_that_lists_itself_is_no_remote_of_its_own() {
+    let data = json!({ "gateway": { "name": "eu", "advertise": "", "gateways": [
+        { "name": "eu", "urls": ["h:1"] }, { "name": "us" } ] } });
+    let (_, fact) = reply(Endpoint::Varz, None, &envelope(&data)).unwrap();
+    let Fact::Varz(varz) = fact else { panic!("{fact:?}") };
+    let gateway = varz.gateway.unwrap();
+    assert_eq!(gateway.remotes.keys().map(|k| &**k).collect::<Vec<_>>(), ["us"]);
+    assert_eq!(gateway.advertise, None, "an empty address is none");
+}
+
+#[test]
+fn durations_are_read_as_go_writes_them() {
+    let table = [
+        ("0s", Some(0)),
+        ("0", Some(0)),
+        ("1ns", Some(1)),
+        ("645µs", Some(645_000)),
+        ("645μs", Some(645_000)),
+        ("645us", Some(645_000)),
+        ("1.12155ms", Some(1_121_550)),
+        ("14.373793017s", Some(14_373_793_017)),
+        ("1m0s", Some(60_000_000_000)),
+        ("1h2m3.5s", Some(3_723_500_000_000)),
+        ("2562047h47m16s", Some(9_223_372_036_000_000_000)),
+        ("", None),
+        ("s", None),
+        ("5", None),
+        ("5 s", None),
+        ("5x", None),
+        ("-5s", None),
+        ("1.2.3s", None),
+        (".", None),
+        ("1e9s", None),
+        ("NaNs", None),
+    ];
+    for (text, ns) in table {
+        let read = go_duration(text).map(|d| d.as_nanos());
+        // A float in between: exact to a microsecond in an hour.
+        let close = match (read, ns) {
+            (Some(a), Some(b)) => a.abs_diff(b) <= 1 + b / 1_000_000_000,
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        assert!(close, "{text:?} reads as {read:?}, and is {ns:?}");
+    }
+    assert_eq!(go_duration(&format!("{}h", "9".repeat(400))), None, "more than a duration holds");
+}
