@@ -9,17 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Entity, REGISTRY, Settings};
-use crate::findings::{Action, Change, Finding, Judgement, Ledger, Reason};
+use crate::findings::{Action, Change, Finding, Ledger, Reason};
 use crate::model::{
-    Connection, Fact, GatewayConfig, Gatewayz, Look, Name, Observer, Outbound, Roster, RoutePeer, Routez,
-    ServerInfo, Signal, Snapshot, Statsz, Time, Vantage, Varz,
+    Connection, Fact, GatewayConfig, Gatewayz, Name, Observer, Outbound, Roster, RoutePeer, Routez,
+    ServerInfo, Signal, Snapshot, Statsz, Time, Varz,
 };
 
 const TICK: Duration = Duration::from_millis(50);
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-const LOOK_GAP_MIN: Duration = Duration::from_millis(250);
 const LOOK_SOON: Duration = Duration::from_millis(50);
-const UNSETTLED: Duration = Duration::from_secs(3);
 const STALE_AFTER: Duration = Duration::from_millis(41_500);
 
 pub(crate) const fn ms(millis: u64) -> Duration {
@@ -211,58 +208,6 @@ impl World {
     }
 
     // ---- what a test does to it ----
-
-    /// An agent begins to look from `server`.
-    pub(crate) fn watch(&mut self, server: &str) {
-        self.agent = Some(server.into());
-        self.connected_at = self.now;
-        self.grid_at = self.now;
-        self.half = false;
-        self.asked_at = None;
-        self.soon_at = None;
-        self.ripe_at = None;
-        self.routez_at = None;
-        self.waiting.clear();
-    }
-
-    /// The agent loses its connection and makes another one, to `server`.
-    pub(crate) fn reconnect(&mut self, server: &str) {
-        self.watch(server);
-        self.roster.blink();
-    }
-
-    /// The agent is started anew with what its state file holds.
-    pub(crate) fn restart_agent(&mut self, server: &str) {
-        let open: Vec<Finding> = self.ledger.open().cloned().collect();
-        let file = serde_json::to_string(&open).expect("findings are written");
-        let open: Vec<Finding> = serde_json::from_str(&file).expect("findings are read");
-        self.roster = Roster::default();
-        for finding in &open {
-            let e = &finding.entity;
-            if let (Some(cluster), Some(name), Some(id)) = (&e.cluster, &e.server, &e.server_id) {
-                let info = finding.server.clone().unwrap_or_else(|| ServerInfo {
-                    name: name.clone(),
-                    id: id.clone(),
-                    cluster: Some(cluster.clone()),
-                    ..ServerInfo::default()
-                });
-                self.roster.recall(info, finding.opened_at);
-            }
-            let was = finding.evidence.get("last_connected_at").and_then(|at| Time::parse(at.as_str()?));
-            if let (Some(cluster), Some(name), Some(remote), Some(at)) =
-                (&e.cluster, &e.server, &e.remote, was)
-            {
-                self.roster.recall_link(cluster.clone(), name.clone(), remote.clone(), at);
-            }
-            if let (true, Some(cluster)) = (&*finding.check == "cluster_unreachable", &e.cluster) {
-                self.roster.recall_cluster(cluster.clone());
-            }
-        }
-        self.ledger = Ledger::restore(open);
-        self.epoch = 0;
-        self.varz_at = None;
-        self.watch(server);
-    }
 
     /// SIGKILL.
     pub(crate) fn kill(&mut self, server: &str) {
@@ -760,129 +705,6 @@ impl World {
         });
         Routez { peers: peers.collect() }
     }
-
-    // ---- the agent ----
-
-    fn next_look_at(&self) -> Option<Time> {
-        self.agent.as_ref()?;
-        let mut at = self.grid_at;
-        if let Some(ripe_at) = self.ripe_at
-            && (ripe_at < at || ripe_at <= at.plus(ms(100)))
-        {
-            at = ripe_at;
-        }
-        if let Some(soon_at) = self.soon_at {
-            at = at.min(soon_at);
-        }
-        Some(self.asked_at.map_or(at, |asked| at.max(asked.plus(LOOK_GAP_MIN))))
-    }
-
-    /// Whether a question of the agent reaches `server` and its answer the agent.
-    fn answers(&self, server: &str, vantage: &str) -> bool {
-        let (node, own) = (&self.nodes[server], &self.nodes[vantage]);
-        node.power == Power::Up
-            && own.power == Power::Up
-            && self.passes(vantage, &node.cluster)
-            && self.passes(server, &own.cluster)
-    }
-
-    fn look(&mut self) {
-        let vantage = self.agent.clone().expect("an agent looks");
-        let now = self.now;
-        let on_grid = now >= self.grid_at;
-        if on_grid && !self.half || self.epoch == 0 {
-            self.epoch += 1;
-        }
-        if on_grid {
-            self.half = !self.half;
-            while self.grid_at <= now {
-                self.grid_at = self.grid_at.plus(LOOK_EVERY);
-            }
-        }
-        self.soon_at = None;
-        self.ripe_at = None;
-        self.asked_at = Some(now);
-        for (info, fact, made_at) in std::mem::take(&mut self.waiting) {
-            let _ = self.roster.answer(info, fact, made_at);
-        }
-
-        let due = |at: Option<Time>, every| at.is_none_or(|at| now.since(at) >= every);
-        let all_varz = due(self.varz_at, secs(30));
-        let all_routez = due(self.routez_at, secs(10));
-        if all_varz {
-            self.varz_at = Some(now);
-        }
-        if all_routez {
-            self.routez_at = Some(now);
-        }
-        let lacking: BTreeSet<Name> = self.roster.without_varz(now.minus(secs(60))).cloned().collect();
-        let silent = self.roster.clusters_with_silence();
-        let mut answered = BTreeSet::new();
-        for name in self.names() {
-            if !self.answers(&name, &vantage) {
-                continue;
-            }
-            self.node(&name).seq += 1;
-            let info = self.info(&name);
-            let mut facts = Vec::new();
-            if !self.lost.remove(&name) {
-                facts.push(Fact::Gatewayz(self.gatewayz(&name)));
-            }
-            if all_varz || lacking.contains(&info.id) {
-                facts.push(Fact::Varz(Box::new(self.varz(&name))));
-            }
-            if all_routez || silent.contains(&self.nodes[&name].cluster) {
-                facts.push(Fact::Routez(self.routez(&name)));
-            }
-            for fact in facts {
-                if self.late.contains(&name) {
-                    self.waiting.push((info.clone(), fact, now));
-                    continue;
-                }
-                if matches!(fact, Fact::Gatewayz(_)) {
-                    answered.insert(info.id.clone());
-                }
-                if self.doubled {
-                    let _ = self.roster.answer(info.clone(), fact.clone(), now);
-                }
-                let _ = self.roster.answer(info.clone(), fact, now);
-            }
-        }
-        self.judge(&vantage, answered);
-    }
-
-    fn judge(&mut self, vantage: &Name, answered: BTreeSet<Name>) {
-        let now = self.now;
-        let server_id = self.id(vantage);
-        let settled = now.since(self.connected_at) >= UNSETTLED && answered.contains(&server_id);
-        let snapshot = self.roster.snapshot(Look {
-            epoch: self.epoch,
-            asked_at: now,
-            settled,
-            vantage: Vantage {
-                agent: "watch-1".into(),
-                cluster: self.roster.cluster_of(&server_id),
-                server: vantage.clone(),
-                server_id,
-            },
-            answered,
-            observer: self.observer.clone(),
-        });
-        if settled {
-            let open = self.ledger.open().map(|f| (&*f.check, &f.entity));
-            let verdicts = super::evaluate(&snapshot, &self.settings, open);
-            self.ripe_at = Ledger::next_ripe(&verdicts, now);
-            let changes = self.ledger.step(Judgement {
-                at: now,
-                epoch: self.epoch,
-                verdicts,
-                settings: &self.settings,
-                repeat_every: secs(3600),
-            });
-            self.published.extend(changes);
-        }
-        self.snapshot = Some(snapshot);
-    }
 }
 
 /// Every check as it is when nobody sets anything.
@@ -992,4 +814,5 @@ impl World {
     }
 }
 
+mod agent;
 mod tests;
