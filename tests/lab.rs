@@ -236,6 +236,106 @@ async fn a_cut_route_is_gone_on_both_sides_and_gateways_stay() {
     lab.wait_healthy(WITHIN).await.unwrap();
 }
 
+/// How much `eu-0` has heard by its routes from `eu-1`, and the other way round.
+async fn heard_by_route(lab: &Lab) -> [u64; 2] {
+    let mut heard = [0; 2];
+    for (heard, (server, peer)) in heard.iter_mut().zip([("eu-0", "eu-1"), ("eu-1", "eu-0")]) {
+        let routes = lab.ask(server, "ROUTEZ").await.unwrap();
+        let of_peer = |route: &&serde_json::Value| route["remote_name"] == peer;
+        let routes = routes["routes"].as_array().unwrap();
+        *heard = routes.iter().filter(of_peer).map(|route| route["in_msgs"].as_u64().unwrap()).sum();
+    }
+    heard
+}
+
+/// Makes each server say something to each other.
+async fn all_speak(lab: &Lab) {
+    for server in ["eu-0", "eu-1"] {
+        let client = lab.system_client(server).await.unwrap();
+        client.publish("$SYS.REQ.SERVER.PING.STATSZ", "".into()).await.unwrap();
+        client.flush().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_route_falls_silent_in_the_direction_that_is_asked_for_whoever_dialed_it() {
+    let lab = Lab::start(Spec::new(&["eu", "us"], 2)).await.unwrap();
+    for (from, to, silent) in [("eu-0", "eu-1", 1), ("eu-1", "eu-0", 0)] {
+        lab.blackhole(from, to, Direction::FromDialer).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let before = heard_by_route(&lab).await;
+        let deadline = Instant::now() + WITHIN;
+        while heard_by_route(&lab).await[1 - silent] < before[1 - silent] + 3 {
+            assert!(Instant::now() < deadline, "the other direction is silent too");
+            all_speak(&lab).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(
+            heard_by_route(&lab).await[silent],
+            before[silent],
+            "something passed from {from} to {to}"
+        );
+        lab.heal(from, to).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_throttled_route_piles_up_on_both_sides() {
+    for (here, there) in [("eu-0", "eu-1"), ("eu-1", "eu-0")] {
+        // Anew, for interest waits behind what has piled up.
+        let lab = Lab::start(Spec::new(&["eu", "us"], 2)).await.unwrap();
+        lab.throttle("eu-0", "eu-1", 500_000).await.unwrap();
+        let publisher = connect(&lab, here, "app").await;
+        let subscriber = connect(&lab, there, "app").await;
+        let mut inbox = subscriber.subscribe(here).await.unwrap();
+        subscriber.flush().await.unwrap();
+        let drain = tokio::spawn(async move { while inbox.next().await.is_some() {} });
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            let routes = lab.ask(here, "ROUTEZ").await.unwrap();
+            let routes = routes["routes"].as_array().unwrap().iter();
+            if routes.filter_map(|route| route["pending_size"].as_u64()).sum::<u64>() > 1 << 20 {
+                break;
+            }
+            assert!(Instant::now() < deadline, "nothing piles up at {here}");
+            for _ in 0..16 {
+                publisher.publish(here, bytes(64 * 1024).into()).await.unwrap();
+            }
+            publisher.flush().await.unwrap();
+        }
+        drain.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_half_open_link_stands_at_its_dialer_alone_until_it_is_healed() {
+    let lab = Lab::start(Spec::new(&["eu", "us"], 1)).await.unwrap();
+    let dialer = lab.server_id("eu-0").await.unwrap();
+    let cid = lab.view("eu-0").await.unwrap().outbound["us"].cid;
+    let inbound = |view: &View| view.inbound.get("eu").is_some_and(|ids| ids.contains(&dialer));
+    lab.half_open("eu-0", "us").await.unwrap();
+    lab.wait_until("us-0", "no gateway from eu-0", WITHIN, |view| !inbound(view)).await.unwrap();
+    // Three of the dialer's own attempts would go by.
+    let until = Instant::now() + Duration::from_millis(3500);
+    while Instant::now() < until {
+        assert_eq!(lab.view("eu-0").await.unwrap().outbound["us"].cid, cid, "its dialer got to know");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(!inbound(&lab.view("us-0").await.unwrap()), "it came back by another way");
+    lab.heal("eu-0", "us").await.unwrap();
+    lab.wait_until("us-0", "a gateway from eu-0", WITHIN, inbound).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_servers_of_one_name_do_not_dial_each_other() {
+    let lab = Lab::start(Spec::new(&["eu", "us"], 1)).await.unwrap();
+    lab.restart_with("us-0", |gateway| gateway.server_name = Some("eu-0".to_owned())).await.unwrap();
+    assert_eq!(lab.ask("us-0", "VARZ").await.unwrap()["server_name"], "eu-0");
+    wait_log(&lab, "us-0", "duplicate name").await;
+    lab.restart_with("us-0", |gateway| gateway.server_name = None).await.unwrap();
+    lab.wait_healthy(WITHIN).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_remote_that_is_not_configured_is_reached_by_gossip_and_can_still_be_cut() {
     let lab = Lab::start(small(|gateway| gateway.remotes = Some(Vec::new()))).await.unwrap();
@@ -266,6 +366,23 @@ async fn tls_on_one_server_alone_leaves_it_without_gateways_and_on_all_it_works(
     }
     lab.wait_healthy(WITHIN).await.unwrap();
     assert_eq!(lab.view("eu-0").await.unwrap().outbound["us"].tls.as_deref(), Some("1.3"));
+}
+
+#[tokio::test]
+async fn a_certificate_that_ended_shuts_its_server_out_and_a_new_one_needs_no_restart() {
+    let tls = |tls: TlsSpec| GatewaySpec { tls: Some(tls), ..GatewaySpec::default() };
+    let mut spec = Spec::new(&["eu", "us"], 1);
+    let ended = TlsSpec::EndedBefore(Duration::from_secs(3600));
+    spec.gateways.insert("eu-0".to_owned(), tls(ended));
+    spec.gateways.insert("us-0".to_owned(), tls(TlsSpec::default()));
+    let lab = Lab::start_unsettled(spec).await.unwrap();
+    wait_log(&lab, "eu-0", "TLS gateway handshake error").await;
+    assert!(lacks("us")(&lab.view("eu-0").await.unwrap()));
+    assert!(lacks("eu")(&lab.view("us-0").await.unwrap()));
+    let start = lab.ask("eu-0", "VARZ").await.unwrap()["start"].clone();
+    lab.renew_certificate("eu-0", TlsSpec::default()).await.unwrap();
+    lab.wait_healthy(WITHIN).await.unwrap();
+    assert_eq!(lab.ask("eu-0", "VARZ").await.unwrap()["start"], start, "it was restarted");
 }
 
 #[tokio::test]

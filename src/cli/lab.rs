@@ -48,6 +48,8 @@ enum LabCommand {
         #[arg(long, value_enum, default_value = "both")]
         direction: Swallow,
     },
+    /// Close a link's connections at the acceptor only
+    HalfOpen(Link),
     /// Slow a link down
     Throttle {
         #[command(flatten)]
@@ -192,6 +194,7 @@ async fn dispatch(args: LabArgs) -> Result<String, Failure> {
             };
             Command::Blackhole { from, to, direction }
         }
+        LabCommand::HalfOpen(Link { from, to }) => Command::HalfOpen { from, to },
         LabCommand::Throttle { link: Link { from, to }, bytes_per_s } => {
             Command::Throttle { from, to, bytes_per_s }
         }

@@ -50,6 +50,13 @@ pub enum Command {
         /// Which bytes are swallowed.
         direction: Direction,
     },
+    /// [`Lab::half_open`].
+    HalfOpen {
+        /// Who dials.
+        from: String,
+        /// What is dialed.
+        to: String,
+    },
     /// [`Lab::throttle`].
     Throttle {
         /// Who dials.
@@ -330,6 +337,7 @@ async fn apply(lab: &Lab, command: Command) -> Reply {
         Command::Reset { from, to } => lab.reset(&from, &to).await,
         Command::Reject { from, to } => lab.reject(&from, &to).await,
         Command::Blackhole { from, to, direction } => lab.blackhole(&from, &to, direction).await,
+        Command::HalfOpen { from, to } => lab.half_open(&from, &to).await,
         Command::Throttle { from, to, bytes_per_s } => lab.throttle(&from, &to, bytes_per_s).await,
         Command::Delay { from, to, delay_ms } => lab.delay(&from, &to, Duration::from_millis(delay_ms)).await,
         Command::Heal { link: Some((from, to)) } => lab.heal(&from, &to).await,

@@ -298,6 +298,16 @@ impl Lab {
         self.start_server(server).await
     }
 
+    /// Gives a server a new certificate for its gateway and has it read its configuration again: SIGHUP.
+    /// Done when the files are written; connections that stand keep the old one.
+    pub async fn renew_certificate(&self, server: &str, tls: TlsSpec) -> Result<Mark, LabError> {
+        let node = self.node(server)?;
+        node.edit(|gateway| gateway.tls = Some(tls));
+        self.site.tls_block(&self.site.dir.join(&node.name), tls)?;
+        node.signal(Signal::SIGHUP).await?;
+        Ok(Mark::now())
+    }
+
     /// Ends every server.
     pub async fn down(self) -> Result<(), LabError> {
         for node in &self.nodes {
@@ -334,7 +344,21 @@ impl Lab {
     /// Keeps the connections of a link open, accepts new ones, and passes nothing on. What was sent
     /// meanwhile arrives after healing, as after a network's outage.
     pub async fn blackhole(&self, from: &str, to: &str, direction: Direction) -> Result<Mark, LabError> {
-        self.fault(from, to, false, |link| link.muted = Some(direction)).await
+        let links = self.links(from, to)?;
+        let dialers = self.select(from)?;
+        for proxy in links {
+            // A route may have been dialed from either end.
+            let forth = dialers.iter().any(|node| node.index == proxy.dialer);
+            let muted = Some(if forth { direction } else { direction.turned() });
+            self.set(proxy, |link| link.muted = muted).await?;
+        }
+        Ok(Mark::now())
+    }
+
+    /// Closes the connections of a link at the acceptor alone: the dialer's stay open and are read to nowhere,
+    /// and so are new ones. Healing resets them.
+    pub async fn half_open(&self, from: &str, to: &str) -> Result<Mark, LabError> {
+        self.fault(from, to, false, |link| link.half_open = true).await
     }
 
     /// Lets a link pass so many bytes per second in each direction.

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::creds::{self, APP_ACCOUNT, Creds, SHARED_API, SHARED_STREAMS, SYSTEM_ACCOUNT};
 use super::proxy::Proxy;
-use super::spec::{Auth, GatewaySpec, RemoteSpec, Spec};
+use super::spec::{Auth, GatewaySpec, RemoteSpec, Spec, TlsSpec};
 use super::{LabError, ports, tls};
 use crate::connect::Operation;
 use crate::connect::permissions::INBOX_PREFIX;
@@ -130,7 +130,7 @@ impl Site {
         write(&self.dir.join(STATE_FILE), &json!({ "pid": std::process::id(), "servers": pids }).to_string())
     }
 
-    fn tls_block(&self, dir: &Path, valid_for: Duration) -> Result<String, LabError> {
+    pub(super) fn tls_block(&self, dir: &Path, spec: TlsSpec) -> Result<String, LabError> {
         if self.authority.get().is_none() {
             // Where two start at once the first one's authority stays, whose file must be the last written.
             static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -139,7 +139,7 @@ impl Site {
                 drop(self.authority.set(tls::Authority::new(&self.dir)?));
             }
         }
-        self.authority.get().map_or(Ok(String::new()), |authority| authority.block(dir, valid_for))
+        self.authority.get().map_or(Ok(String::new()), |authority| authority.block(dir, spec))
     }
 }
 
@@ -416,7 +416,7 @@ impl Node {
             json!(false)
         };
         vec![
-            ("SERVER_NAME", self.name.clone()),
+            ("SERVER_NAME", gateway.server_name.clone().unwrap_or_else(|| self.name.clone())),
             ("CLUSTER", gateway.name.clone().unwrap_or_else(|| self.cluster.clone())),
             ("CLIENT_LISTEN", listen(self.client_port)),
             ("ROUTE_LISTEN", listen(self.route_port)),
@@ -467,8 +467,8 @@ fn gateway_conf(gateway: &GatewaySpec, site: &Site, dir: &Path) -> Result<String
     if let Some(address) = &gateway.advertise {
         let _ = writeln!(more, "  advertise: {address:?}");
     }
-    if let Some(tls) = &gateway.tls {
-        more.push_str(&site.tls_block(dir, tls.valid_for)?);
+    if let Some(tls) = gateway.tls {
+        more.push_str(&site.tls_block(dir, tls)?);
     }
     let block = GATEWAY_CONF.trim_end().strip_suffix('}').unwrap_or(GATEWAY_CONF);
     Ok(format!("{block}{more}}}\n"))

@@ -33,6 +33,17 @@ pub enum Direction {
     FromAcceptor,
 }
 
+impl Direction {
+    /// The same bytes, where the other side dialed.
+    pub(super) fn turned(self) -> Self {
+        match self {
+            Self::Both => Self::Both,
+            Self::FromDialer => Self::FromAcceptor,
+            Self::FromAcceptor => Self::FromDialer,
+        }
+    }
+}
+
 /// What happens to a new connection.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Door {
@@ -52,6 +63,8 @@ pub(super) struct Condition {
     pub(super) muted: Option<Direction>,
     pub(super) bytes_per_s: Option<u64>,
     pub(super) delay: Duration,
+    /// The acceptor's side is closed, the dialer's stays open and is read to nowhere.
+    pub(super) half_open: bool,
 }
 
 impl Condition {
@@ -81,6 +94,9 @@ impl std::fmt::Display for Condition {
         words.extend(self.bytes_per_s.map(|rate| format!("at most {rate} bytes/s")));
         if !self.delay.is_zero() {
             words.push(format!("delayed by {} ms", self.delay.as_millis()));
+        }
+        if self.half_open {
+            words.push("half open".to_owned());
         }
         f.write_str(&words.join(", "))
     }
@@ -243,43 +259,66 @@ async fn accept(
     }
 }
 
-/// How a connection ends: in order, or by a reset that both sides get to see.
+/// How a connection ends: in order, by a reset that both sides get to see, or for the acceptor alone.
 enum End {
     Closed,
     Reset,
+    HalfOpen,
 }
 
 async fn connection(
     mut dialer: TcpStream,
     shared: Arc<Shared>,
-    condition: watch::Receiver<Condition>,
+    mut condition: watch::Receiver<Condition>,
     mut life: watch::Receiver<bool>,
 ) {
+    if !condition.borrow().half_open {
+        match carry(&mut dialer, &shared, &mut condition, &mut life).await {
+            End::Closed => return,
+            End::Reset => return drop(dialer.set_zero_linger()),
+            End::HalfOpen => {}
+        }
+    }
+    let mut nowhere = tokio::io::sink();
+    tokio::select! {
+        _ = tokio::io::copy(&mut dialer, &mut nowhere) => {}
+        _ = condition.wait_for(|now| !now.half_open) => {}
+        _ = life.wait_for(|reset| *reset) => {}
+    }
+    drop(dialer.set_zero_linger());
+}
+
+/// Carries a connection until it ends; the acceptor's side is gone then.
+async fn carry(
+    dialer: &mut TcpStream,
+    shared: &Shared,
+    condition: &mut watch::Receiver<Condition>,
+    life: &mut watch::Receiver<bool>,
+) -> End {
     let target = *shared.address.lock().unwrap_or_else(PoisonError::into_inner);
     let acceptor = tokio::select! {
         acceptor = TcpStream::connect(SocketAddr::from(target)) => acceptor,
         _ = life.wait_for(|reset| *reset) => Err(io::ErrorKind::ConnectionReset.into()),
     };
-    let Ok(mut acceptor) = acceptor else {
-        drop(dialer.set_zero_linger());
-        return;
-    };
+    let Ok(mut acceptor) = acceptor else { return End::Reset };
     drop(dialer.set_nodelay(true));
     drop(acceptor.set_nodelay(true));
     let end = {
         let (dialer_read, dialer_write) = dialer.split();
         let (acceptor_read, acceptor_write) = acceptor.split();
         let directory = &shared.directory;
+        let (forth, back) = (condition.clone(), condition.clone());
         tokio::select! {
-            end = pump(Way::FromDialer, dialer_read, acceptor_write, condition.clone(), shared.target, directory) => end,
-            end = pump(Way::FromAcceptor, acceptor_read, dialer_write, condition.clone(), shared.dialer, directory) => end,
+            end = pump(Way::FromDialer, dialer_read, acceptor_write, forth, shared.target, directory) => end,
+            end = pump(Way::FromAcceptor, acceptor_read, dialer_write, back, shared.dialer, directory) => end,
+            _ = condition.wait_for(|now| now.half_open) => End::HalfOpen,
             _ = life.wait_for(|reset| *reset) => End::Reset,
         }
     };
     if matches!(end, End::Reset) {
-        drop(dialer.set_zero_linger());
         drop(acceptor.set_zero_linger());
     }
+    end
 }
 
 /// Carries one direction until it ends. `reader` is the server that reads what is written.

@@ -88,6 +88,9 @@ pub struct GatewaySpec {
     pub advertise: Option<String>,
     /// The password that this server wants of remotes, in place of the lab's.
     pub password: Option<Secret>,
+    /// The server's name in place of its own, which the lab goes on to call it by. It stands outside of the
+    /// block, and is what others know the gateway's server by.
+    pub server_name: Option<String>,
 }
 
 impl Default for GatewaySpec {
@@ -103,6 +106,7 @@ impl Default for GatewaySpec {
             connect_retries: None,
             advertise: None,
             password: None,
+            server_name: None,
         }
     }
 }
@@ -128,15 +132,17 @@ impl RemoteSpec {
 }
 
 /// A gateway's TLS. The lab makes an authority and a certificate for `127.0.0.1`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct TlsSpec {
-    /// How long the certificate is still good.
-    pub valid_for: Duration,
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TlsSpec {
+    /// The certificate is good for so long.
+    EndsIn(Duration),
+    /// It ceased to be good so long ago.
+    EndedBefore(Duration),
 }
 
 impl Default for TlsSpec {
     fn default() -> Self {
-        Self { valid_for: Duration::from_secs(90 * 24 * 3600) }
+        Self::EndsIn(Duration::from_secs(90 * 24 * 3600))
     }
 }
 

@@ -1,11 +1,10 @@
 //! Certificates for gateways.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
-use super::LabError;
+use super::{LabError, TlsSpec};
 
 /// One authority for the whole lab, so that two servers with TLS trust each other.
 #[derive(Debug)]
@@ -25,13 +24,18 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), certificate })
     }
 
-    /// Writes a certificate that is good for `valid_for`, and returns the `tls` block that uses it.
-    pub(super) fn block(&self, dir: &Path, valid_for: Duration) -> Result<String, LabError> {
+    /// Writes a certificate, and returns the `tls` block that uses it.
+    pub(super) fn block(&self, dir: &Path, spec: TlsSpec) -> Result<String, LabError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])?;
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_after = (super::system_time() + valid_for).into();
+        let now = super::system_time();
+        params.not_after = match spec {
+            TlsSpec::EndsIn(left) => now + left,
+            TlsSpec::EndedBefore(past) => now.checked_sub(past).unwrap_or(std::time::SystemTime::UNIX_EPOCH),
+        }
+        .into();
         let (cert_file, key_file) = (dir.join("gateway.pem"), dir.join("gateway-key.pem"));
         write(&cert_file, &params.signed_by(&key, &self.issuer)?.pem())?;
         write(&key_file, &key.serialize_pem())?;
