@@ -19,8 +19,8 @@ use crate::checks::{self, Severity, Verdict};
 use crate::clock::Clock;
 use crate::collect::decode::{self, Endpoint, Garbled};
 use crate::collect::{self, Arrival, Look, Pace, Request, Target, parse_inbox};
-use crate::config::Config;
-use crate::connect::LinkEvent;
+use crate::config::{Config, Connect};
+use crate::connect::{self, LinkEvent};
 use crate::findings::{Action as Happened, Finding, Judgement, Ledger};
 use crate::model::{
     self, Complaint, Fact, Name, Observer, Refusal, Roster, ServerInfo, Signal, Snapshot, Time, Vantage,
@@ -52,6 +52,8 @@ const JSZ_EVERY: Duration = Duration::from_secs(60);
 /// Every version since 2.9 ends the optimistic mode within 50 ms of a connection; the question costs a server
 /// 80 bytes for each account of each connection.
 const INTEREST_EVERY: Duration = Duration::from_secs(300);
+/// A cluster that does not answer is asked by another server of our own cluster, at this pace.
+const DETOUR_EVERY: Duration = Duration::from_millis(1500);
 /// More servers than this one by one are asked all at once.
 const DIRECT_MAX: usize = 8;
 /// How long the last words may take.
@@ -89,7 +91,7 @@ pub async fn run(
     stop: impl Future<Output = &'static str>,
 ) -> Result<(), AgentError> {
     let inbox = client.new_inbox();
-    let mut io = Io::open(client, link, &inbox, Box::pin(stop)).await?;
+    let mut io = Io::open(client, config.connect.clone(), link, &inbox, Box::pin(stop)).await?;
     let mut agent = Agent::new(config, inbox, io.clock.now());
     for (operation, subject) in missing {
         agent.refused(&operation, &subject);
@@ -132,7 +134,20 @@ enum Action {
 /// One thing to do.
 #[derive(Debug)]
 enum Effect {
-    Ask { subject: String, reply: String, body: String },
+    Ask {
+        subject: String,
+        reply: String,
+        body: String,
+    },
+    /// Has a server send a heartbeat to everyone.
+    Nudge {
+        subject: String,
+    },
+    /// The same for a cluster, asked by way of another server of our own.
+    Detour {
+        cluster: Name,
+        besides: Name,
+    },
     Publish(Message),
     Save(StateFile, Box<State>),
 }
@@ -147,6 +162,7 @@ struct Identity {
 
 struct Io<S> {
     client: Client,
+    connect: Connect,
     clock: Clock,
     link: mpsc::Receiver<LinkEvent>,
     replies: Subscriber,
@@ -158,6 +174,7 @@ struct Io<S> {
 impl<S: Future<Output = &'static str>> Io<S> {
     async fn open(
         client: Client,
+        connect: Connect,
         link: mpsc::Receiver<LinkEvent>,
         inbox: &str,
         stop: Pin<Box<S>>,
@@ -174,7 +191,7 @@ impl<S: Future<Output = &'static str>> Io<S> {
             heard.push(subscribe(subject.to_owned()).await?);
         }
         let heard = select_all(heard);
-        Ok(Self { client, clock: Clock::start(), link, replies, heard, stop, stopped: false })
+        Ok(Self { client, connect, clock: Clock::start(), link, replies, heard, stop, stopped: false })
     }
 
     fn identity(&self) -> Identity {
@@ -216,6 +233,20 @@ impl<S: Future<Output = &'static str>> Io<S> {
                     if let Err(error) = sent {
                         tracing::warn!(%error, "cannot ask");
                     }
+                }
+                Effect::Nudge { subject } => {
+                    if let Err(error) = self.client.publish(subject, "".into()).await {
+                        tracing::warn!(%error, "cannot ask");
+                    }
+                }
+                Effect::Detour { cluster, besides } => {
+                    let (connect, known) = (self.connect.clone(), self.client.server_info().connect_urls);
+                    tokio::spawn(async move {
+                        let subject = format!("$SYS.REQ.SERVER.PING.{}", Endpoint::Statsz.as_str());
+                        let body = serde_json::json!({ "cluster": cluster }).to_string();
+                        let by = connect::publish_elsewhere(&connect, &known, &besides, subject, body).await;
+                        tracing::debug!(%cluster, ?by, "asked for heartbeats by another way");
+                    });
                 }
                 Effect::Publish(message) => {
                     let mut headers = HeaderMap::new();
@@ -280,6 +311,8 @@ struct Agent {
     slowest: Duration,
     cost: EpochCost,
     degraded: bool,
+    /// When a cluster was last asked by another way.
+    detour_at: Option<Time>,
     /// Whether the state file tells of findings as not confirmed.
     owes: bool,
 }
@@ -323,6 +356,7 @@ impl Agent {
             slowest: Duration::ZERO,
             cost: EpochCost::default(),
             degraded: false,
+            detour_at: None,
             owes: false,
         }
     }
@@ -795,7 +829,7 @@ impl Agent {
         } else {
             Vec::new()
         };
-        let mut effects = Vec::new();
+        let mut effects = self.provoke(&snapshot, now);
         for change in &changes {
             let f = &change.finding;
             tracing::info!(
@@ -817,6 +851,35 @@ impl Agent {
             effects.extend(self.save());
         }
         effects.extend(self.send(now));
+        effects
+    }
+
+    /// Who does not answer is asked for a heartbeat: whether it lives, and which ways from it are open, is seen
+    /// by who receives it. A cluster that does not answer over our server's gateway is asked by another way.
+    fn provoke(&mut self, snapshot: &Snapshot, now: Time) -> Vec<Effect> {
+        if !snapshot.settled {
+            return Vec::new();
+        }
+        let mute: Vec<&model::Server> = snapshot.mute().collect();
+        // Half a supercluster that is silent is no matter for single servers.
+        let nudged = if mute.len() > DIRECT_MAX { &[] } else { mute.as_slice() };
+        let mut effects: Vec<Effect> = nudged
+            .iter()
+            .filter_map(|server| {
+                let target = Target::Server(server.info.id.clone());
+                Some(Effect::Nudge { subject: Request { endpoint: Endpoint::Statsz, target }.subject()? })
+            })
+            .collect();
+        self.cost.requests += effects.len() as u64;
+        let due = self.detour_at.is_none_or(|at| now.since(at) >= DETOUR_EVERY);
+        let mut dark = snapshot.dark_behind_a_gateway().peekable();
+        if due && dark.peek().is_some() {
+            self.detour_at = Some(now);
+            effects.extend(dark.take(DIRECT_MAX).map(|cluster| Effect::Detour {
+                cluster: cluster.clone(),
+                besides: self.vantage.server_id.clone(),
+            }));
+        }
         effects
     }
 

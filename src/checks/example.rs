@@ -55,6 +55,8 @@ struct Dial {
     cid: u64,
     start: Time,
     next_at: Time,
+    sent: u64,
+    received: u64,
 }
 
 #[derive(Debug)]
@@ -69,6 +71,7 @@ struct Node {
     seq: u64,
     beat_at: Time,
     beaten_at: Option<Time>,
+    beats: u64,
     greeted: bool,
     gateway: Option<GatewayConfig>,
     dials: BTreeMap<Name, Dial>,
@@ -89,6 +92,8 @@ pub(crate) struct World {
     pub(crate) now: Time,
     nodes: BTreeMap<Name, Node>,
     refusals: BTreeMap<(Name, Name), Refusal>,
+    /// Links that swallow what is sent, and since when.
+    holes: BTreeMap<(Name, Name), Time>,
     random: u64,
     made: u64,
     /// Names of servers whose next answer to GATEWAYZ does not come.
@@ -146,6 +151,7 @@ impl World {
             now,
             nodes: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            holes: BTreeMap::new(),
             random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             made: 0,
             lost: BTreeSet::new(),
@@ -196,6 +202,7 @@ impl World {
                     seq: 0,
                     beat_at: now,
                     beaten_at: None,
+                    beats: 0,
                     greeted: false,
                     gateway: Some(gateway),
                     dials: BTreeMap::new(),
@@ -317,9 +324,16 @@ impl World {
         }
     }
 
+    /// What `server` sends to `remote` is lost, and nobody notices for a while.
+    pub(crate) fn swallow(&mut self, server: &str, remote: &str) {
+        let now = self.now;
+        self.holes.insert((server.into(), remote.into()), now);
+    }
+
     /// Every way is open, every password right.
     pub(crate) fn heal(&mut self) {
         self.refusals.clear();
+        self.holes.clear();
     }
 
     /// The next answer of `server` gets lost.
@@ -475,6 +489,10 @@ impl World {
         }
     }
 
+    fn is_hole(&self, server: &str, remote: &str) -> bool {
+        self.holes.contains_key(&(Name::from(server), Name::from(remote)))
+    }
+
     fn drop_dead(&mut self, server: &Name) {
         let now = self.now;
         if !self.nodes[server].runs() {
@@ -483,11 +501,13 @@ impl World {
         let dead: Vec<Name> = self.nodes[server]
             .dials
             .iter()
-            .filter(|(_, dial)| {
+            .filter(|(remote, dial)| {
+                let hole = self.holes.get(&(server.clone(), (*remote).clone()));
+                let given_up = hole.is_some_and(|since| now.since(*since) > STALE_AFTER);
                 dial.up.as_ref().is_some_and(|(peer, id)| {
                     let peer = &self.nodes[peer];
                     let stale = matches!(peer.power, Power::Stopped(at) if now.since(at) > STALE_AFTER);
-                    !peer.exists() || peer.id != *id || stale
+                    !peer.exists() || peer.id != *id || stale || given_up
                 })
             })
             .map(|(remote, _)| remote.clone())
@@ -554,7 +574,7 @@ impl World {
         let refusal = self.refusals.get(&(server.clone(), remote.clone())).copied();
         let mut up = None;
         let mut reached = false;
-        if refusal != Some(Refusal::Cut) && !there.is_empty() {
+        if refusal != Some(Refusal::Cut) && !self.is_hole(server, remote) && !there.is_empty() {
             reached = true;
             let (name, id) = there[self.pick(there.len())].clone();
             let far = self.nodes[&name].gateway.clone().expect("it has a gateway");
@@ -569,7 +589,9 @@ impl World {
         }
         self.made += 1;
         let (cid, next_at) = (self.made, now.plus(ms(1000 + self.pick(100) as u64)));
-        self.node(server).dials.insert(remote.clone(), Dial { up, cid, start: now, next_at });
+        self.node(server)
+            .dials
+            .insert(remote.clone(), Dial { up, cid, start: now, next_at, sent: 0, received: 0 });
         if reached {
             self.heartbeat(server);
         }
@@ -604,6 +626,11 @@ impl World {
             return;
         }
         self.node(server).beaten_at = Some(now);
+        self.node(server).beats += 1;
+        let remotes: Vec<Name> = self.nodes[server].dials.keys().cloned().collect();
+        for remote in remotes {
+            self.send(server, &remote);
+        }
         let statsz = self.statsz(server);
         self.say(server, &Signal::Heartbeat(statsz));
     }
@@ -623,8 +650,22 @@ impl World {
         }
     }
 
+    /// One message of `server` to `remote`, counted where it gets to.
+    fn send(&mut self, server: &str, remote: &Name) {
+        let arrives = self.passes(server, remote);
+        if let Some(dial) = self.node(server).dials.get_mut(remote)
+            && dial.up.is_some()
+        {
+            dial.sent += 1;
+            dial.received += u64::from(arrives);
+        }
+    }
+
     /// Whether what `server` sends arrives in `cluster`.
     fn passes(&self, server: &str, cluster: &Name) -> bool {
+        if self.is_hole(server, cluster) {
+            return false;
+        }
         let node = &self.nodes[server];
         node.cluster == *cluster
             || node.dials.get(cluster).and_then(|d| d.up.as_ref()).is_some_and(|(peer, id)| {
@@ -655,6 +696,8 @@ impl World {
             cid: dial.cid,
             peer_id: peer_id.clone(),
             start: Some(dial.start),
+            in_msgs: dial.received,
+            out_msgs: dial.sent,
             ..Connection::default()
         };
         let outbound = node.dials.iter().filter_map(|(remote, dial)| {

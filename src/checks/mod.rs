@@ -7,6 +7,7 @@
 mod cluster_unreachable;
 mod gateway_config_mismatch;
 mod gateway_disconnected;
+mod gateway_silent;
 mod observer_degraded;
 mod server_missing;
 mod settings;
@@ -67,6 +68,7 @@ pub static REGISTRY: &[&dyn Check] = &[
     &gateway_disconnected::GatewayDisconnected,
     &cluster_unreachable::ClusterUnreachable,
     &gateway_config_mismatch::GatewayConfigMismatch,
+    &gateway_silent::GatewaySilent,
     &server_missing::ServerMissing,
     &observer_degraded::ObserverDegraded,
 ];

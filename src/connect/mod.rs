@@ -39,6 +39,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
 /// The first pause after a link is lost; doubled at each further attempt.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
+/// So many addresses are tried for a way by another server.
+const ELSEWHERE_MAX: usize = 8;
 /// Events that wait for the agent. Beyond it `async-nats` waits too.
 const EVENTS_MAX: usize = 256;
 
@@ -141,6 +143,36 @@ pub async fn connect(
         attempt += 1;
         tokio::time::sleep(retry_delay(attempt)).await;
     }
+}
+
+/// Publishes one message by way of a server that is not the one with the ID `besides`: one of `known`, addresses
+/// that a server tells its clients, or of those that are configured. Returns by which; none when no other could
+/// be reached, or the message may not have left.
+pub async fn publish_elsewhere(
+    connect: &Connect,
+    known: &[String],
+    besides: &str,
+    subject: String,
+    body: String,
+) -> Option<String> {
+    let (servers, userinfo) = split_userinfo(connect.server.as_deref().unwrap_or(DEFAULT_SERVER)).ok()?;
+    let credentials = Arc::new(Credentials::of(connect, userinfo));
+    let (link, _) = Link::new(EVENTS_MAX);
+    let options = options(connect, "elsewhere", &credentials, &Arc::new(link)).max_reconnects(Some(1));
+    for address in known.iter().map(String::as_str).chain(servers.split(',')).take(ELSEWHERE_MAX) {
+        let Ok(Ok(client)) = tokio::time::timeout(CONNECT_TIMEOUT, options.clone().connect(address)).await
+        else {
+            continue;
+        };
+        let info = client.server_info();
+        if info.server_id == besides {
+            continue;
+        }
+        client.publish(subject, body.into()).await.ok()?;
+        client.flush().await.ok()?;
+        return Some(info.server_name);
+    }
+    None
 }
 
 fn options(

@@ -4,6 +4,7 @@
 //! and builds a snapshot when a look is over. Pure: no clock, no IO, no randomness.
 
 mod facts;
+mod flow;
 mod roster;
 mod snapshot;
 mod time;
@@ -12,6 +13,7 @@ pub use facts::{
     Account, Accountz, ByKind, Connection, Fact, GatewayConfig, Gatewayz, Interest, InterestModes, Jsz, Led,
     Name, Outbound, RoutePeer, Routez, ServerInfo, Signal, Statsz, Traffic, TrafficOf, Varz,
 };
+pub use flow::{Flow, Heard};
 pub use roster::{Look, Odd, Roster, SERVERS_MAX};
 pub use snapshot::{
     Cluster, Complaint, Life, Link, LinkState, Observer, Outbox, Refusal, Rejection, Server, Sight, Snapshot,

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::flow::{self, Ends, FlowMemory, Voice};
 use super::{
-    Accountz, Cluster, Fact, Gatewayz, Interest, Jsz, Life, Link, LinkState, Name, Observer, Rejection,
-    Routez, Server, ServerInfo, Sight, Signal, Snapshot, Statsz, Time, Vantage, Varz,
+    Accountz, Cluster, Fact, Gatewayz, Heard, Interest, Jsz, Life, Link, LinkState, Name, Observer,
+    Rejection, Routez, Server, ServerInfo, Sight, Signal, Snapshot, Statsz, Time, Vantage, Varz,
 };
 
 /// How many servers are remembered. What the network says beyond that is counted and not taken in.
@@ -91,6 +92,8 @@ struct Record {
     accountz: Option<(Time, Arc<Accountz>)>,
     jsz: Option<(Time, Arc<Jsz>)>,
     interest: Option<(Time, Arc<Interest>)>,
+    /// While it is silent.
+    voice: Option<Voice>,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +102,7 @@ struct LinkMemory {
     absent_looks: u32,
     looked_at: Option<Time>,
     connected_at: Option<Time>,
+    flow: FlowMemory,
 }
 
 #[derive(Debug, Default)]
@@ -127,6 +131,7 @@ impl Record {
             accountz: None,
             jsz: None,
             interest: None,
+            voice: None,
         }
     }
 
@@ -398,6 +403,7 @@ impl Roster {
         self.retire(&look, &witness);
         let mut servers: BTreeMap<Name, Server> =
             self.records.iter().map(|(id, record)| (id.clone(), record.seen(&look, &witness))).collect();
+        self.listen_for_the_silent(&look, &mut servers);
         let clusters = self.clusters(&look, &servers);
         for server in servers.values_mut() {
             server.sight = sight(server, &look, &clusters);
@@ -439,6 +445,26 @@ impl Roster {
             }
         }
         self.rejections.retain(|_, list| !list.is_empty());
+    }
+
+    fn listen_for_the_silent(&mut self, look: &Look, servers: &mut BTreeMap<Name, Server>) {
+        let silent: BTreeSet<Name> =
+            self.records.iter().filter(|(_, r)| r.silent_since.is_some()).map(|(id, _)| id.clone()).collect();
+        let answered = servers.values().filter(|s| s.gatewayz.is_some());
+        let told =
+            answered.map(|s| (&s.info.id, s.info.cluster.as_ref(), s.gatewayz.as_ref(), s.routez.as_ref()));
+        let mut counts = flow::received(told, look.vantage.cluster.as_ref(), |id| silent.contains(id));
+        for (id, record) in &mut self.records {
+            if record.silent_since.is_none() {
+                record.voice = None;
+                continue;
+            }
+            let counts = counts.remove(id).unwrap_or_default();
+            let heard = record.voice.get_or_insert_default().look(counts, look.asked_at);
+            if let Some(server) = servers.get_mut(id) {
+                server.heard_by_others = heard;
+            }
+        }
     }
 
     /// Ends the lives that are over: a newer server has the name, or it left long ago, or it was only ever
@@ -635,6 +661,7 @@ impl Roster {
             },
             None => far_end(server, cluster, far),
         };
+        let ends = ends(server, cluster, &remote, peer_id.as_ref(), servers);
         let peer = peer_id.map(|id| servers.get(&id).map_or(id, |s| s.info.name.clone()));
         let key = (id.clone(), remote.clone());
         let mut unkept = LinkMemory::default();
@@ -646,7 +673,8 @@ impl Roster {
         let history = (cluster.clone(), server.info.name.clone(), remote.clone());
         match state {
             LinkState::Connected => {
-                *memory = LinkMemory { connected_at: Some(look.asked_at), ..LinkMemory::default() };
+                let flow = std::mem::take(&mut memory.flow);
+                *memory = LinkMemory { connected_at: Some(look.asked_at), flow, ..LinkMemory::default() };
                 if self.connected.len() < LINKS_MAX || self.connected.contains_key(&history) {
                     self.connected.insert(history.clone(), look.asked_at);
                 }
@@ -669,6 +697,8 @@ impl Roster {
             }
             LinkState::Absent | LinkState::Unknown => {}
         }
+        let alive = |id: &Name| servers.get(id).is_some_and(|s| s.life == Life::Alive);
+        let flow = memory.flow.look(ends, look.asked_at, alive);
         let rejected = memory.absent_since.and_then(|_| {
             let list = self.rejections.get(id)?;
             list.iter().rev().find(|(by_cluster, _)| *by_cluster == remote).map(|(_, r)| r.clone())
@@ -686,6 +716,7 @@ impl Roster {
             connected_at: memory.connected_at,
             ever_connected_at: self.connected.get(&history).copied(),
             rejected,
+            flow,
             remote,
         }
     }
@@ -713,6 +744,24 @@ fn far_end<'a>(
     } else {
         (LinkState::Unknown, None)
     }
+}
+
+/// Both ends of a link, as far as they answered in this look.
+fn ends<'a>(
+    server: &'a Server,
+    cluster: &Name,
+    remote: &Name,
+    peer_id: Option<&Name>,
+    servers: &'a BTreeMap<Name, Server>,
+) -> Ends<'a> {
+    let near = server.gatewayz.as_ref().and_then(|g| g.outbound.get(remote)).map(|o| &o.connection);
+    let Some((id, peer)) = peer_id.and_then(|id| servers.get_key_value(id)) else {
+        return Ends { near, ..Ends::default() };
+    };
+    let Some(gatewayz) = &peer.gatewayz else { return Ends { near, ..Ends::default() } };
+    let inbound = gatewayz.inbound.get(cluster).into_iter().flatten();
+    let far = inbound.filter(|c| c.peer_id == server.info.id).max_by_key(|c| c.cid);
+    Ends { near, far: far.map(|c| (id, c)), unmatched: near.is_some() && far.is_none() }
 }
 
 /// Whether the vantage's server has a gateway to `cluster`, and whether a server of the vantage's cluster has
@@ -787,6 +836,7 @@ impl Record {
             heartbeats: self.heartbeats.len(),
             named_by,
             denied_by,
+            heard_by_others: Heard::default(),
             hearable: self.info.cluster == look.vantage.cluster || witness.hearable.contains(id),
             gatewayz: answered.then(|| self.gatewayz.as_ref().map(|(_, g)| Arc::clone(g))).flatten(),
             varz: self.varz.as_ref().map(|(_, v)| Arc::clone(v)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Accountz, Gatewayz, Interest, Jsz, Name, Routez, ServerInfo, Statsz, Time, Varz};
+use super::{Accountz, Flow, Gatewayz, Heard, Interest, Jsz, Name, Routez, ServerInfo, Statsz, Time, Varz};
 
 /// What one look showed, with what is remembered of the looks before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,6 +102,9 @@ pub struct Server {
     pub denied_by: BTreeSet<Name>,
     /// Whether a server of the vantage's cluster has a connection from it, so that it could be heard.
     pub hearable: bool,
+    /// Since it is silent: who else hears it, gateways into the vantage's cluster left out.
+    #[serde(default)]
+    pub heard_by_others: Heard,
     /// GATEWAYZ as it answered in this look; none when it did not.
     pub gatewayz: Option<Arc<Gatewayz>>,
     /// The newest VARZ of this life.
@@ -201,6 +204,9 @@ pub struct Link {
     pub ever_connected_at: Option<Time>,
     /// The newest refusal of this server's login by a server of the remote, since the link is absent.
     pub rejected: Option<Rejection>,
+    /// Whether what is sent arrives, and how often the link was made anew.
+    #[serde(default)]
+    pub flow: Flow,
 }
 
 /// The state of a link in one look.
@@ -294,6 +300,31 @@ impl Snapshot {
     pub fn links_of<'a>(&'a self, server_id: &'a str) -> impl Iterator<Item = &'a Link> {
         self.links.iter().filter(move |l| *l.server_id == *server_id)
     }
+
+    /// Who is silent, may live, and can be reached by a request: asked for a heartbeat, a server that lives sends
+    /// one to everyone, and whoever receives it counts it.
+    pub fn mute(&self) -> impl Iterator<Item = &Server> {
+        let own = self.servers.get(&self.vantage.server_id).and_then(|s| s.gatewayz.as_ref());
+        self.servers.values().filter(move |s| {
+            let reached = s.info.cluster == self.vantage.cluster
+                || own.is_some_and(|g| g.outbound.contains_key(s.cluster()));
+            let fresh = s.silent_since.is_some_and(|since| self.at.since(since) < Self::MUTE_FOR);
+            fresh && reached && !matches!(s.life, Life::Left | Life::Gone)
+        })
+    }
+
+    /// The clusters to which the vantage's server has a gateway, and which do not answer.
+    pub fn dark_behind_a_gateway(&self) -> impl Iterator<Item = &Name> {
+        let own = self.servers.get(&self.vantage.server_id).and_then(|s| s.gatewayz.as_ref());
+        self.clusters.iter().filter_map(move |(name, cluster)| {
+            let dark = cluster.dark_since.is_some_and(|since| self.at.since(since) < Self::MUTE_FOR);
+            let linked = own.is_some_and(|g| g.outbound.contains_key(name));
+            (dark && linked && cluster.left_at.is_none()).then_some(name)
+        })
+    }
+
+    /// So long somebody who went silent is asked for a sign.
+    const MUTE_FOR: Duration = Duration::from_secs(30);
 
     /// The IDs of the servers that ought to answer: all but those that left or are gone.
     pub fn expected(&self) -> impl Iterator<Item = &Server> {

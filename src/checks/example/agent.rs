@@ -79,13 +79,37 @@ impl World {
         Some(self.asked_at.map_or(at, |asked| at.max(asked.plus(LOOK_GAP_MIN))))
     }
 
-    /// Whether a question of the agent reaches `server` and its answer the agent.
-    fn answers(&self, server: &str, vantage: &str) -> bool {
+    /// Whether a question from `vantage` reaches `server`.
+    fn is_asked(&self, server: &str, vantage: &str) -> bool {
         let (node, own) = (&self.nodes[server], &self.nodes[vantage]);
-        node.power == Power::Up
-            && own.power == Power::Up
-            && self.passes(vantage, &node.cluster)
-            && self.passes(server, &own.cluster)
+        node.power == Power::Up && own.power == Power::Up && self.passes(vantage, &node.cluster)
+    }
+
+    /// Whether its answer reaches the agent.
+    fn answers(&self, server: &str, vantage: &str) -> bool {
+        self.is_asked(server, vantage) && self.passes(server, &self.nodes[vantage].cluster)
+    }
+
+    /// Who is silent is asked for a heartbeat, and a cluster that is dark by another way.
+    fn provoke(&mut self, vantage: &Name) {
+        let Some(snapshot) = self.snapshot.as_ref().filter(|s| s.settled) else { return };
+        let mute: Vec<Name> = snapshot.mute().map(|s| s.info.name.clone()).collect();
+        let dark: Vec<Name> = snapshot.dark_behind_a_gateway().cloned().collect();
+        for name in mute {
+            if self.nodes.contains_key(&name) && self.is_asked(&name, vantage) {
+                self.heartbeat(&name);
+            }
+        }
+        let own = self.names_of(&self.cluster_of(vantage));
+        let Some(other) = own.into_iter().find(|n| n != vantage && self.nodes[n].power == Power::Up) else {
+            return;
+        };
+        let there: Vec<Name> = dark.iter().flat_map(|cluster| self.names_of(cluster)).collect();
+        for name in there {
+            if self.is_asked(&name, &other) {
+                self.heartbeat(&name);
+            }
+        }
     }
 
     pub(super) fn look(&mut self) {
@@ -120,7 +144,15 @@ impl World {
         let lacking: BTreeSet<Name> = self.roster.without_varz(now.minus(secs(60))).cloned().collect();
         let silent = self.roster.clusters_with_silence();
         let mut answered = BTreeSet::new();
+        let own = self.nodes[&vantage].cluster.clone();
+        let remotes: Vec<Name> = self.nodes[&vantage].dials.keys().cloned().collect();
+        for remote in remotes {
+            self.send(&vantage, &remote);
+        }
         for name in self.names() {
+            if self.is_asked(&name, &vantage) && self.nodes[&name].cluster != own {
+                self.send(&name, &own);
+            }
             if !self.answers(&name, &vantage) {
                 continue;
             }
@@ -184,5 +216,6 @@ impl World {
             self.published.extend(changes);
         }
         self.snapshot = Some(snapshot);
+        self.provoke(vantage);
     }
 }
