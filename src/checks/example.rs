@@ -94,6 +94,10 @@ pub(crate) struct World {
     refusals: BTreeMap<(Name, Name), Refusal>,
     /// Links that swallow what is sent, and since when.
     holes: BTreeMap<(Name, Name), Time>,
+    /// Links that only their dialer knows of.
+    half_open: BTreeSet<(Name, Name)>,
+    /// Servers that no request reaches.
+    deaf: BTreeSet<Name>,
     random: u64,
     made: u64,
     /// Names of servers whose next answer to GATEWAYZ does not come.
@@ -152,6 +156,8 @@ impl World {
             nodes: BTreeMap::new(),
             refusals: BTreeMap::new(),
             holes: BTreeMap::new(),
+            half_open: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             made: 0,
             lost: BTreeSet::new(),
@@ -330,10 +336,25 @@ impl World {
         self.holes.insert((server.into(), remote.into()), now);
     }
 
+    /// The far end of a link drops it, and its dialer hears nothing of it.
+    pub(crate) fn half_open(&mut self, server: &str, remote: &str) {
+        self.half_open.insert((server.into(), remote.into()));
+        self.swallow(server, remote);
+    }
+
+    /// No request reaches the server, as when a route to it swallows them.
+    pub(crate) fn deafen(&mut self, server: &str) {
+        self.deaf.insert(server.into());
+    }
+
     /// Every way is open, every password right.
     pub(crate) fn heal(&mut self) {
         self.refusals.clear();
         self.holes.clear();
+        self.deaf.clear();
+        for (server, remote) in std::mem::take(&mut self.half_open) {
+            self.reset(&server, &remote, ms(1050));
+        }
     }
 
     /// The next answer of `server` gets lost.
@@ -708,8 +729,9 @@ impl World {
         let mut inbound: BTreeMap<Name, Vec<Connection>> = BTreeMap::new();
         let stale = |n: &Node| matches!(n.power, Power::Stopped(at) if self.now.since(at) > STALE_AFTER);
         for other in self.nodes.values().filter(|n| n.exists() && !stale(n)) {
-            for dial in other.dials.values() {
-                if dial.up.as_ref().is_some_and(|(_, id)| *id == node.id) {
+            for (remote, dial) in &other.dials {
+                let dropped = self.half_open.contains(&(other.name.clone(), remote.clone()));
+                if !dropped && dial.up.as_ref().is_some_and(|(_, id)| *id == node.id) {
                     inbound.entry(other.cluster.clone()).or_default().push(connection(dial, &other.id));
                 }
             }

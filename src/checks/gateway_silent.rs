@@ -11,8 +11,8 @@ use super::{
 };
 use crate::model::{Life, Link, LinkState, Name, Server, Snapshot, Time};
 
-/// What was sent before the way broke may still arrive.
-const ON_ITS_WAY: Duration = Duration::from_millis(500);
+/// No path between two places on earth is longer, three times there and back.
+const FAR_AWAY: Duration = Duration::from_secs(3);
 /// Whom others hear less often than this in a row is not known to speak.
 const HEARD_LOOKS: u32 = 2;
 /// Whom nobody heard for this long may have stopped meanwhile.
@@ -134,7 +134,7 @@ fn counted<'a>(link: &Link, since: Time) -> Loss<'a> {
 fn unanswered<'a>(snapshot: &'a Snapshot, link: &'a Link) -> Option<Loss<'a>> {
     let remote = snapshot.clusters.get(&link.remote)?;
     let since = remote.dark_since?;
-    let heard_since = |s: &Server| s.heard_at.is_some_and(|at| at > since.plus(ON_ITS_WAY));
+    let heard_since = |s: &Server| s.heard_at.is_some_and(|at| at > since.plus(Snapshot::ON_ITS_WAY));
     let answered_since = |s: &Server| s.answered_at.is_some_and(|at| at >= since);
     let servers = || snapshot.servers_of(&link.remote);
     // An answer that comes late has passed.
@@ -163,8 +163,8 @@ fn unheard<'a>(snapshot: &'a Snapshot, link: &Link) -> Option<Loss<'a>> {
     let others = &server.heard_by_others;
     let speaks =
         others.looks >= HEARD_LOOKS && others.last_at.is_some_and(|at| snapshot.at.since(at) <= HEARD_WITHIN);
-    let still = link.flow.moved_at.is_some_and(|at| at <= since.plus(ON_ITS_WAY))
-        && server.heard_at.is_none_or(|at| at <= since.plus(ON_ITS_WAY));
+    let still = link.flow.moved_at.is_some_and(|at| at <= since.plus(Snapshot::ON_ITS_WAY))
+        && server.heard_at.is_none_or(|at| at <= since.plus(Snapshot::ON_ITS_WAY));
     if !speaks || !still {
         return None;
     }
@@ -184,7 +184,8 @@ fn violation(snapshot: &Snapshot, link: &Link, loss: Loss<'_>, silent_for: Durat
         .and_then(|s| s.gatewayz.as_ref())
         .and_then(|g| g.outbound.get(&link.remote))
         .and_then(|o| o.connection.rtt);
-    let patience = silent_for.max(rtt.unwrap_or_default() * 3);
+    // A round trip that was measured while nothing passed tells nothing of the path.
+    let patience = silent_for.max((rtt.unwrap_or_default() * 3).min(FAR_AWAY));
     let peer = link.peer.as_deref().map(short);
     let mut evidence = Map::new();
     evidence.insert("silent_ms".into(), millis(snapshot.at.since(loss.since)));

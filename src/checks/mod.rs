@@ -7,6 +7,8 @@
 mod cluster_unreachable;
 mod gateway_config_mismatch;
 mod gateway_disconnected;
+mod gateway_flapping;
+mod gateway_one_way;
 mod gateway_silent;
 mod observer_degraded;
 mod server_missing;
@@ -68,7 +70,9 @@ pub static REGISTRY: &[&dyn Check] = &[
     &gateway_disconnected::GatewayDisconnected,
     &cluster_unreachable::ClusterUnreachable,
     &gateway_config_mismatch::GatewayConfigMismatch,
+    &gateway_one_way::GatewayOneWay,
     &gateway_silent::GatewaySilent,
+    &gateway_flapping::GatewayFlapping,
     &server_missing::ServerMissing,
     &observer_degraded::ObserverDegraded,
 ];

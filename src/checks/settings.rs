@@ -124,4 +124,13 @@ impl Settings {
             _ => Duration::ZERO,
         }
     }
+
+    /// The whole number that `key` is set to for this cluster and remote; zero when the check declares no such
+    /// key.
+    pub fn count(&self, key: &str, cluster: Option<&str>, remote: Option<&str>) -> u64 {
+        match self.value(key, cluster, remote) {
+            Some(Value::Count(n) | Value::Bytes(n)) => n,
+            _ => 0,
+        }
+    }
 }

@@ -158,7 +158,10 @@ pub async fn publish_elsewhere(
     let (servers, userinfo) = split_userinfo(connect.server.as_deref().unwrap_or(DEFAULT_SERVER)).ok()?;
     let credentials = Arc::new(Credentials::of(connect, userinfo));
     let (link, _) = Link::new(EVENTS_MAX);
-    let options = options(connect, "elsewhere", &credentials, &Arc::new(link)).max_reconnects(Some(1));
+    let options = options(connect, "elsewhere", &credentials, &Arc::new(link))
+        .max_reconnects(Some(1))
+        // What happens to it is no news of the agent's own connection.
+        .event_callback(|_| async {});
     for address in known.iter().map(String::as_str).chain(servers.split(',')).take(ELSEWHERE_MAX) {
         let Ok(Ok(client)) = tokio::time::timeout(CONNECT_TIMEOUT, options.clone().connect(address)).await
         else {

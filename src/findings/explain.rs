@@ -80,6 +80,26 @@ pub static RULES: &[Rule] = &[
         why: "the way over which the cluster is asked, or answers, does not pass",
     },
     Rule {
+        by: "gateway_silent",
+        of: "gateway_one_way",
+        holds: |by, _, of| by.cluster == of.cluster && by.server == of.server,
+        why: "nothing passes that link, or comes from that server",
+    },
+    Rule {
+        by: "gateway_flapping",
+        of: "gateway_flapping",
+        holds: |by, _, of| {
+            by.server.is_none() && of.server.is_some() && by.cluster == of.cluster && by.remote == of.remote
+        },
+        why: "all servers of the cluster flap",
+    },
+    Rule {
+        by: "gateway_config_mismatch",
+        of: "gateway_flapping",
+        holds: mismatch_covers_link,
+        why: "the link is one that the difference concerns",
+    },
+    Rule {
         by: "server_missing",
         of: "gateway_disconnected",
         holds: |by, _, of| by.cluster == of.cluster && by.server == of.server,

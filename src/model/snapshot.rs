@@ -313,15 +313,22 @@ impl Snapshot {
         })
     }
 
-    /// The clusters to which the vantage's server has a gateway, and which do not answer.
+    /// The clusters to which the vantage's server has a gateway, which do not answer, and of which the server at
+    /// the other end was not heard since: whether it lives is worth asking by another way.
     pub fn dark_behind_a_gateway(&self) -> impl Iterator<Item = &Name> {
         let own = self.servers.get(&self.vantage.server_id).and_then(|s| s.gatewayz.as_ref());
-        self.clusters.iter().filter_map(move |(name, cluster)| {
-            let dark = cluster.dark_since.is_some_and(|since| self.at.since(since) < Self::MUTE_FOR);
-            let linked = own.is_some_and(|g| g.outbound.contains_key(name));
-            (dark && linked && cluster.left_at.is_none()).then_some(name)
+        let outbound = own.into_iter().flat_map(|g| &g.outbound);
+        outbound.filter_map(|(name, outbound)| {
+            let cluster = self.clusters.get(name).filter(|c| c.left_at.is_none())?;
+            let since = cluster.dark_since.filter(|since| self.at.since(*since) < Self::MUTE_FOR)?;
+            let peer = self.servers.get(&outbound.connection.peer_id);
+            let heard = peer.and_then(|s| s.heard_at).is_some_and(|at| at > since.plus(Self::ON_ITS_WAY));
+            (!heard).then_some(name)
         })
     }
+
+    /// What was sent before a way broke may still arrive so much later.
+    pub const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
     /// So long somebody who went silent is asked for a sign.
     const MUTE_FOR: Duration = Duration::from_secs(30);

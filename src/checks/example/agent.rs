@@ -82,7 +82,8 @@ impl World {
     /// Whether a question from `vantage` reaches `server`.
     fn is_asked(&self, server: &str, vantage: &str) -> bool {
         let (node, own) = (&self.nodes[server], &self.nodes[vantage]);
-        node.power == Power::Up && own.power == Power::Up && self.passes(vantage, &node.cluster)
+        let hears = node.power == Power::Up && !self.deaf.contains(server);
+        hears && own.power == Power::Up && self.passes(vantage, &node.cluster)
     }
 
     /// Whether its answer reaches the agent.
