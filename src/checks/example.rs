@@ -62,6 +62,7 @@ struct Dial {
 #[derive(Debug)]
 struct Node {
     name: Name,
+    called: Name,
     cluster: Name,
     id: Name,
     ver: Name,
@@ -199,6 +200,7 @@ impl World {
                 let name = Name::from(format!("{cluster}-{n}"));
                 let node = Node {
                     name: name.clone(),
+                    called: name.clone(),
                     cluster: (*cluster).into(),
                     id: "".into(),
                     ver: "2.15.1".into(),
@@ -432,7 +434,7 @@ impl World {
     pub(crate) fn info(&self, server: &str) -> ServerInfo {
         let node = &self.nodes[server];
         ServerInfo {
-            name: node.name.clone(),
+            name: node.called.clone(),
             host: "127.0.0.1".into(),
             id: node.id.clone(),
             cluster: Some(node.cluster.clone()),
@@ -602,9 +604,15 @@ impl World {
             let known = self
                 .peers(remote)
                 .any(|p| p.gateway.as_ref().is_some_and(|g| g.remotes.contains_key(&cluster)));
+            // Refused by each server of a cluster that knows another one of that name.
+            let namesake = self.peers(remote).any(|p| p.called == self.nodes[server].called);
             if refusal == Some(Refusal::Login) {
                 self.say(&name, &Signal::GatewayRejected { dialer_id: own });
-            } else if refusal.is_none() && far.tls_required == tls && (known || !far.reject_unknown) {
+            } else if refusal.is_none()
+                && !namesake
+                && far.tls_required == tls
+                && (known || !far.reject_unknown)
+            {
                 up = Some((name, id));
             }
         }
@@ -760,9 +768,9 @@ impl World {
     fn routez(&self, server: &str) -> Routez {
         let node = &self.nodes[server];
         let named = &*node.ver != "2.9.10";
-        let peers = self.peers(&node.cluster).filter(|p| p.id != node.id).map(|p| {
+        let peers = self.peers(&node.cluster).filter(|p| p.called != node.called).map(|p| {
             let peer = RoutePeer {
-                name: named.then(|| p.name.clone()),
+                name: named.then(|| p.called.clone()),
                 ip: Some("127.0.0.1".into()),
                 ..RoutePeer::default()
             };
@@ -880,4 +888,5 @@ impl World {
 }
 
 mod agent;
+mod change;
 mod tests;

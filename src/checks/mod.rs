@@ -10,6 +10,7 @@ mod gateway_disconnected;
 mod gateway_flapping;
 mod gateway_one_way;
 mod gateway_silent;
+mod gateway_tls_expiring;
 mod observer_degraded;
 mod server_missing;
 mod settings;
@@ -73,6 +74,7 @@ pub static REGISTRY: &[&dyn Check] = &[
     &gateway_one_way::GatewayOneWay,
     &gateway_silent::GatewaySilent,
     &gateway_flapping::GatewayFlapping,
+    &gateway_tls_expiring::GatewayTlsExpiring,
     &server_missing::ServerMissing,
     &observer_degraded::ObserverDegraded,
 ];

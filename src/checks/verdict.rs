@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Severity;
-use crate::model::{Name, ServerInfo, Time};
+use crate::model::{Name, Server, ServerInfo, Snapshot, Time};
 
 /// What a finding is about. IDs stand beside names for the reader; they are no part of its identity, for a
 /// restart changes them.
@@ -256,6 +256,15 @@ pub(super) fn short(name: &str) -> String {
 /// Whole milliseconds, for evidence.
 pub(super) fn millis(d: Duration) -> Value {
     Value::from(u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// What is said of how a server is set up after it said goodbye: a restart, which does so too, ends nothing.
+pub(super) fn after_goodbye(snapshot: &Snapshot, server: &Server) -> Outcome {
+    const BACK_WITHIN: Duration = Duration::from_secs(30);
+    match server.left_at {
+        Some(left_at) if snapshot.at.since(left_at) >= BACK_WITHIN => Outcome::Gone,
+        _ => Outcome::Unknown,
+    }
 }
 
 /// The command that shows a server's gateways.

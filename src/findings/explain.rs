@@ -32,8 +32,14 @@ pub static RULES: &[Rule] = &[
     Rule {
         by: "gateway_config_mismatch",
         of: "gateway_disconnected",
-        holds: mismatch_covers_link,
+        holds: block_covers_link,
         why: "the link is one that the difference concerns",
+    },
+    Rule {
+        by: "gateway_tls_expiring",
+        of: "gateway_disconnected",
+        holds: block_covers_link,
+        why: "the certificate has ended, and the link is to or from the server's gateway",
     },
     Rule {
         by: "gateway_config_mismatch",
@@ -121,7 +127,7 @@ fn cluster_covers_link(by: &Entity, scope: &Scope, of: &Entity) -> bool {
     }
 }
 
-fn mismatch_covers_link(by: &Entity, scope: &Scope, of: &Entity) -> bool {
+fn block_covers_link(by: &Entity, scope: &Scope, of: &Entity) -> bool {
     let dials =
         by.cluster == of.cluster && (by.server.is_none() || of.server.is_none() || by.server == of.server);
     let (Some(cluster), Some(remote)) = (&of.cluster, &of.remote) else { return false };

@@ -197,7 +197,7 @@ impl World {
             vantage: Vantage {
                 agent: "watch-1".into(),
                 cluster: self.roster.cluster_of(&server_id),
-                server: vantage.clone(),
+                server: self.nodes[vantage].called.clone(),
                 server_id,
             },
             answered,
