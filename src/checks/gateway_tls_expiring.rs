@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, json};
 
-use super::verdict::{after_goodbye, short};
+use super::verdict::{after_goodbye, forgotten_server, short};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
     Value, Verdict, Violation,
@@ -86,14 +86,8 @@ impl Check for GatewayTlsExpiring {
             .collect()
     }
 
-    /// The server is not remembered any more: it left, or another life has its name.
     fn forgotten(&self, snapshot: &Snapshot, entity: &Entity) -> Outcome {
-        let cluster = entity.cluster.as_ref().and_then(|name| snapshot.clusters.get(name));
-        if cluster.is_some_and(|c| c.servers.is_empty() || c.answered < c.servers.len()) {
-            Outcome::Unknown
-        } else {
-            Outcome::Gone
-        }
+        forgotten_server(snapshot, entity)
     }
 }
 

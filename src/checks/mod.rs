@@ -15,6 +15,7 @@ mod observer_degraded;
 mod server_missing;
 mod settings;
 mod verdict;
+mod version_skew;
 
 #[cfg(test)]
 pub(crate) mod example;
@@ -76,6 +77,7 @@ pub static REGISTRY: &[&dyn Check] = &[
     &gateway_flapping::GatewayFlapping,
     &gateway_tls_expiring::GatewayTlsExpiring,
     &server_missing::ServerMissing,
+    &version_skew::VersionSkew,
     &observer_degraded::ObserverDegraded,
 ];
 

@@ -267,6 +267,13 @@ pub(super) fn after_goodbye(snapshot: &Snapshot, server: &Server) -> Outcome {
     }
 }
 
+/// A server that no look shows any more: gone, where all who are left of its cluster answer.
+pub(super) fn forgotten_server(snapshot: &Snapshot, entity: &Entity) -> Outcome {
+    let cluster = entity.cluster.as_ref().and_then(|name| snapshot.clusters.get(name));
+    let unseen = cluster.is_some_and(|c| c.servers.is_empty() || c.answered < c.servers.len());
+    if unseen { Outcome::Unknown } else { Outcome::Gone }
+}
+
 /// The command that shows a server's gateways.
 pub(super) fn ask_gateways(server: &str, server_id: &str) -> Option<Step> {
     server_id.bytes().all(|b| b.is_ascii_alphanumeric()).then(|| {

@@ -7,4 +7,10 @@ impl World {
     pub(crate) fn reload(&mut self, server: &str, change: impl FnOnce(&mut Option<GatewayConfig>)) {
         change(&mut self.node(server).gateway);
     }
+
+    /// A restart with another nats-server.
+    pub(crate) fn upgrade(&mut self, server: &str, ver: &str) {
+        self.restart(server);
+        self.node(server).ver = ver.into();
+    }
 }
