@@ -592,6 +592,7 @@ impl World {
         let there: Vec<(Name, Name)> = self
             .peers(remote)
             .filter(|n| n.power == Power::Up && n.gateway.is_some())
+            .filter(|n| self.peers(&cluster).all(|p| p.called != n.called))
             .map(|n| (n.name.clone(), n.id.clone()))
             .collect();
         let refusal = self.refusals.get(&(server.clone(), remote.clone())).copied();

@@ -262,7 +262,11 @@ impl<'a> Group<'a> {
             .snapshot
             .servers_of(self.name)
             .any(|peer| peer.routez.as_ref().is_some_and(|r| r.peers.contains_key(id)));
-        if seen || rejected || !named_by_peers || server.info.name == *id {
+        // A cluster that has a server of that name refuses it whatever its block is.
+        let doubled = self.snapshot.servers.values().any(|s| {
+            s.info.name == server.info.name && s.info.cluster != server.info.cluster && s.life == Life::Alive
+        });
+        if seen || rejected || doubled || !named_by_peers || server.info.name == *id {
             return Outcome::Unknown;
         }
         let differs = [Difference {

@@ -5,6 +5,7 @@
 //! check needs to know of the past stands in the snapshot.
 
 mod cluster_unreachable;
+mod duplicate_server_name;
 mod gateway_config_mismatch;
 mod gateway_disconnected;
 mod gateway_flapping;
@@ -77,6 +78,7 @@ pub static REGISTRY: &[&dyn Check] = &[
     &gateway_flapping::GatewayFlapping,
     &gateway_tls_expiring::GatewayTlsExpiring,
     &server_missing::ServerMissing,
+    &duplicate_server_name::DuplicateServerName,
     &version_skew::VersionSkew,
     &observer_degraded::ObserverDegraded,
 ];

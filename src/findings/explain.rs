@@ -36,6 +36,18 @@ pub static RULES: &[Rule] = &[
         why: "the link is one that the difference concerns",
     },
     Rule {
+        by: "duplicate_server_name",
+        of: "gateway_disconnected",
+        holds: name_covers_pair,
+        why: "the link is that of a server of the name, to a cluster that has another one",
+    },
+    Rule {
+        by: "duplicate_server_name",
+        of: "duplicate_server_name",
+        holds: name_covers_pair,
+        why: "a third cluster has the name too: one finding speaks for all",
+    },
+    Rule {
         by: "gateway_tls_expiring",
         of: "gateway_disconnected",
         holds: block_covers_link,
@@ -127,6 +139,13 @@ fn cluster_covers_link(by: &Entity, scope: &Scope, of: &Entity) -> bool {
     }
 }
 
+fn name_covers_pair(by: &Entity, scope: &Scope, of: &Entity) -> bool {
+    let (Scope::Remotes(clusters), Some(cluster), Some(remote)) = (scope, &of.cluster, &of.remote) else {
+        return false;
+    };
+    by.server == of.server && clusters.contains(cluster) && clusters.contains(remote)
+}
+
 fn block_covers_link(by: &Entity, scope: &Scope, of: &Entity) -> bool {
     let dials =
         by.cluster == of.cluster && (by.server.is_none() || of.server.is_none() || by.server == of.server);
@@ -158,7 +177,8 @@ mod tests {
     #[test]
     fn no_finding_can_explain_itself_in_a_circle() {
         // Between checks the table must be a partial order; within gateway_disconnected a rule goes from a
-        // cluster to a server, or from the first cluster by name to the second.
+        // cluster to a server, or from the first cluster by name to the second; within duplicate_server_name
+        // from more clusters to fewer.
         let order = [
             "gateway_config_mismatch",
             "duplicate_server_name",

@@ -24,6 +24,8 @@ const REJECTION_FRESH: Duration = Duration::from_secs(6);
 const ROUTES_FRESH: Duration = Duration::from_secs(3);
 /// Two looks at an absent link further apart than this do not join into one absence.
 const ABSENCE_GAP: Duration = Duration::from_secs(10);
+/// A server that moves to another cluster may be told of in both for a while.
+const DOUBLED_FOR: Duration = Duration::from_secs(10);
 /// A server that left is forgotten after this long.
 const LEFT_KEPT: Duration = Duration::from_secs(3600);
 
@@ -85,6 +87,8 @@ struct Record {
     silent_since: Option<Time>,
     left_at: Option<Time>,
     heartbeats: VecDeque<Time>,
+    /// The first look in a row in which another cluster had a living server of its name.
+    doubled_since: Option<Time>,
     gatewayz: Option<(Time, Arc<Gatewayz>)>,
     varz: Option<(Time, Arc<Varz>)>,
     routez: Option<(Time, Arc<Routez>)>,
@@ -124,6 +128,7 @@ impl Record {
             silent_since: None,
             left_at: None,
             heartbeats: VecDeque::new(),
+            doubled_since: None,
             gatewayz: None,
             varz: None,
             routez: None,
@@ -400,6 +405,7 @@ impl Roster {
     pub fn snapshot(&mut self, look: Look) -> Snapshot {
         self.count_silence(&look);
         let witness = Witness::of(&self.records, &look);
+        self.note_doubles(&look, &witness);
         self.retire(&look, &witness);
         let mut servers: BTreeMap<Name, Server> =
             self.records.iter().map(|(id, record)| (id.clone(), record.seen(&look, &witness))).collect();
@@ -467,6 +473,23 @@ impl Roster {
         }
     }
 
+    /// Two servers of one name, in two clusters: what one of them does says nothing about the other.
+    fn note_doubles(&mut self, look: &Look, witness: &Witness) {
+        let lives = |id: &Name| look.answered.contains(id) || witness.names(id);
+        let mut clusters: BTreeMap<Name, BTreeSet<Option<Name>>> = BTreeMap::new();
+        for (_, record) in self.records.iter().filter(|(id, _)| lives(id)) {
+            let of_name = clusters.entry(record.info.name.clone()).or_default();
+            of_name.insert(record.info.cluster.clone());
+        }
+        for (_, record) in self.records.iter_mut().filter(|(id, _)| lives(id)) {
+            if clusters.get(&record.info.name).is_some_and(|of_name| of_name.len() > 1) {
+                record.doubled_since.get_or_insert(look.asked_at);
+            } else {
+                record.doubled_since = None;
+            }
+        }
+    }
+
     /// Ends the lives that are over: a newer server has the name, or it left long ago, or it was only ever
     /// named and nobody names it any more.
     fn retire(&mut self, look: &Look, witness: &Witness) {
@@ -496,8 +519,9 @@ impl Roster {
                 }
                 let last_at = record.heard_at.unwrap_or(record.first_seen_at);
                 let key = (record.info.name.clone(), record.info.cluster.clone());
+                let doubled = record.doubled_since.is_some_and(|at| look.asked_at.since(at) > DOUBLED_FOR);
                 let again = newest.get(&key).is_some_and(|at| *at > last_at)
-                    || newest_of_name.get(&record.info.name).is_some_and(|at| *at > last_at);
+                    || !doubled && newest_of_name.get(&record.info.name).is_some_and(|at| *at > last_at);
                 let left = record.left_at.is_some_and(|at| look.asked_at.since(at) > LEFT_KEPT);
                 let rumour = !record.introduced && record.heard_at.is_none();
                 again || left || rumour

@@ -1,6 +1,6 @@
 //! Changes of a server that are no fault of the network.
 
-use super::{GatewayConfig, World};
+use super::{GatewayConfig, Name, World};
 
 impl World {
     /// Its configuration changes without a restart, as for new certificate files.
@@ -12,5 +12,11 @@ impl World {
     pub(crate) fn upgrade(&mut self, server: &str, ver: &str) {
         self.restart(server);
         self.node(server).ver = ver.into();
+    }
+
+    /// A restart with another name. The test goes on calling it `server`.
+    pub(crate) fn rename(&mut self, server: &str, name: &str) {
+        self.restart(server);
+        self.node(server).called = Name::from(name);
     }
 }
