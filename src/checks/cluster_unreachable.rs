@@ -80,8 +80,12 @@ impl Check for ClusterUnreachable {
 }
 
 /// Whether there is such a cluster, and not only a name in one cluster's configuration.
-fn is_known(snapshot: &Snapshot, name: &Name, cluster: &Cluster) -> bool {
-    if !cluster.servers.is_empty() || !cluster.seen_by.is_empty() || cluster.configured_by.is_empty() {
+pub(super) fn is_known(snapshot: &Snapshot, name: &Name, cluster: &Cluster) -> bool {
+    if cluster.existed
+        || !cluster.servers.is_empty()
+        || !cluster.seen_by.is_empty()
+        || cluster.configured_by.is_empty()
+    {
         return true;
     }
     snapshot

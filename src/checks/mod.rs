@@ -4,6 +4,7 @@
 //! *unknown*. It never awaits, logs or reads a clock, and it keeps nothing between two snapshots: what a
 //! check needs to know of the past stands in the snapshot.
 
+mod block;
 mod cluster_unreachable;
 mod duplicate_server_name;
 mod gateway_config_mismatch;
@@ -11,6 +12,8 @@ mod gateway_disconnected;
 mod gateway_flapping;
 mod gateway_one_way;
 mod gateway_silent;
+mod gateway_implicit;
+mod gateway_stale_remote;
 mod gateway_tls_expiring;
 mod observer_degraded;
 mod server_missing;
@@ -76,6 +79,8 @@ pub static REGISTRY: &[&dyn Check] = &[
     &gateway_one_way::GatewayOneWay,
     &gateway_silent::GatewaySilent,
     &gateway_flapping::GatewayFlapping,
+    &gateway_implicit::GatewayImplicit,
+    &gateway_stale_remote::GatewayStaleRemote,
     &gateway_tls_expiring::GatewayTlsExpiring,
     &server_missing::ServerMissing,
     &duplicate_server_name::DuplicateServerName,
@@ -134,7 +139,7 @@ mod tests {
         let files: BTreeSet<String> = std::fs::read_dir(folder)
             .unwrap()
             .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
-            .filter(|name| !["mod", "settings", "verdict", "example"].contains(&name.as_str()))
+            .filter(|name| !["mod", "block", "settings", "verdict", "example"].contains(&name.as_str()))
             .collect();
         let slugs: BTreeSet<String> = manuals().map(|m| m.slug.to_owned()).collect();
         assert_eq!(files, slugs, "name the slug as the file, and put the check into REGISTRY");

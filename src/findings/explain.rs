@@ -55,6 +55,48 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         by: "gateway_config_mismatch",
+        of: "gateway_stale_remote",
+        holds: mismatch_covers_remote,
+        why: "the difference is that remote",
+    },
+    Rule {
+        by: "gateway_config_mismatch",
+        of: "gateway_implicit",
+        holds: mismatch_covers_remote,
+        why: "the difference is that remote",
+    },
+    Rule {
+        by: "gateway_implicit",
+        of: "gateway_implicit",
+        holds: |by, scope, of| by.remote != of.remote && mismatch_covers_remote(by, scope, of),
+        why: "the cluster lists that remote under a wrong name",
+    },
+    Rule {
+        by: "gateway_implicit",
+        of: "gateway_stale_remote",
+        holds: wrong_name_covers,
+        why: "the name is the wrong one of a cluster that exists",
+    },
+    Rule {
+        by: "gateway_implicit",
+        of: "gateway_disconnected",
+        holds: wrong_name_covers,
+        why: "the name is the wrong one of a cluster that exists",
+    },
+    Rule {
+        by: "gateway_stale_remote",
+        of: "gateway_disconnected",
+        holds: |by, _, of| by.cluster == of.cluster && by.remote == of.remote,
+        why: "the remote exists nowhere",
+    },
+    Rule {
+        by: "gateway_stale_remote",
+        of: "cluster_unreachable",
+        holds: |by, _, of| by.remote == of.cluster,
+        why: "the cluster is forgotten, and only a name in a configuration is left of it",
+    },
+    Rule {
+        by: "gateway_config_mismatch",
         of: "cluster_unreachable",
         holds: |by, scope, of| {
             by.server.is_none()
@@ -146,6 +188,16 @@ fn name_covers_pair(by: &Entity, scope: &Scope, of: &Entity) -> bool {
     by.server == of.server && clusters.contains(cluster) && clusters.contains(remote)
 }
 
+/// Not where it is gossip alone: such a link can be lost for any reason.
+fn wrong_name_covers(by: &Entity, scope: &Scope, of: &Entity) -> bool {
+    by.cluster == of.cluster && by.remote == of.remote && matches!(scope, Scope::Remotes(_))
+}
+
+fn mismatch_covers_remote(by: &Entity, scope: &Scope, of: &Entity) -> bool {
+    by.cluster == of.cluster
+        && matches!((scope, &of.remote), (Scope::Remotes(remotes), Some(remote)) if remotes.contains(remote))
+}
+
 fn block_covers_link(by: &Entity, scope: &Scope, of: &Entity) -> bool {
     let dials =
         by.cluster == of.cluster && (by.server.is_none() || of.server.is_none() || by.server == of.server);
@@ -178,7 +230,7 @@ mod tests {
     fn no_finding_can_explain_itself_in_a_circle() {
         // Between checks the table must be a partial order; within gateway_disconnected a rule goes from a
         // cluster to a server, or from the first cluster by name to the second; within duplicate_server_name
-        // from more clusters to fewer.
+        // from more clusters to fewer; within gateway_implicit from a wrong name to the right one.
         let order = [
             "gateway_config_mismatch",
             "duplicate_server_name",

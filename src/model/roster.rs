@@ -603,6 +603,7 @@ impl Roster {
                 (None, _) | (_, None) => {}
                 _ => memory.severed_since = None,
             }
+            cluster.existed = memory.existed;
             cluster.dark_since = memory.dark_since;
             cluster.severed_since = memory.severed_since;
         }

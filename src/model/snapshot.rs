@@ -173,6 +173,9 @@ pub struct Cluster {
     pub seen_by: BTreeMap<Name, BTreeSet<Name>>,
     /// The clusters with a server that has it in its configuration.
     pub configured_by: BTreeSet<Name>,
+    /// Whether a server of it was ever seen, or a connection with it: it is more than a name.
+    #[serde(default)]
+    pub existed: bool,
 }
 
 /// One server's outbound gateway to one remote cluster.
