@@ -619,6 +619,7 @@ mod tests {
     #[test]
     fn a_link_that_left_the_configuration_and_exists_nowhere_is_gone() {
         let mut world = World::seen_from("us-0");
+        world.settings.get_mut("gateway_stale_remote").expect("it would explain this").enabled = false;
         let remotes = |add: bool| {
             move |w: &mut World| {
                 for server in ["us-1", "us-2", "us-0"] {

@@ -74,7 +74,7 @@ impl Check for GatewayOneWay {
     }
 
     fn forgotten(&self, snapshot: &Snapshot, entity: &Entity) -> Outcome {
-        let lives = |s: &Server| Some(&s.info.name) == entity.server.as_ref() && s.life != Life::Left;
+        let lives = |s: &Server| Some(&s.info.name) == entity.server.as_ref() && s.life == Life::Alive;
         let cluster = entity.cluster.as_deref().unwrap_or_default();
         if snapshot.servers_of(cluster).any(lives) { Outcome::Unknown } else { Outcome::Gone }
     }
@@ -83,7 +83,9 @@ impl Check for GatewayOneWay {
 fn judge_link(snapshot: &Snapshot, link: &Link, settings: &Settings) -> Outcome {
     // Whether both ends agree again is seen when there is a connection again.
     if link.state != LinkState::Connected {
-        return Outcome::Unknown;
+        // That a server died is for others to tell.
+        let lives = snapshot.servers.get(&link.server_id).is_some_and(|s| s.life == Life::Alive);
+        return if lives { Outcome::Unknown } else { Outcome::Gone };
     }
     let Some(since) = link.flow.unmatched_since.filter(|_| link.near) else {
         return if link.flow.both_ends { Outcome::Healthy } else { Outcome::Unknown };

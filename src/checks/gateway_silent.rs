@@ -76,7 +76,7 @@ impl Check for GatewaySilent {
     }
 
     fn forgotten(&self, snapshot: &Snapshot, entity: &Entity) -> Outcome {
-        let lives = |s: &Server| Some(&s.info.name) == entity.server.as_ref() && s.life != Life::Left;
+        let lives = |s: &Server| Some(&s.info.name) == entity.server.as_ref() && s.life == Life::Alive;
         let cluster = entity.cluster.as_deref().unwrap_or_default();
         if snapshot.servers_of(cluster).any(lives) { Outcome::Unknown } else { Outcome::Gone }
     }
@@ -94,7 +94,9 @@ struct Loss<'a> {
 fn judge(snapshot: &Snapshot, link: &Link, settings: &Settings) -> Outcome {
     // A gateway that is gone is another matter; whether this one passes again is seen when it is back.
     if link.state != LinkState::Connected {
-        return Outcome::Unknown;
+        // That a server died is for others to tell.
+        let lives = snapshot.servers.get(&link.server_id).is_some_and(|s| s.life == Life::Alive);
+        return if lives { Outcome::Unknown } else { Outcome::Gone };
     }
     let loss = if link.flow.both_ends {
         match link.flow.stuck_since {

@@ -136,8 +136,8 @@ pub static RULES: &[Rule] = &[
     Rule {
         by: "gateway_silent",
         of: "cluster_unreachable",
-        holds: |by, _, of| by.cluster == of.cluster || by.remote == of.cluster,
-        why: "the way over which the cluster is asked, or answers, does not pass",
+        holds: |by, _, of| by.cluster == of.cluster,
+        why: "the cluster has one server, which lives; what it says is lost on its gateway to us",
     },
     Rule {
         by: "gateway_silent",
@@ -156,7 +156,7 @@ pub static RULES: &[Rule] = &[
     Rule {
         by: "gateway_config_mismatch",
         of: "gateway_flapping",
-        holds: mismatch_covers_link,
+        holds: block_covers_link,
         why: "the link is one that the difference concerns",
     },
     Rule {
