@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::verdict::{after_goodbye, short, words};
+use super::verdict::{short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Verdict,
     Violation,
@@ -14,6 +14,8 @@ use crate::model::{Life, Name, Server, Sight, Snapshot};
 
 /// What others tell of a server may be three seconds old.
 const TOLD_FOR: Duration = Duration::from_secs(5);
+/// A restart takes two or three seconds.
+const BACK_WITHIN: Duration = Duration::from_secs(5);
 /// Routes are asked for within ten seconds, and tell of those who cannot speak to us.
 const NAMED_WITHIN: Duration = Duration::from_secs(15);
 const SERVERS_LISTED_MAX: usize = 32;
@@ -37,10 +39,10 @@ static MANUAL: Manual = Manual {
               enough that one answered and that peers of the other have a route to it in that same look: it may \
               be locked out of where the agent looks from.",
     silent: "During a restart: the old life does not answer when the new one does. For a server without a \
-             configured name, which has its ID as its name. Of two in one cluster, seen from one of the two: \
-             they have no route to each other. Before 2.10 routes tell no names, so that only two that answer are \
-             found. When all servers of a cluster have the names of another cluster's, neither sees anything of \
-             the other, and it takes an agent in a third.",
+             configured name, which has its ID as its name. When the agent is connected to one of the two: it sees \
+             nothing of the other, and tells of the gateway that is lost. Before 2.10 routes tell no names, so \
+             that only two that answer are found. When all servers of a cluster have the names of another \
+             cluster's, neither sees anything of the other, and it takes an agent in a third.",
     todo: "Give one of the two another `server_name` and restart it: a reload refuses the change. Names made of \
            cluster and number, as in `eu-1`, stay apart by themselves; a host name does not. A server that \
            holds streams or consumers becomes another peer: move its replicas away first.",
@@ -90,7 +92,7 @@ fn count(snapshot: &Snapshot, cluster: &Name, name: &Name) -> Option<usize> {
     let mut there = 0;
     for server in snapshot.servers_of(cluster).filter(|s| s.info.name == *name) {
         match server.life {
-            Life::Left if after_goodbye(snapshot, server) == Outcome::Gone => {}
+            Life::Left if server.left_at.is_some_and(|at| snapshot.at.since(at) >= BACK_WITHIN) => {}
             Life::Gone if server.silent_since.is_some_and(|at| snapshot.at.since(at) >= NAMED_WITHIN) => {}
             _ => there += 1,
         }
@@ -287,6 +289,17 @@ mod tests {
                 "duplicate_server_name eu/eu-1→us tls_or_name_rejected",
                 "gateway_disconnected us/us-2→eu path_cut"
             ]
+        );
+    }
+
+    #[test]
+    fn an_agent_at_one_of_the_two_sees_at_least_what_it_has_lost() {
+        let world = doubled_from(THREE, "eu-1", 1);
+        assert_eq!(
+            world.open(),
+            ["gateway_disconnected eu/eu-1→us tls_or_name_rejected"],
+            "nothing passes between it and us: {:?}",
+            world.story()
         );
     }
 

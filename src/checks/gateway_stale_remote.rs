@@ -11,7 +11,7 @@ use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
     Value, Verdict, Violation,
 };
-use crate::model::{GatewayConfig, Life, Link, LinkState, Name, Server, Snapshot};
+use crate::model::{GatewayConfig, Life, Link, LinkState, Name, Server, Sight, Snapshot};
 
 /// For how many servers the block is written out.
 const BLOCKS_MAX: usize = 8;
@@ -116,7 +116,12 @@ fn judge(snapshot: &Snapshot, cluster: &Name, remote: &Name, absent_for: Duratio
         .filter(|(name, c)| *name != remote && c.answered > 0)
         .map(|(name, _)| name)
         .filter(|name| snapshot.clusters.get(remote).is_some_and(|c| !c.configured_by.contains(*name)))
+        // Not where its configuration is still to be seen.
+        .filter(|name| snapshot.servers_of(name).any(|s| s.sight == Sight::Answered && s.varz.is_some()))
         .collect();
+    if not_listed_by.is_empty() {
+        return Outcome::Unknown;
+    }
     let (shown, here) = (short(remote), short(cluster));
     let names: Vec<&Name> = servers.iter().map(|s| &s.info.name).collect();
     let first = servers.first().and_then(|s| gateway(s));

@@ -233,3 +233,33 @@ fn versions_are_read_as_far_as_they_are_numbers() {
     assert_eq!(version(""), (0, 0, 0));
     assert_eq!(version("99999999999.1.x"), (0, 1, 0));
 }
+
+#[test]
+fn what_a_server_of_the_same_name_does_elsewhere_ends_nobody() {
+    let mut roster = Roster::default();
+    let both = [("E0", "eu"), ("U0", "us")];
+    for second in 0..12 {
+        for (id, cluster) in both {
+            roster
+                .answer(info("same", id, cluster, second), Fact::Gatewayz(to(&[])), at(second * 1000))
+                .unwrap();
+        }
+        roster.snapshot(look(second * 1000, &["E0", "U0"]));
+    }
+    // The one falls silent, and the other has a new life.
+    roster.answer(info("same", "E1", "eu", 1), Fact::Gatewayz(to(&[])), at(13_000)).unwrap();
+    let snapshot = roster.snapshot(look(13_000, &["E1"]));
+    let ids: Vec<&str> = snapshot.servers.keys().map(|id| &**id).collect();
+    assert_eq!(ids, ["E1", "U0"], "the old life of its own cluster is over, and the other one is not");
+}
+
+#[test]
+fn a_server_that_moves_to_another_cluster_takes_its_name_along() {
+    let mut roster = Roster::default();
+    roster.answer(info("same", "E0", "eu", 1), Fact::Gatewayz(to(&[])), at(0)).unwrap();
+    roster.snapshot(look(0, &["E0"]));
+    roster.answer(info("same", "U0", "us", 1), Fact::Gatewayz(to(&[])), at(1000)).unwrap();
+    let snapshot = roster.snapshot(look(1000, &["U0"]));
+    let ids: Vec<&str> = snapshot.servers.keys().map(|id| &**id).collect();
+    assert_eq!(ids, ["U0"]);
+}
