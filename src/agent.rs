@@ -4,6 +4,10 @@
 //! changes the agent and returns what is to be done. Advisories never say what is wrong, only that a look is
 //! due now.
 
+mod sweep;
+
+pub use sweep::{Sweep, sweep};
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -315,6 +319,9 @@ struct Agent {
     detour_at: Option<Time>,
     /// Whether the state file tells of findings as not confirmed.
     owes: bool,
+    /// Whether each look is kept in `seen`.
+    sweeps: bool,
+    seen: Option<Snapshot>,
 }
 
 impl Agent {
@@ -358,6 +365,8 @@ impl Agent {
             degraded: false,
             detour_at: None,
             owes: false,
+            sweeps: false,
+            seen: None,
         }
     }
 
@@ -851,6 +860,9 @@ impl Agent {
             effects.extend(self.save());
         }
         effects.extend(self.send(now));
+        if self.sweeps {
+            self.seen = Some(snapshot);
+        }
         effects
     }
 

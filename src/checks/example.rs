@@ -852,6 +852,7 @@ impl Trial<'_> {
                     let took = change.finding.opened_at.since(since);
                     assert!(took <= self.within, "it took {took:?}, more than {:?}, {seen}", self.within);
                 }
+                crate::findings::judge::tests::assert_alike(&world);
                 heal(&mut world);
                 world.run(secs(25));
                 let resolved = world.published.iter().filter(|c| c.action == Action::Resolved).count();

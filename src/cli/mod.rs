@@ -8,20 +8,25 @@ mod connection;
 #[cfg(feature = "lab")]
 mod demo;
 mod explain;
+mod judge;
 #[cfg(feature = "lab")]
 mod lab;
 mod output;
 mod permissions;
 mod run;
+mod sweep;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::future::Future;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use crate::checks::Settings;
 use crate::config::{Config, ConfigError, Environment, Flags};
 use crate::connect::{ConnectError, PreflightError};
 
@@ -60,6 +65,24 @@ enum Command {
     Run(run::Args),
     /// Follow findings from now on and print them; any user that may subscribe will do
     Watch(watch::Args),
+    /// Look once, and write what is seen as a file for `gatewatch judge`
+    ///
+    /// Connects as `gatewatch run` does, with the same flags, and publishes nothing. It looks until every server
+    /// told what it has to tell and no fault is still about to become a finding: some 4 seconds where all is well,
+    /// and 20 seconds at the most. The file is one line of JSON. It holds no password, token or key: names and
+    /// addresses of servers, their gateway configuration, connections and counters.
+    ///
+    /// Exits with 0 when the file is written, 2 for bad usage or configuration, 3 when the server refuses the login,
+    /// the user is not one of the system account, or nothing was seen that could be judged.
+    Sweep(sweep::Args),
+    /// Run the checks on files that `gatewatch sweep` wrote; needs no connection
+    ///
+    /// Prints each finding that the agent would have open, the worst first. Standard error says from where and when
+    /// the file was taken. Not printed is what another finding explains, and what had not lasted long enough.
+    ///
+    /// Exits with the worst of all files: 0 nothing found, or info only; 1 a warning; 2 something critical, or a file
+    /// or configuration that cannot be used; 3 too little was seen to say.
+    Judge(judge::Args),
     /// List the checks
     Checks,
     /// Print one check's manual
@@ -78,6 +101,11 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => block_on(run::run(args)),
         Command::Watch(args) => block_on(watch::run(args)),
+        Command::Sweep(args) => block_on(sweep::run(args)),
+        Command::Judge(args) => match judge::run(&args) {
+            Ok(exit) => return ExitCode::from(exit),
+            Err(e) => Err(e),
+        },
         Command::Checks => checks::run(),
         Command::Explain(args) => explain::run(&args),
         Command::Permissions(args) => permissions::run(&args),
@@ -123,6 +151,12 @@ fn load(flags: &Flags) -> Result<Config, Failure> {
         tracing::warn!("{warning}");
     }
     Ok(config)
+}
+
+/// The settings of the checks alone, for what needs no connection.
+fn load_checks(file: Option<&Path>) -> Result<BTreeMap<&'static str, Settings>, Failure> {
+    let get = |key: &str| std::env::var(key).ok();
+    Ok(Config::load_checks(file, &Environment::new(&get), crate::checks::REGISTRY)?)
 }
 
 /// Why a command ends with another code than 0.

@@ -1,12 +1,14 @@
 //! `gatewatch run`: the agent.
 
+use async_nats::Client;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::connection::ConnectionArgs;
 use super::{Failure, load};
 use crate::agent;
-use crate::config::Flags;
-use crate::connect::{connect, preflight};
+use crate::config::{Config, Flags};
+use crate::connect::{Account, LinkEvent, connect, preflight};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -15,6 +17,14 @@ pub(super) struct Args {
     name: Option<String>,
     #[command(flatten)]
     connection: ConnectionArgs,
+}
+
+/// Connects as the agent does, and learns what its user may do.
+pub(super) async fn start(config: &Config) -> Result<(Client, mpsc::Receiver<LinkEvent>, Account), Failure> {
+    let (client, mut events) = connect(&config.connect, &config.name).await?;
+    let inbox_prefix = config.connect.inbox_prefix.as_deref().unwrap_or("_INBOX");
+    let account = preflight(&client, &mut events, &config.prefix, inbox_prefix, config.timeout).await?;
+    Ok((client, events, account))
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
@@ -27,14 +37,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         }
     };
     tokio::pin!(stop);
-    let start = async {
-        let (client, mut events) = connect(&config.connect, &config.name).await?;
-        let inbox_prefix = config.connect.inbox_prefix.as_deref().unwrap_or("_INBOX");
-        let account = preflight(&client, &mut events, &config.prefix, inbox_prefix, config.timeout).await?;
-        Ok::<_, Failure>((client, events, account))
-    };
     let (client, events, account) = tokio::select! {
-        started = start => started?,
+        started = start(&config) => started?,
         _ = &mut stop => return Ok(()),
     };
     for p in &account.missing {

@@ -304,10 +304,7 @@ impl std::fmt::Debug for Layer {
 impl Config {
     /// Reads and resolves everything: `flags`, the environment, the file that one of them names, the context.
     pub fn load(flags: &Flags, env: &Environment<'_>, registry: &[&dyn Check]) -> Result<Self, ConfigError> {
-        let file = match flags.config.clone().or_else(|| env.get("GATEWATCH_CONFIG").map(PathBuf::from)) {
-            Some(path) => FileConfig::read(&env.expand(&path), env, registry)?,
-            None => FileConfig::empty(registry),
-        };
+        let file = FileConfig::find(flags.config.as_deref(), env, registry)?;
         let mut warnings = file.warnings;
         let connect = connection(flags, env, file.connect, &mut warnings)?;
         let sink = match file.sink {
@@ -349,6 +346,16 @@ impl Config {
             checks: file.checks,
             warnings,
         })
+    }
+
+    /// The settings of every check, for who judges without a connection: the file that is named by `file` or the
+    /// environment. The whole file must be right; contexts and variables of a connection are not looked at.
+    pub fn load_checks(
+        file: Option<&Path>,
+        env: &Environment<'_>,
+        registry: &[&dyn Check],
+    ) -> Result<BTreeMap<&'static str, Settings>, ConfigError> {
+        Ok(FileConfig::find(file, env, registry)?.checks)
     }
 }
 
@@ -645,6 +652,17 @@ impl FileConfig {
     fn empty(registry: &[&dyn Check]) -> Self {
         let checks = registry.iter().map(|c| (c.manual().slug, Settings::of(*c))).collect();
         Self { checks, ..Self::default() }
+    }
+
+    fn find(
+        named: Option<&Path>,
+        env: &Environment<'_>,
+        registry: &[&dyn Check],
+    ) -> Result<Self, ConfigError> {
+        match named.map(Path::to_owned).or_else(|| env.get("GATEWATCH_CONFIG").map(PathBuf::from)) {
+            Some(path) => Self::read(&env.expand(&path), env, registry),
+            None => Ok(Self::empty(registry)),
+        }
     }
 
     fn read(path: &Path, env: &Environment<'_>, registry: &[&dyn Check]) -> Result<Self, ConfigError> {

@@ -1,7 +1,9 @@
 //! From verdicts to findings: what opens, what is repeated, what resolves, and why.
 
 mod explain;
+pub(crate) mod judge;
 mod ledger;
 
 pub use explain::{RULES, Rule};
+pub use judge::judge;
 pub use ledger::{Action, Change, Finding, Judgement, Ledger, Reason, State, fingerprint};

@@ -4,6 +4,7 @@
 //! and builds a snapshot when a look is over. Pure: no clock, no IO, no randomness.
 
 mod facts;
+mod file;
 mod flow;
 mod roster;
 mod snapshot;
@@ -13,6 +14,7 @@ pub use facts::{
     Account, Accountz, ByKind, Connection, Fact, GatewayConfig, Gatewayz, Interest, InterestModes, Jsz, Led,
     Name, Outbound, RoutePeer, Routez, ServerInfo, Signal, Statsz, Traffic, TrafficOf, Varz,
 };
+pub use file::{FILE_BYTES_MAX, FileError};
 pub use flow::{Flow, Heard};
 pub use roster::{Look, Odd, Roster, SERVERS_MAX};
 pub use snapshot::{

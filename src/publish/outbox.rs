@@ -43,11 +43,20 @@ pub struct Outbox {
     /// How many have left the queue at its front, ever.
     gone: u64,
     dropped: u64,
+    closed: bool,
 }
 
 impl Outbox {
+    /// One that takes nothing in: who has it publishes nothing.
+    pub fn closed() -> Self {
+        Self { closed: true, ..Self::default() }
+    }
+
     /// Appends `message`. When more waits than is allowed, the oldest goes.
     pub fn push(&mut self, message: Message) {
+        if self.closed {
+            return;
+        }
         self.bytes += message.bytes();
         self.queue.push_back(message);
         while self.bytes > BYTES_MAX && self.queue.len() > 1 {
@@ -138,6 +147,14 @@ mod tests {
         assert!(outbox.confirm(outbox.mark()));
         assert!(outbox.is_empty());
         assert!(!outbox.confirm(mark), "an old mark confirms nothing twice");
+    }
+
+    #[test]
+    fn a_closed_one_has_nothing_to_send() {
+        let mut outbox = Outbox::closed();
+        outbox.push(message(1));
+        assert!(outbox.send().is_empty() && outbox.is_empty());
+        assert_eq!(outbox.stat(), model::Outbox::default(), "nothing is missed either");
     }
 
     #[test]

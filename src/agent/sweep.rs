@@ -1,0 +1,87 @@
+//! An agent that looks until its last look alone shows all that it found, and publishes nothing.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use tokio::sync::mpsc;
+
+use super::{Agent, AgentError, Io, UNSETTLED};
+use crate::config::Config;
+use crate::connect::LinkEvent;
+use crate::findings::judge;
+use crate::model::{Sight, Snapshot};
+use crate::publish::Outbox;
+
+/// How long a sweep looks beyond what it was told to, at the most: a server that stopped is missed after one and
+/// a half heartbeats, 15 s.
+const LONGER_MAX: Duration = Duration::from_secs(20);
+/// A sweep is over in a few looks, however seldom the agent is told to look.
+const INTERVAL_MAX: Duration = Duration::from_secs(1);
+
+/// What a sweep saw.
+#[derive(Debug)]
+pub struct Sweep {
+    /// The last look; the last settled one, where there is one.
+    pub snapshot: Snapshot,
+    /// Whether it shows all, and nothing was still about to show.
+    pub conclusive: bool,
+}
+
+/// Looks as [`run`](super::run) does, and publishes and saves nothing: for `at_least`, and from then on until a
+/// look is conclusive, but no more than 20 s. None when the connection was away all that time.
+///
+/// # Errors
+/// As [`run`](super::run).
+pub async fn sweep(
+    config: Config,
+    client: Client,
+    link: mpsc::Receiver<LinkEvent>,
+    missing: Vec<(String, String)>,
+    at_least: Duration,
+) -> Result<Option<Sweep>, AgentError> {
+    let inbox = client.new_inbox();
+    let mut io = Io::open(client, link, &inbox, Box::pin(std::future::pending())).await?;
+    let interval = config.interval.min(INTERVAL_MAX);
+    let mut agent = Agent::new(Config { interval, state_file: None, ..config }, inbox, io.clock.now());
+    agent.outbox = Outbox::closed();
+    agent.sweeps = true;
+    for (operation, subject) in missing {
+        agent.refused(&operation, &subject);
+    }
+    let soonest = io.clock.now().plus(at_least);
+    let latest = soonest.plus(LONGER_MAX);
+    let effects = agent.begin(io.identity(), io.clock.now());
+    io.perform(effects).await;
+    let mut last: Option<Sweep> = None;
+    while io.clock.now() < latest {
+        let action = io.select(agent.due().min(latest)).await?;
+        let effects = agent.apply(action, io.identity(), io.clock.now());
+        io.perform(effects).await;
+        if let Some(snapshot) = agent.seen.take() {
+            let sweep = Sweep { conclusive: agent.is_conclusive(&snapshot), snapshot };
+            if sweep.conclusive && io.clock.now() >= soonest {
+                return Ok(Some(sweep));
+            }
+            if sweep.snapshot.settled || last.as_ref().is_none_or(|last| !last.snapshot.settled) {
+                last = Some(sweep);
+            }
+        }
+    }
+    Ok(last)
+}
+
+impl Agent {
+    /// Whether `snapshot` alone shows what this agent found, and nothing is about to change that: no server
+    /// still has something to tell for the first time, and no violation waits.
+    fn is_conclusive(&self, snapshot: &Snapshot) -> bool {
+        let told = snapshot.servers.values().all(|s| match s.sight {
+            Sight::Answered => s.varz.is_some() && s.routez.is_some() && s.statsz.is_some(),
+            // One reply that was lost comes with the next look.
+            Sight::Silent => s.silent_since.is_some_and(|at| snapshot.at.since(at) >= UNSETTLED),
+            _ => true,
+        });
+        let judged = judge(snapshot, &self.config.checks);
+        let open = self.ledger.open().map(|f| &f.fingerprint);
+        snapshot.settled && told && self.ripe_at.is_none() && judged.iter().map(|f| &f.fingerprint).eq(open)
+    }
+}
