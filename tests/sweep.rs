@@ -1,0 +1,296 @@
+//! `gatewatch sweep` and `judge`: a file shows the findings that the running agent has open.
+#![cfg(feature = "lab")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a failure here is a failed test"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use common::{Event, WITHIN, Watch, binary};
+use futures_util::StreamExt;
+use gatewatch::lab::{RemoteSpec, Spec};
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+/// What a sweep may take: it looks for 20 s at the most.
+const SWEEP_WITHIN: Duration = Duration::from_secs(40);
+
+fn gatewatch(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatewatch"));
+    // The contexts and variables of whoever runs the tests are not ours.
+    command.args(args).env_clear().env("RUST_LOG", "info").kill_on_drop(true);
+    if let Some(profile) = std::env::var_os("LLVM_PROFILE_FILE") {
+        command.env("LLVM_PROFILE_FILE", profile);
+    }
+    command
+}
+
+async fn output(mut command: Command, within: Duration) -> Output {
+    let ran = tokio::time::timeout(within, command.stdin(Stdio::null()).output()).await;
+    ran.expect("it ends").unwrap()
+}
+
+/// A sweep from the server that the agent looks from.
+async fn sweep(watch: &Watch, file: &Path, more: &[&str]) -> String {
+    let url = watch.lab.url("eu-0").unwrap();
+    let mut command = gatewatch(&["sweep", "--server", &url, "--inbox-prefix", "_INBOX_gatewatch"]);
+    command.arg("--creds").arg(watch.lab.creds().unwrap().user("gatewatch"));
+    command.arg("--output").arg(file).args(more);
+    let done = output(command, SWEEP_WITHIN).await;
+    let log = String::from_utf8(done.stderr).unwrap();
+    assert!(done.status.success(), "{:?}\n{log}", done.status);
+    assert!(done.stdout.is_empty(), "it stands in the file");
+    log
+}
+
+/// The exit code, what was printed, and what was said beside.
+async fn judge(args: &[&str]) -> (i32, String, String) {
+    let done = output(gatewatch(&[&["judge"], args].concat()), WITHIN).await;
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let stderr = text(done.stderr);
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    (done.status.code().expect("it ends by itself"), text(done.stdout), stderr)
+}
+
+/// What is the same in an event and in what a file is judged to: by fingerprint. Causes and what is
+/// explained are not: who came after the fault does not know what stood before.
+fn told<'a>(events: impl Iterator<Item = &'a Value>) -> BTreeMap<String, Vec<Value>> {
+    let keys = ["type", "check", "code", "severity", "state", "entity"];
+    let told = |event: &Value| {
+        let told = keys.iter().map(|key| event[*key].clone()).collect();
+        (event["fingerprint"].as_str().unwrap().to_owned(), told)
+    };
+    events.map(told).collect()
+}
+
+fn open(watch: &Watch) -> BTreeMap<String, Vec<Value>> {
+    let mut last: BTreeMap<String, Event> = BTreeMap::new();
+    for event in watch.findings(0) {
+        last.insert(event.text("/fingerprint").to_owned(), event);
+    }
+    told(last.values().filter(|event| !event.is("resolved")).map(|event| &event.body))
+}
+
+/// The file is judged to exactly what the running agent has open, and exits with this.
+async fn judges_alike(watch: &Watch, file: &Path, log: &str, exit: i32) {
+    let file = file.to_str().unwrap();
+    let (code, lines, said) = judge(&["--json", file]).await;
+    let events: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(told(events.iter()), open(watch), "the file, and what is open\n{log}\n{said}");
+    assert_eq!(code, exit, "{lines}\n{said}");
+    assert_eq!(judge(&["--json", file]).await.1, lines, "the same file, the same bytes");
+    let (code, text, said) = judge(&[file]).await;
+    assert_eq!((code, text.is_empty()), (exit, events.is_empty()), "{text}\n{said}");
+    for event in events {
+        assert!(text.contains(event["code"].as_str().unwrap()), "{text}");
+        assert!(text.contains(event["summary"].as_str().unwrap()), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_shows_what_the_running_agent_found_on_the_newest() {
+    each_fault("2.15.1").await;
+}
+
+#[tokio::test]
+async fn a_file_shows_what_the_running_agent_found_on_the_oldest() {
+    each_fault("2.10.26").await;
+}
+
+async fn each_fault(version: &str) {
+    let mut watch = Watch::start(Spec { binary: Some(binary(version).await), ..Spec::default() }).await;
+    let mark = watch.mark();
+    let file = watch.dir().join("sweep.json");
+    let healthy = watch.dir().join("healthy.json");
+
+    let log = sweep(&watch, &healthy, &[]).await;
+    judges_alike(&watch, &healthy, &log, 0).await;
+    assert_eq!(open(&watch), BTreeMap::new());
+    holds_no_secret(&watch, &healthy);
+
+    // A link.
+    watch.lab.cut("eu-1", "us").await.unwrap();
+    let finding = watch.wait_opened(watch.mark(), "gateway_disconnected eu/eu-1/us", WITHIN).await;
+    let log = sweep(&watch, &file, &[]).await;
+    judges_alike(&watch, &file, &log, 2).await;
+    of_many_files_the_worst_counts(&healthy, &file).await;
+    judged_by_other_settings(&watch, &file).await;
+    what_is_cut_off_is_refused(&watch, &file).await;
+    watch.lab.heal("eu-1", "us").await.unwrap();
+    watch.wait_resolved(mark, &finding, WITHIN).await;
+
+    // A bigger one, which explains many small ones.
+    let mark = watch.mark();
+    watch.lab.cut("eu", "us").await.unwrap();
+    watch.lab.cut("us", "eu").await.unwrap();
+    let finding = watch.wait_opened(mark, "cluster_unreachable us/_/_", WITHIN).await;
+    let log = sweep(&watch, &file, &[]).await;
+    judges_alike(&watch, &file, &log, 2).await;
+    watch.lab.heal("eu", "us").await.unwrap();
+    watch.lab.heal("us", "eu").await.unwrap();
+    watch.wait_resolved(mark, &finding, WITHIN).await;
+
+    // A warning.
+    let mark = watch.mark();
+    watch.lab.wait_healthy(WITHIN).await.unwrap();
+    let remotes = Some(vec![RemoteSpec::new("ap")]);
+    watch.lab.restart_with("eu-1", |gateway| gateway.remotes = remotes).await.unwrap();
+    let finding = watch.wait_opened(mark, "gateway_config_mismatch eu/eu-1/_", WITHIN).await;
+    let log = sweep(&watch, &file, &[]).await;
+    judges_alike(&watch, &file, &log, 1).await;
+    watch.lab.restart_with("eu-1", |gateway| gateway.remotes = None).await.unwrap();
+    watch.wait_resolved(mark, &finding, WITHIN).await;
+
+    // A server that is gone is missed by who saw it before.
+    let mark = watch.mark();
+    watch.lab.wait_healthy(WITHIN).await.unwrap();
+    let ((), log) = tokio::join!(
+        async {
+            two_look(&watch).await;
+            watch.lab.kill("us-1").await.unwrap();
+        },
+        sweep(&watch, &file, &["--for", "14s"])
+    );
+    let finding = watch.wait_opened(mark, "server_missing us/us-1/_", WITHIN).await;
+    judges_alike(&watch, &file, &log, 1).await;
+    watch.lab.start_server("us-1").await.unwrap();
+    watch.resolves(mark, &finding).await;
+
+    let agents: Vec<String> = watch
+        .since(0)
+        .iter()
+        .map(|event| event.body["vantage"]["agent"].as_str().unwrap_or(event.text("/agent")).to_owned())
+        .filter(|agent| agent != "watcher")
+        .collect();
+    assert!(agents.is_empty(), "a sweep publishes nothing: {agents:?}");
+    watch.finish().await;
+}
+
+/// Waits until two look, each for some looks: the agent and the sweep.
+async fn two_look(watch: &Watch) {
+    let options = watch.lab.connect_options("sys").await.unwrap();
+    let client = options.connect(watch.lab.url("eu-1").unwrap()).await.unwrap();
+    let mut questions = client.subscribe("$SYS.REQ.SERVER.PING.GATEWAYZ").await.unwrap();
+    let mut looks: BTreeMap<String, u32> = BTreeMap::new();
+    let both = async {
+        while looks.values().filter(|n| **n >= 4).count() < 2 {
+            let question = questions.next().await.unwrap();
+            let inbox = question.reply.unwrap();
+            let who = inbox.split('.').take(2).collect::<Vec<_>>().join(".");
+            *looks.entry(who).or_default() += 1;
+        }
+    };
+    tokio::time::timeout(WITHIN, both).await.expect("the sweep looks");
+}
+
+fn holds_no_secret(watch: &Watch, file: &Path) {
+    let text = fs::read_to_string(file).unwrap();
+    assert!(text.contains("127.0.0.1:"), "addresses are told");
+    let creds = fs::read_to_string(watch.lab.creds().unwrap().user("gatewatch")).unwrap();
+    let secrets = creds.lines().filter(|line| line.len() > 50);
+    assert!(secrets.clone().count() >= 2 && secrets.into_iter().all(|secret| !text.contains(secret)));
+    // The URLs of remotes are configured with a user and a password here.
+    for word in ["@", "password", "passwd", "seed", "creds", "_INBOX"] {
+        assert!(!text.contains(word), "{word} stands in the file");
+    }
+}
+
+async fn of_many_files_the_worst_counts(healthy: &Path, critical: &Path) {
+    let (healthy, critical) = (healthy.to_str().unwrap(), critical.to_str().unwrap());
+    let (code, text, _) = judge(&[critical, healthy]).await;
+    assert_eq!(code, 2, "{text}");
+    assert!(text.starts_with(&format!("{critical}:\n")), "which file it is about: {text}");
+    assert_eq!(judge(&[healthy, healthy]).await.0, 0);
+
+    let mut child = gatewatch(&["judge", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&fs::read(critical).unwrap()).await.unwrap();
+    let done = tokio::time::timeout(WITHIN, child.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(done.status.code(), Some(2), "standard input is a file too");
+    assert!(!done.stdout.is_empty());
+}
+
+async fn judged_by_other_settings(watch: &Watch, file: &Path) {
+    let config = watch.dir().join("judge.toml");
+    let file = file.to_str().unwrap();
+    fs::write(&config, "[checks.gateway_disconnected]\nseverity = \"warning\"\n").unwrap();
+    let args = ["--config", config.to_str().unwrap(), file];
+    assert_eq!(judge(&args).await.0, 1, "by the severity that is set");
+    fs::write(&config, "[checks.gateway_disconnected]\nenabled = false\n").unwrap();
+    let (code, text, _) = judge(&args).await;
+    assert_eq!((code, &*text), (0, ""), "what is off finds nothing");
+    fs::write(&config, "[checks.gateway_disconected]\n").unwrap();
+    let (code, _, said) = judge(&args).await;
+    assert!(code == 2 && said.contains("gateway_disconnected"), "{code} {said}");
+}
+
+async fn what_is_cut_off_is_refused(watch: &Watch, file: &Path) {
+    let bytes = fs::read(file).unwrap();
+    let part = watch.dir().join("part.json");
+    for at in [1, 50, 200, bytes.len() / 2, bytes.len() - 2] {
+        fs::write(&part, bytes.get(..at).unwrap()).unwrap();
+        let (code, text, said) = judge(&[part.to_str().unwrap()]).await;
+        assert_eq!((code, &*text), (2, ""), "{said}");
+        assert!(said.contains("part.json: not whole JSON"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_snapshot_is_refused_with_the_reason() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let finding = r#"{"type":"io.nats.gatewatch.advisory.v1.finding","action":"opened"}"#;
+    for (name, text) in [
+        ("empty", ""),
+        ("finding", finding),
+        ("newer", r#"{"type":"io.nats.gatewatch.snapshot.v2","gatewatch":"9.1.0","snapshot":{}}"#),
+        ("hollow", r#"{"type":"io.nats.gatewatch.snapshot.v1","gatewatch":"0.1.0","snapshot":{}}"#),
+        ("steers", "{\"type\":\"\\u001b[2Jx\"}"),
+    ] {
+        fs::write(path(name), text).unwrap();
+    }
+    fs::write(path("binary"), [0x1f, 0x8b, 0x08, 0xff]).unwrap();
+    // As large as it says, and nothing in it.
+    File::create(path("huge")).unwrap().set_len(1 << 40).unwrap();
+    for (name, wanted) in [
+        ("empty", "empty: not whole JSON"),
+        ("binary", "not whole JSON"),
+        (
+            "finding",
+            "no snapshot that `gatewatch sweep` wrote: its type is `io.nats.gatewatch.advisory.v1.finding`",
+        ),
+        ("newer", "written as io.nats.gatewatch.snapshot.v2 by gatewatch 9.1.0"),
+        ("hollow", "damaged"),
+        ("steers", r"\u{1b}"),
+        ("huge", "larger than 256 MiB"),
+        ("absent", "cannot read"),
+        ("", "cannot read"),
+    ] {
+        let (code, text, said) = judge(&[&path(name)]).await;
+        assert_eq!((code, &*text), (2, ""), "{name}: {said}");
+        assert!(said.contains(wanted) && !said.contains('\u{1b}'), "{name}: {said:?}");
+    }
+    let endless = judge(&["/dev/zero"]).await;
+    assert!(endless.0 == 2 && endless.2.contains("larger than 256 MiB"), "{endless:?}");
+    assert_eq!(judge(&[]).await.0, 2, "no file at all is bad usage");
+}
+
+#[tokio::test]
+async fn a_sweep_without_a_server_is_refused_and_writes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("sweep.json");
+    let file = file.to_str().unwrap();
+    let done =
+        output(gatewatch(&["sweep", "--server", "nats://nats.example:x", "--output", file]), WITHIN).await;
+    assert_eq!(done.status.code(), Some(2), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(!Path::new(file).exists());
+}
