@@ -319,8 +319,7 @@ struct Agent {
     detour_at: Option<Time>,
     /// Whether the state file tells of findings as not confirmed.
     owes: bool,
-    /// Whether each look is kept in `seen`.
-    sweeps: bool,
+    /// The last look, where nothing is published.
     seen: Option<Snapshot>,
 }
 
@@ -365,7 +364,6 @@ impl Agent {
             degraded: false,
             detour_at: None,
             owes: false,
-            sweeps: false,
             seen: None,
         }
     }
@@ -860,7 +858,7 @@ impl Agent {
             effects.extend(self.save());
         }
         effects.extend(self.send(now));
-        if self.sweeps {
+        if self.outbox.is_closed() {
             self.seen = Some(snapshot);
         }
         effects

@@ -44,7 +44,6 @@ pub async fn sweep(
     let interval = config.interval.min(INTERVAL_MAX);
     let mut agent = Agent::new(Config { interval, state_file: None, ..config }, inbox, io.clock.now());
     agent.outbox = Outbox::closed();
-    agent.sweeps = true;
     for (operation, subject) in missing {
         agent.refused(&operation, &subject);
     }

@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Failure> {
     let settings = load_checks(args.config.as_deref())?;
     let mut worst = 0;
     for path in &args.files {
-        let snapshot = Snapshot::from_file(&read(path)?).map_err(|e| refused(path, e))?;
+        let snapshot = Snapshot::from_file(&read(path)?).map_err(|e| refused(path, &e))?;
         let mut found = findings::judge(&snapshot, &settings);
         found.sort_by_key(|f| Reverse(f.severity));
         let exit = match found.first().map(|f| f.severity) {
@@ -127,7 +127,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     } else {
         let file = File::open(path).map_err(fail)?;
         if file.metadata().is_ok_and(|m| m.len() > FILE_BYTES_MAX as u64) {
-            return Err(refused(path, FileError::TooLarge));
+            return Err(refused(path, &FileError::TooLarge));
         }
         Box::new(file)
     };
@@ -136,7 +136,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-fn refused(path: &Path, error: FileError) -> Failure {
+fn refused(path: &Path, error: &FileError) -> Failure {
     use std::error::Error as _;
     let cause = error.source().map(|e| format!(": {e}")).unwrap_or_default();
     // It may say words of the file again.

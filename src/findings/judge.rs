@@ -120,9 +120,15 @@ pub(crate) mod tests {
     fn paths(value: &Value, at: String, out: &mut Vec<String>) {
         let under = |key: &str| format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
         match value {
-            Value::Object(map) => map.iter().for_each(|(key, v)| paths(v, under(key), out)),
+            Value::Object(map) => {
+                for (key, value) in map {
+                    paths(value, under(key), out);
+                }
+            }
             Value::Array(list) => {
-                list.iter().enumerate().for_each(|(n, v)| paths(v, under(&n.to_string()), out))
+                for (n, value) in list.iter().enumerate() {
+                    paths(value, under(&n.to_string()), out);
+                }
             }
             _ => {}
         }

@@ -130,7 +130,7 @@ mod tests {
             ("", "not whole JSON"),
             ("\0\0\0\0", "not whole JSON"),
             ("type: snapshot", "not whole JSON"),
-            (&text[..text.len() / 2], "not whole JSON"),
+            (text.split_at(text.len() / 2).0, "not whole JSON"),
             (&format!("{text}{text}"), "not whole JSON"),
             (&"[".repeat(10_000), "its type is not said"),
             ("5", "its type is not said"),

@@ -52,6 +52,11 @@ impl Outbox {
         Self { closed: true, ..Self::default() }
     }
 
+    /// Whether it is such a one.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Appends `message`. When more waits than is allowed, the oldest goes.
     pub fn push(&mut self, message: Message) {
         if self.closed {
@@ -153,7 +158,7 @@ mod tests {
     fn a_closed_one_has_nothing_to_send() {
         let mut outbox = Outbox::closed();
         outbox.push(message(1));
-        assert!(outbox.send().is_empty() && outbox.is_empty());
+        assert!(outbox.is_closed() && outbox.send().is_empty() && outbox.is_empty());
         assert_eq!(outbox.stat(), model::Outbox::default(), "nothing is missed either");
     }
 
