@@ -30,7 +30,7 @@ pub(super) struct Args {
     /// Each finding as the agent publishes it, one line each
     #[arg(long)]
     json: bool,
-    /// The configuration file, of which the settings of the checks hold [env: GATEWATCH_CONFIG]
+    /// The configuration file, for the settings of the checks [env: GATEWATCH_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

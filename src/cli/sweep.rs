@@ -13,7 +13,7 @@ pub(super) struct Args {
     /// Where to write it [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Look for so long at least: what is counted over a time shows in that time only [default: as short as will do]
+    /// Look at least this long: some checks count over a time, such as traffic and reconnects
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     at_least: Option<Duration>,
     #[command(flatten)]
