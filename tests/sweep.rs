@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use common::{Event, WITHIN, Watch, binary};
 use futures_util::StreamExt;
-use gatewatch::lab::{RemoteSpec, Spec};
+use gatewatch::lab::{Direction, RemoteSpec, Spec};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -138,6 +138,16 @@ async fn each_fault(version: &str) {
     judges_alike(&watch, &file, &log, 2).await;
     watch.lab.heal("eu", "us").await.unwrap();
     watch.lab.heal("us", "eu").await.unwrap();
+    watch.wait_resolved(mark, &finding, WITHIN).await;
+
+    // A link that is listed and lets nothing pass.
+    let mark = watch.mark();
+    watch.lab.wait_healthy(WITHIN).await.unwrap();
+    watch.lab.blackhole("us-1", "ap", Direction::FromDialer).await.unwrap();
+    let log = sweep(&watch, &file, &[]).await;
+    let finding = watch.wait_opened(mark, "gateway_silent us/us-1/ap", WITHIN).await;
+    judges_alike(&watch, &file, &log, 2).await;
+    watch.lab.heal("us-1", "ap").await.unwrap();
     watch.wait_resolved(mark, &finding, WITHIN).await;
 
     // A warning.

@@ -5,11 +5,13 @@ use std::time::Duration;
 use async_nats::Client;
 use tokio::sync::mpsc;
 
-use super::{Agent, AgentError, Io, UNSETTLED};
+use super::{Agent, AgentError, Effect, Io, UNSETTLED};
+use crate::collect::decode::Endpoint;
+use crate::collect::{Request, Target};
 use crate::config::Config;
 use crate::connect::LinkEvent;
 use crate::findings::judge;
-use crate::model::{Sight, Snapshot};
+use crate::model::{Link, Sight, Snapshot, Time};
 use crate::publish::Outbox;
 
 /// How long a sweep looks beyond what it was told to, at the most: a server that stopped is missed after one and
@@ -17,6 +19,12 @@ use crate::publish::Outbox;
 const LONGER_MAX: Duration = Duration::from_secs(20);
 /// A sweep is over in a few looks, however seldom the agent is told to look.
 const INTERVAL_MAX: Duration = Duration::from_secs(1);
+
+/// How often all servers are asked for a heartbeat at the most.
+const NUDGES_MAX: u32 = 4;
+const NUDGE_EVERY: Duration = Duration::from_millis(1200);
+/// In a larger supercluster one waits for the heartbeats that come by themselves.
+const NUDGED_MAX: usize = 128;
 
 /// What a sweep saw.
 #[derive(Debug)]
@@ -40,7 +48,8 @@ pub async fn sweep(
     at_least: Duration,
 ) -> Result<Option<Sweep>, AgentError> {
     let inbox = client.new_inbox();
-    let mut io = Io::open(client, link, &inbox, Box::pin(std::future::pending())).await?;
+    let mut io =
+        Io::open(client, config.connect.clone(), link, &inbox, Box::pin(std::future::pending())).await?;
     let interval = config.interval.min(INTERVAL_MAX);
     let mut agent = Agent::new(Config { interval, state_file: None, ..config }, inbox, io.clock.now());
     agent.outbox = Outbox::closed();
@@ -52,11 +61,13 @@ pub async fn sweep(
     let effects = agent.begin(io.identity(), io.clock.now());
     io.perform(effects).await;
     let mut last: Option<Sweep> = None;
+    let mut nudges = Nudges::default();
     while io.clock.now() < latest {
         let action = io.select(agent.due().min(latest)).await?;
         let effects = agent.apply(action, io.identity(), io.clock.now());
         io.perform(effects).await;
         if let Some(snapshot) = agent.seen.take() {
+            io.perform(nudges.after(&snapshot, io.clock.now())).await;
             let sweep = Sweep { conclusive: agent.is_conclusive(&snapshot), snapshot };
             if sweep.conclusive && io.clock.now() >= soonest {
                 return Ok(Some(sweep));
@@ -69,6 +80,36 @@ pub async fn sweep(
     Ok(last)
 }
 
+/// Whether nothing was seen to arrive at the far end since `began_at`, and nothing to be stuck.
+fn is_untried(link: &Link, began_at: Time) -> bool {
+    let flow = &link.flow;
+    flow.both_ends && flow.stuck_since.is_none() && flow.moved_at.is_none_or(|at| at <= began_at)
+}
+
+/// All servers are asked for a heartbeat, which crosses every link: else it would take ten seconds to see which
+/// of them nothing passes.
+#[derive(Debug, Default)]
+struct Nudges {
+    sent: u32,
+    last_at: Option<Time>,
+}
+
+impl Nudges {
+    fn after(&mut self, snapshot: &Snapshot, now: Time) -> Vec<Effect> {
+        // A server sends one a second at the most, and may just have sent one.
+        let due = self.last_at.is_none_or(|at| now.since(at) >= NUDGE_EVERY);
+        let affordable = self.sent < NUDGES_MAX && snapshot.servers.len() <= NUDGED_MAX;
+        let untried = || snapshot.links.iter().any(|link| is_untried(link, snapshot.began_at));
+        if !due || !affordable || !untried() {
+            return Vec::new();
+        }
+        self.sent += 1;
+        self.last_at = Some(now);
+        let all = Request { endpoint: Endpoint::Statsz, target: Target::All };
+        all.subject().map(|subject| Effect::Nudge { subject }).into_iter().collect()
+    }
+}
+
 impl Agent {
     /// Whether `snapshot` alone shows what this agent found, and nothing is about to change that: no server
     /// still has something to tell for the first time, and no violation waits.
@@ -79,8 +120,14 @@ impl Agent {
             Sight::Silent => s.silent_since.is_some_and(|at| snapshot.at.since(at) >= UNSETTLED),
             _ => true,
         });
+        // A link over which nothing went yet may be one over which nothing goes.
+        let tried = !snapshot.links.iter().any(|link| is_untried(link, snapshot.began_at));
         let judged = judge(snapshot, &self.config.checks);
         let open = self.ledger.open().map(|f| &f.fingerprint);
-        snapshot.settled && told && self.ripe_at.is_none() && judged.iter().map(|f| &f.fingerprint).eq(open)
+        snapshot.settled
+            && told
+            && tried
+            && self.ripe_at.is_none()
+            && judged.iter().map(|f| &f.fingerprint).eq(open)
     }
 }
