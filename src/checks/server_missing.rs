@@ -99,25 +99,13 @@ fn judge(snapshot: &Snapshot, server: &Server, settings: &Settings) -> Outcome {
         // Part of a cluster that nobody sees: told of by that finding.
         Life::Unknown if severed => violated(snapshot, server, silent_since, silent_since.plus(silent_for)),
         // Not ripe before heartbeats are due; until then it keeps back what it would explain.
-        Life::Alive => {
+        Life::Alive if server.sight != Sight::Unreachable && server.hearable => {
             let quiet_since = server.heard_at.unwrap_or(silent_since).max(silent_since);
             let due_at = quiet_since.plus(server.heartbeat_interval() * 3 / 2);
-            let in_earshot = server.sight != Sight::Unreachable && server.hearable;
-            // Its connections end some 41 s after it stopped: by then it was missed, and still is.
-            let was_missed = || lost_to_us_at(snapshot, server).is_some_and(|lost_at| lost_at >= due_at);
-            if !in_earshot && !was_missed() {
-                return Outcome::Unknown;
-            }
             violated(snapshot, server, silent_since, due_at)
         }
         _ => Outcome::Unknown,
     }
-}
-
-/// Since when it has no gateway to the vantage's cluster, so that it cannot be heard.
-fn lost_to_us_at(snapshot: &Snapshot, server: &Server) -> Option<Time> {
-    let ours = snapshot.vantage.cluster.as_ref()?;
-    snapshot.links_of(&server.info.id).find(|l| l.remote == *ours).and_then(|l| l.absent_since)
 }
 
 fn violated(snapshot: &Snapshot, server: &Server, since: Time, ripe_at: Time) -> Outcome {
