@@ -68,7 +68,7 @@ enum Command {
     /// Look once, and write what is seen as a file for `gatewatch judge`
     ///
     /// Connects as `gatewatch run` does, with the same flags, and publishes nothing. It looks until every server
-    /// told what it has to tell and no fault is still about to become a finding: some 4 seconds where all is well,
+    /// told what it has to tell and no fault is still about to become a finding: some 3 seconds where all is well,
     /// and 20 seconds at the most. The file is one line of JSON. It holds no password, token or key: names and
     /// addresses of servers, their gateway configuration, connections and counters.
     ///
