@@ -15,6 +15,7 @@ mod gateway_one_way;
 mod gateway_silent;
 mod gateway_stale_remote;
 mod gateway_tls_expiring;
+mod gateway_traffic_ratio;
 mod observer_degraded;
 mod server_missing;
 mod settings;
@@ -77,6 +78,7 @@ pub static REGISTRY: &[&dyn Check] = &[
     &cluster_unreachable::ClusterUnreachable,
     &gateway_config_mismatch::GatewayConfigMismatch,
     &gateway_one_way::GatewayOneWay,
+    &gateway_traffic_ratio::GatewayTrafficRatio,
     &gateway_silent::GatewaySilent,
     &gateway_flapping::GatewayFlapping,
     &gateway_implicit::GatewayImplicit,

@@ -125,6 +125,14 @@ impl Settings {
         }
     }
 
+    /// The number that `key` is set to, as [`Self::duration`].
+    pub fn ratio(&self, key: &str, cluster: Option<&str>, remote: Option<&str>) -> f64 {
+        match self.value(key, cluster, remote) {
+            Some(Value::Ratio(r)) => r,
+            _ => 0.0,
+        }
+    }
+
     /// The whole number that `key` is set to for this cluster and remote; zero when the check declares no such
     /// key.
     pub fn count(&self, key: &str, cluster: Option<&str>, remote: Option<&str>) -> u64 {

@@ -9,6 +9,7 @@ mod flow;
 mod roster;
 mod snapshot;
 mod time;
+mod traffic;
 
 pub use facts::{
     Account, Accountz, ByKind, Connection, Fact, GatewayConfig, Gatewayz, Interest, InterestModes, Jsz, Led,
@@ -22,3 +23,4 @@ pub use snapshot::{
     Vantage, version,
 };
 pub use time::Time;
+pub use traffic::{AccountView, Doubt, Moved, Movement};

@@ -7,8 +7,9 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::flow::{self, Ends, FlowMemory, Voice};
+use super::traffic::TrafficMemory;
 use super::{
-    Accountz, Cluster, Fact, Gatewayz, Heard, Interest, Jsz, Life, Link, LinkState, Name, Observer,
+    Accountz, Cluster, Fact, Gatewayz, Heard, Interest, Jsz, Life, Link, LinkState, Movement, Name, Observer,
     Rejection, Routez, Server, ServerInfo, Sight, Signal, Snapshot, Statsz, Time, Vantage, Varz,
 };
 
@@ -74,6 +75,7 @@ pub struct Roster {
     retired_order: VecDeque<Name>,
     over: u64,
     began_at: Option<Time>,
+    traffic: TrafficMemory,
 }
 
 #[derive(Debug)]
@@ -161,7 +163,7 @@ impl Roster {
     /// # Errors
     /// A reply under another server's ID, or one server too many; nothing is taken in then.
     pub fn answer(&mut self, server: ServerInfo, fact: Fact, made_at: Time) -> Result<(), Odd> {
-        let cluster = server.cluster.clone();
+        let (cluster, told_at) = (server.cluster.clone(), server.time);
         let record = self.introduce(server, made_at)?;
         record.hear(made_at);
         record.answered_at = record.answered_at.max(Some(made_at));
@@ -189,7 +191,19 @@ impl Roster {
                 }
             }
             Fact::Statsz(statsz) => replace(&mut record.statsz, made_at, statsz),
-            Fact::Accountz(accountz) => replace(&mut record.accountz, made_at, accountz),
+            Fact::Accountz(accountz) => {
+                let held = record.accountz.clone().or_else(|| {
+                    let start = record.varz.as_ref().and_then(|(_, v)| v.start);
+                    let start = start.or(record.statsz.as_ref().and_then(|(_, s)| s.start))?;
+                    Some((made_at.minus(told_at?.since(start)), Arc::default()))
+                });
+                let before = held.as_ref().map(|(at, accountz)| (*at, &**accountz));
+                if before.is_none_or(|(at, _)| at <= made_at) {
+                    let (info, accountz) = (record.info.clone(), Arc::new(accountz));
+                    record.accountz = Some((made_at, Arc::clone(&accountz)));
+                    self.traffic.take(&info, before, &accountz, made_at);
+                }
+            }
             Fact::Jsz(jsz) => replace(&mut record.jsz, made_at, jsz),
             Fact::Interest(interest) => replace(&mut record.interest, made_at, interest),
         }
@@ -415,6 +429,7 @@ impl Roster {
             server.sight = sight(server, &look, &clusters);
         }
         let links = self.links(&look, &servers, &clusters);
+        let movement = self.movement(&look, &servers);
         let mut observer = look.observer;
         observer.servers_over = self.over;
         Snapshot {
@@ -426,8 +441,29 @@ impl Roster {
             servers,
             clusters,
             links,
+            movement,
             observer,
         }
+    }
+
+    /// Sums up what accounts move over this time. What was summed up before is forgotten.
+    pub fn sum_up_over(&mut self, window: Duration) {
+        self.traffic = TrafficMemory::over(window);
+    }
+
+    fn movement(&mut self, look: &Look, servers: &BTreeMap<Name, Server>) -> Arc<Movement> {
+        let last = servers
+            .values()
+            .filter(|server| !matches!(server.life, Life::Left | Life::Gone))
+            .map(|server| {
+                let told = self.records.get(&server.info.id).and_then(|record| record.accountz.as_ref());
+                (&server.info.name, told.map_or(server.first_seen_at, |(at, _)| *at))
+            })
+            .min_by_key(|(_, at)| *at)
+            .map(|(name, at)| (name.clone(), at));
+        let system =
+            servers.values().filter_map(|server| server.varz.as_ref()?.system_account.clone()).collect();
+        self.traffic.view(last, system, look.asked_at)
     }
 
     fn count_silence(&mut self, look: &Look) {

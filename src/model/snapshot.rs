@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Accountz, Flow, Gatewayz, Heard, Interest, Jsz, Name, Routez, ServerInfo, Statsz, Time, Varz};
+use super::{
+    Accountz, Flow, Gatewayz, Heard, Interest, Jsz, Movement, Name, Routez, ServerInfo, Statsz, Time, Varz,
+};
 
 /// What one look showed, with what is remembered of the looks before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,9 @@ pub struct Snapshot {
     pub clusters: BTreeMap<Name, Cluster>,
     /// Every link that exists or is expected, ordered by cluster, server, remote.
     pub links: Vec<Link>,
+    /// What the accounts moved over gateways lately.
+    #[serde(default)]
+    pub movement: Arc<Movement>,
     /// How well the agent itself can see.
     pub observer: Observer,
 }
