@@ -49,8 +49,9 @@ const VARZ_RETRY: Duration = Duration::from_secs(1);
 const ROUTEZ_EVERY: Duration = Duration::from_secs(10);
 /// Heartbeats bring the same every 10 s or 30 s.
 const STATSZ_EVERY: Duration = Duration::from_secs(60);
-/// What accounts move is summed up over minutes.
+/// What accounts move is summed up over minutes; a shorter window has this many answers.
 const ACCOUNTZ_EVERY: Duration = Duration::from_secs(10);
+const ACCOUNTZ_PER_WINDOW: u32 = 5;
 /// Streams seldom change their leader.
 const JSZ_EVERY: Duration = Duration::from_secs(60);
 /// Every version since 2.9 ends the optimistic mode within 50 ms of a connection; the question costs a server
@@ -310,6 +311,7 @@ struct Agent {
     routez_at: Option<Time>,
     statsz_at: Option<Time>,
     accountz_at: Option<Time>,
+    accountz_every: Duration,
     jsz_at: Option<Time>,
     interest_at: Option<Time>,
     slowest: Duration,
@@ -327,6 +329,13 @@ impl Agent {
     fn new(config: Config, inbox: String, now: Time) -> Self {
         let style = Style { prefix: config.prefix.clone(), cloudevents: config.cloudevents };
         let vantage = Vantage { agent: config.name.as_str().into(), ..Vantage::default() };
+        let mut roster = Roster::default();
+        let mut accountz_every = ACCOUNTZ_EVERY;
+        if let Some(settings) = config.checks.get("gateway_traffic_ratio") {
+            let window = settings.duration("window", None, None);
+            roster.sum_up_over(window);
+            accountz_every = accountz_every.min(window / ACCOUNTZ_PER_WINDOW);
+        }
         Self {
             state_file: config.state_file.clone().map(StateFile::new),
             style,
@@ -337,7 +346,7 @@ impl Agent {
             connected: true,
             connected_at: now,
             lost: None,
-            roster: Roster::default(),
+            roster,
             ledger: Ledger::default(),
             outbox: Outbox::default(),
             observer: Observer::default(),
@@ -357,6 +366,7 @@ impl Agent {
             routez_at: None,
             statsz_at: None,
             accountz_at: None,
+            accountz_every,
             jsz_at: None,
             interest_at: None,
             slowest: Duration::ZERO,
@@ -644,7 +654,7 @@ impl Agent {
             requests.push((all(Endpoint::Statsz), BTreeSet::new()));
         }
         // Nobody waits for these: what comes is taken in whenever it does.
-        if due(self.accountz_at, ACCOUNTZ_EVERY)
+        if due(self.accountz_at, self.accountz_every)
             && self.wants(&[
                 "gateway_traffic_ratio",
                 "cross_cluster_stream_access",

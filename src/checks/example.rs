@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::{Entity, REGISTRY, Settings};
 use crate::findings::{Action, Change, Finding, Ledger, Reason};
 use crate::model::{
-    Connection, Fact, GatewayConfig, Gatewayz, Name, Observer, Outbound, Roster, RoutePeer, Routez,
-    ServerInfo, Signal, Snapshot, Statsz, Time, Varz,
+    Accountz, Connection, Fact, GatewayConfig, Gatewayz, Jsz, Name, Observer, Outbound, Roster, RoutePeer,
+    Routez, ServerInfo, Signal, Snapshot, Statsz, Time, Varz,
 };
 
 const TICK: Duration = Duration::from_millis(50);
@@ -109,6 +109,10 @@ pub(crate) struct World {
     /// Every answer comes twice.
     pub(crate) doubled: bool,
     pub(crate) observer: Observer,
+    /// What each server counts of accounts; nothing where it stands not here.
+    pub(crate) accountz: BTreeMap<Name, Accountz>,
+    /// The streams that each server leads; without `JetStream` where it stands not here.
+    pub(crate) jsz: BTreeMap<Name, Jsz>,
 
     agent: Option<Name>,
     connected_at: Time,
@@ -123,6 +127,7 @@ pub(crate) struct World {
     ripe_at: Option<Time>,
     varz_at: Option<Time>,
     routez_at: Option<Time>,
+    accountz_at: Option<Time>,
     pub(crate) snapshot: Option<Snapshot>,
     /// Everything published, with the time.
     pub(crate) published: Vec<Change>,
@@ -166,6 +171,8 @@ impl World {
             waiting: Vec::new(),
             doubled: false,
             observer: Observer::default(),
+            accountz: BTreeMap::new(),
+            jsz: BTreeMap::new(),
             agent: None,
             connected_at: now,
             roster: Roster::default(),
@@ -179,6 +186,7 @@ impl World {
             ripe_at: None,
             varz_at: None,
             routez_at: None,
+            accountz_at: None,
             snapshot: None,
             published: Vec::new(),
         };
@@ -441,6 +449,7 @@ impl World {
             ver: node.ver.clone(),
             seq: node.seq,
             time: Some(self.now),
+            jetstream: self.jsz.contains_key(server),
             ..ServerInfo::default()
         }
     }
@@ -789,7 +798,9 @@ pub(crate) fn defaults() -> BTreeMap<&'static str, Settings> {
 /// `us/us-1→eu`
 pub(crate) fn place(entity: &Entity) -> String {
     let mut text = entity.cluster.as_deref().unwrap_or("-").to_owned();
-    for (mark, name) in [("/", &entity.server), ("→", &entity.remote), ("~", &entity.peer_server)] {
+    for (mark, name) in
+        [("/", &entity.server), ("→", &entity.remote), ("@", &entity.account), ("~", &entity.peer_server)]
+    {
         if let Some(name) = name {
             text.push_str(mark);
             text.push_str(name);

@@ -62,6 +62,7 @@ impl World {
         self.ledger = Ledger::restore(open);
         self.epoch = 0;
         self.varz_at = None;
+        self.accountz_at = None;
         self.watch(server);
     }
 
@@ -142,6 +143,10 @@ impl World {
         if all_routez {
             self.routez_at = Some(now);
         }
+        let accounts = due(self.accountz_at, secs(10));
+        if accounts {
+            self.accountz_at = Some(now);
+        }
         let lacking: BTreeSet<Name> = self.roster.without_varz(now.minus(secs(60))).cloned().collect();
         let silent = self.roster.clusters_with_silence();
         let mut answered = BTreeSet::new();
@@ -168,6 +173,10 @@ impl World {
             }
             if all_routez || silent.contains(&self.nodes[&name].cluster) {
                 facts.push(Fact::Routez(self.routez(&name)));
+            }
+            if accounts {
+                facts.push(Fact::Accountz(self.accountz.get(&name).cloned().unwrap_or_default()));
+                facts.extend(self.jsz.get(&name).cloned().map(Fact::Jsz));
             }
             for fact in facts {
                 if self.late.contains(&name) {
