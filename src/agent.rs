@@ -52,8 +52,8 @@ const STATSZ_EVERY: Duration = Duration::from_secs(60);
 /// What accounts move is summed up over minutes; a shorter window has this many answers.
 const ACCOUNTZ_EVERY: Duration = Duration::from_secs(10);
 const ACCOUNTZ_PER_WINDOW: u32 = 5;
-/// Streams seldom change their leader.
-const JSZ_EVERY: Duration = Duration::from_secs(60);
+/// Streams seldom change their leader: accounts are asked for so often before streams are once.
+const ACCOUNTZ_PER_JSZ: u32 = 6;
 /// Every version since 2.9 ends the optimistic mode within 50 ms of a connection; the question costs a server
 /// 80 bytes for each account of each connection.
 const INTEREST_EVERY: Duration = Duration::from_secs(300);
@@ -664,7 +664,7 @@ impl Agent {
             self.accountz_at = Some(now);
             requests.push((all(Endpoint::Accountz), BTreeSet::new()));
         }
-        if due(self.jsz_at, JSZ_EVERY)
+        if due(self.jsz_at, self.accountz_every * ACCOUNTZ_PER_JSZ)
             && self.wants(&["cross_cluster_stream_access", "gateway_traffic_ratio"])
         {
             self.jsz_at = Some(now);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -76,7 +76,7 @@ impl Site {
             }
             Auth::Users => {
                 let password = nuid::next().to_string();
-                write(&creds_dir.join("auth.conf"), &users_conf(&password, spec.jetstream))?;
+                write(&creds_dir.join("auth.conf"), &users_conf(&password, spec.jetstream, &spec.accounts))?;
                 Access::Users { password }
             }
         };
@@ -144,7 +144,7 @@ impl Site {
 }
 
 /// `auth.conf` without an operator.
-fn users_conf(password: &str, jetstream: bool) -> String {
+fn users_conf(password: &str, jetstream: bool, more: &[String]) -> String {
     let permissions = json!({
         "publish": { "allow": creds::agent_may(Operation::Publish) },
         "subscribe": { "allow": creds::agent_may(Operation::Subscribe) },
@@ -176,7 +176,11 @@ fn users_conf(password: &str, jetstream: bool) -> String {
             .chain([json!({ "service": SHARED_API, "response_type": "stream" })])
             .collect::<Vec<_>>(),
     });
-    let accounts = json!({ SYSTEM_ACCOUNT: system, APP_ACCOUNT: app });
+    let jetstream = if jetstream { "enabled" } else { "disabled" };
+    let more =
+        more.iter().map(|name| (name.clone(), json!({ "users": [user(name)], "jetstream": jetstream })));
+    let accounts = [(SYSTEM_ACCOUNT.to_owned(), system), (APP_ACCOUNT.to_owned(), app)];
+    let accounts = Value::Object(accounts.into_iter().chain(more).collect());
     format!("accounts: {accounts:#}\nsystem_account: {SYSTEM_ACCOUNT}\n")
 }
 

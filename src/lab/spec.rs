@@ -19,8 +19,10 @@ pub struct Spec {
     /// Where everything is kept: configurations, logs, stores. Without it: a temporary directory, which is
     /// removed at the end unless the thread panics.
     pub dir: Option<PathBuf>,
-    /// Whether `APP` has `JetStream`.
+    /// Whether `APP`, and each of `accounts`, has `JetStream`.
     pub jetstream: bool,
+    /// More accounts than those of `auth`, each with a user of the same name; only with [`Auth::Users`].
+    pub accounts: Vec<String>,
     /// `max_payload` of every server, in bytes, where not the default of 1 MiB.
     pub max_payload_bytes: Option<usize>,
     /// Changes a server's gateway block before its first start.
@@ -45,6 +47,7 @@ impl Spec {
             auth: Auth::Operator { dir: None },
             dir: None,
             jetstream: false,
+            accounts: Vec::new(),
             max_payload_bytes: None,
             gateways: BTreeMap::new(),
             start_within: Duration::from_secs(20),
