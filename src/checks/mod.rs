@@ -7,6 +7,7 @@
 mod block;
 mod cluster_unreachable;
 mod duplicate_server_name;
+mod cross_cluster_stream_access;
 mod gateway_config_mismatch;
 mod gateway_disconnected;
 mod gateway_flapping;
@@ -77,8 +78,8 @@ pub static REGISTRY: &[&dyn Check] = &[
     &gateway_disconnected::GatewayDisconnected,
     &cluster_unreachable::ClusterUnreachable,
     &gateway_config_mismatch::GatewayConfigMismatch,
-    &gateway_one_way::GatewayOneWay,
     &gateway_traffic_ratio::GatewayTrafficRatio,
+    &gateway_one_way::GatewayOneWay,
     &gateway_silent::GatewaySilent,
     &gateway_flapping::GatewayFlapping,
     &gateway_implicit::GatewayImplicit,
@@ -86,6 +87,7 @@ pub static REGISTRY: &[&dyn Check] = &[
     &gateway_tls_expiring::GatewayTlsExpiring,
     &server_missing::ServerMissing,
     &duplicate_server_name::DuplicateServerName,
+    &cross_cluster_stream_access::CrossClusterStreamAccess,
     &version_skew::VersionSkew,
     &observer_degraded::ObserverDegraded,
 ];
