@@ -4,27 +4,25 @@
 //! changes the agent and returns what is to be done. Advisories never say what is wrong, only that a look is
 //! due now.
 
+mod io;
 mod sweep;
 
 pub use sweep::{Sweep, sweep};
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, Message as Incoming, Subscriber};
-use futures_util::StreamExt;
-use futures_util::stream::{SelectAll, select_all};
+use async_nats::{Client, Message as Incoming};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use io::{Action, Effect, Identity, Io};
+
 use crate::checks::{self, Severity, Verdict};
-use crate::clock::Clock;
 use crate::collect::decode::{self, Endpoint, Garbled};
-use crate::collect::{self, Arrival, Look, Pace, Request, Target, parse_inbox};
-use crate::config::{Config, Connect};
-use crate::connect::{self, LinkEvent};
+use crate::collect::{Arrival, Look, Pace, Request, Target, parse_inbox};
+use crate::config::Config;
+use crate::connect::LinkEvent;
 use crate::findings::{Action as Happened, Finding, Judgement, Ledger};
 use crate::model::{
     self, Complaint, Fact, Name, Observer, Refusal, Roster, ServerInfo, Signal, Snapshot, Time, Vantage,
@@ -124,157 +122,6 @@ pub async fn run(
     // Bounded: with the connection away there is nobody to flush to.
     drop(tokio::time::timeout(FAREWELL, io.client.flush()).await);
     Ok(())
-}
-
-/// One thing that happened.
-#[derive(Debug)]
-enum Action {
-    Stop(&'static str),
-    Link(LinkEvent),
-    Reply(Incoming),
-    Heard(Incoming),
-    Due,
-}
-
-/// One thing to do.
-#[derive(Debug)]
-enum Effect {
-    Ask {
-        subject: String,
-        reply: String,
-        body: String,
-    },
-    /// Has a server send a heartbeat to everyone.
-    Nudge {
-        subject: String,
-    },
-    /// The same for a cluster, asked by way of another server of our own.
-    Detour {
-        cluster: Name,
-        besides: Name,
-    },
-    Publish(Message),
-    Save(StateFile, Box<State>),
-}
-
-/// Which server we talk to, and by which connection: it counts up at each reconnect.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Identity {
-    connects: u64,
-    server: Name,
-    server_id: Name,
-}
-
-struct Io<S> {
-    client: Client,
-    connect: Connect,
-    clock: Clock,
-    link: mpsc::Receiver<LinkEvent>,
-    replies: Subscriber,
-    heard: SelectAll<Subscriber>,
-    stop: Pin<Box<S>>,
-    stopped: bool,
-}
-
-impl<S: Future<Output = &'static str>> Io<S> {
-    async fn open(
-        client: Client,
-        connect: Connect,
-        link: mpsc::Receiver<LinkEvent>,
-        inbox: &str,
-        stop: Pin<Box<S>>,
-    ) -> Result<Self, AgentError> {
-        let subscribe = async |subject: String| {
-            client
-                .subscribe(subject.clone())
-                .await
-                .map_err(|source| AgentError::Subscribe { subject, source })
-        };
-        let replies = subscribe(format!("{inbox}.*")).await?;
-        let mut heard = Vec::new();
-        for subject in [collect::HEARTBEAT, collect::SHUTDOWN, collect::LAMEDUCK, collect::AUTH_ERROR] {
-            heard.push(subscribe(subject.to_owned()).await?);
-        }
-        let heard = select_all(heard);
-        Ok(Self { client, connect, clock: Clock::start(), link, replies, heard, stop, stopped: false })
-    }
-
-    fn identity(&self) -> Identity {
-        let info = self.client.server_info();
-        Identity {
-            connects: self.client.statistics().connects.load(Ordering::SeqCst),
-            server: info.server_name.as_str().into(),
-            server_id: info.server_id.as_str().into(),
-        }
-    }
-
-    /// What the connection says goes first: replies of an old one must not pass for those of a new one.
-    async fn select(&mut self, due: Time) -> Result<Action, AgentError> {
-        let timer = tokio::time::sleep_until(self.clock.instant(due));
-        tokio::select! {
-            biased;
-            reason = &mut self.stop, if !self.stopped => {
-                self.stopped = true;
-                Ok(Action::Stop(reason))
-            }
-            event = self.link.recv() => event.map(Action::Link).ok_or(AgentError::Closed),
-            message = self.replies.next() => message.map(Action::Reply).ok_or(AgentError::Closed),
-            message = self.heard.next() => message.map(Action::Heard).ok_or(AgentError::Closed),
-            () = timer => Ok(Action::Due),
-        }
-    }
-
-    async fn perform(&self, effects: Vec<Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::Ask { subject, reply, body } => {
-                    let mut headers = HeaderMap::new();
-                    // The servers compare it by case.
-                    headers.insert("Accept-Encoding", "snappy");
-                    let sent = self
-                        .client
-                        .publish_with_reply_and_headers(subject, reply, headers, body.into())
-                        .await;
-                    if let Err(error) = sent {
-                        tracing::warn!(%error, "cannot ask");
-                    }
-                }
-                Effect::Nudge { subject } => {
-                    if let Err(error) = self.client.publish(subject, "".into()).await {
-                        tracing::warn!(%error, "cannot ask");
-                    }
-                }
-                Effect::Detour { cluster, besides } => {
-                    let (connect, known) = (self.connect.clone(), self.client.server_info().connect_urls);
-                    tokio::spawn(async move {
-                        let subject = format!("$SYS.REQ.SERVER.PING.{}", Endpoint::Statsz.as_str());
-                        let body = serde_json::json!({ "cluster": cluster }).to_string();
-                        let by = connect::publish_elsewhere(&connect, &known, &besides, subject, body).await;
-                        tracing::debug!(%cluster, ?by, "asked for heartbeats by another way");
-                    });
-                }
-                Effect::Publish(message) => {
-                    let mut headers = HeaderMap::new();
-                    for (name, value) in &message.headers {
-                        headers.insert(name.as_str(), value.as_str());
-                    }
-                    let sent = self
-                        .client
-                        .publish_with_headers(message.subject, headers, message.payload.into())
-                        .await;
-                    if let Err(error) = sent {
-                        tracing::warn!(%error, "cannot publish");
-                    }
-                }
-                Effect::Save(file, state) => {
-                    let saved = tokio::task::spawn_blocking(move || file.save(&state)).await;
-                    if let Ok(Err(error)) = saved {
-                        tracing::error!(%error, "open findings would not survive a restart now");
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// All that the agent knows.

@@ -6,8 +6,8 @@
 
 mod block;
 mod cluster_unreachable;
-mod duplicate_server_name;
 mod cross_cluster_stream_access;
+mod duplicate_server_name;
 mod gateway_config_mismatch;
 mod gateway_disconnected;
 mod gateway_flapping;

@@ -1,0 +1,168 @@
+//! What the agent waits for, and what it has done: the only part of it that waits.
+
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+
+use async_nats::{Client, HeaderMap, Message as Incoming, Subscriber};
+use futures_util::StreamExt;
+use futures_util::stream::{SelectAll, select_all};
+use tokio::sync::mpsc;
+
+use super::AgentError;
+use crate::clock::Clock;
+use crate::collect::{self, decode::Endpoint};
+use crate::config::Connect;
+use crate::connect::{self, LinkEvent};
+use crate::model::{Name, Time};
+use crate::publish::{Message, State, StateFile};
+
+/// One thing that happened.
+#[derive(Debug)]
+pub(super) enum Action {
+    Stop(&'static str),
+    Link(LinkEvent),
+    Reply(Incoming),
+    Heard(Incoming),
+    Due,
+}
+
+/// One thing to do.
+#[derive(Debug)]
+pub(super) enum Effect {
+    Ask {
+        subject: String,
+        reply: String,
+        body: String,
+    },
+    /// Has a server send a heartbeat to everyone.
+    Nudge {
+        subject: String,
+    },
+    /// The same for a cluster, asked by way of another server of our own.
+    Detour {
+        cluster: Name,
+        besides: Name,
+    },
+    Publish(Message),
+    Save(StateFile, Box<State>),
+}
+
+/// Which server we talk to, and by which connection: it counts up at each reconnect.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Identity {
+    pub(super) connects: u64,
+    pub(super) server: Name,
+    pub(super) server_id: Name,
+}
+
+pub(super) struct Io<S> {
+    pub(super) client: Client,
+    connect: Connect,
+    pub(super) clock: Clock,
+    link: mpsc::Receiver<LinkEvent>,
+    replies: Subscriber,
+    heard: SelectAll<Subscriber>,
+    stop: Pin<Box<S>>,
+    stopped: bool,
+}
+
+impl<S: Future<Output = &'static str>> Io<S> {
+    pub(super) async fn open(
+        client: Client,
+        connect: Connect,
+        link: mpsc::Receiver<LinkEvent>,
+        inbox: &str,
+        stop: Pin<Box<S>>,
+    ) -> Result<Self, AgentError> {
+        let subscribe = async |subject: String| {
+            client
+                .subscribe(subject.clone())
+                .await
+                .map_err(|source| AgentError::Subscribe { subject, source })
+        };
+        let replies = subscribe(format!("{inbox}.*")).await?;
+        let mut heard = Vec::new();
+        for subject in [collect::HEARTBEAT, collect::SHUTDOWN, collect::LAMEDUCK, collect::AUTH_ERROR] {
+            heard.push(subscribe(subject.to_owned()).await?);
+        }
+        let heard = select_all(heard);
+        Ok(Self { client, connect, clock: Clock::start(), link, replies, heard, stop, stopped: false })
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        let info = self.client.server_info();
+        Identity {
+            connects: self.client.statistics().connects.load(Ordering::SeqCst),
+            server: info.server_name.as_str().into(),
+            server_id: info.server_id.as_str().into(),
+        }
+    }
+
+    /// What the connection says goes first: replies of an old one must not pass for those of a new one.
+    pub(super) async fn select(&mut self, due: Time) -> Result<Action, AgentError> {
+        let timer = tokio::time::sleep_until(self.clock.instant(due));
+        tokio::select! {
+            biased;
+            reason = &mut self.stop, if !self.stopped => {
+                self.stopped = true;
+                Ok(Action::Stop(reason))
+            }
+            event = self.link.recv() => event.map(Action::Link).ok_or(AgentError::Closed),
+            message = self.replies.next() => message.map(Action::Reply).ok_or(AgentError::Closed),
+            message = self.heard.next() => message.map(Action::Heard).ok_or(AgentError::Closed),
+            () = timer => Ok(Action::Due),
+        }
+    }
+
+    pub(super) async fn perform(&self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Ask { subject, reply, body } => {
+                    let mut headers = HeaderMap::new();
+                    // The servers compare it by case.
+                    headers.insert("Accept-Encoding", "snappy");
+                    let sent = self
+                        .client
+                        .publish_with_reply_and_headers(subject, reply, headers, body.into())
+                        .await;
+                    if let Err(error) = sent {
+                        tracing::warn!(%error, "cannot ask");
+                    }
+                }
+                Effect::Nudge { subject } => {
+                    if let Err(error) = self.client.publish(subject, "".into()).await {
+                        tracing::warn!(%error, "cannot ask");
+                    }
+                }
+                Effect::Detour { cluster, besides } => {
+                    let (connect, known) = (self.connect.clone(), self.client.server_info().connect_urls);
+                    tokio::spawn(async move {
+                        let subject = format!("$SYS.REQ.SERVER.PING.{}", Endpoint::Statsz.as_str());
+                        let body = serde_json::json!({ "cluster": cluster }).to_string();
+                        let by = connect::publish_elsewhere(&connect, &known, &besides, subject, body).await;
+                        tracing::debug!(%cluster, ?by, "asked for heartbeats by another way");
+                    });
+                }
+                Effect::Publish(message) => {
+                    let mut headers = HeaderMap::new();
+                    for (name, value) in &message.headers {
+                        headers.insert(name.as_str(), value.as_str());
+                    }
+                    let sent = self
+                        .client
+                        .publish_with_headers(message.subject, headers, message.payload.into())
+                        .await;
+                    if let Err(error) = sent {
+                        tracing::warn!(%error, "cannot publish");
+                    }
+                }
+                Effect::Save(file, state) => {
+                    let saved = tokio::task::spawn_blocking(move || file.save(&state)).await;
+                    if let Ok(Err(error)) = saved {
+                        tracing::error!(%error, "open findings would not survive a restart now");
+                    }
+                }
+            }
+        }
+    }
+}
