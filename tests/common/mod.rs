@@ -9,6 +9,8 @@
     reason = "a failure here is a failed test"
 )]
 
+pub mod load;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -60,10 +62,12 @@ impl Event {
         list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
-    /// `gateway_disconnected eu/eu-1/us`: the check, and cluster, server and remote, `_` for none.
+    /// `gateway_disconnected eu/eu-1/us`: the check, and cluster, server and peer, `_` for none.
     pub fn about(&self) -> String {
-        let name = |key: &str| self.body["entity"][key].as_str().unwrap_or("_").to_owned();
-        format!("{} {}/{}/{}", self.text("/check"), name("cluster"), name("server"), name("remote"))
+        let name = |key: &str| self.body["entity"][key].as_str();
+        let peer = name("remote").or(name("account")).or(name("peer_server"));
+        let [cluster, server, peer] = [name("cluster"), name("server"), peer].map(|name| name.unwrap_or("_"));
+        format!("{} {cluster}/{server}/{peer}", self.text("/check"))
     }
 
     pub fn is(&self, action: &str) -> bool {
@@ -280,20 +284,8 @@ impl Watch {
     pub async fn unwatched(spec: Spec, agent: AgentSpec, healthy: bool) -> Self {
         let permit = LABS.acquire().await.unwrap();
         let lab = if healthy { Lab::start(spec).await } else { Lab::start_unsettled(spec).await }.unwrap();
-        let options = lab.connect_options("sys").await.unwrap();
-        let client = options.connect(lab.url(&agent.listen_at).unwrap()).await.unwrap();
-        let mut subscription = client.subscribe("gatewatch.>").await.unwrap();
-        client.flush().await.unwrap();
         let heard = Arc::new(Mutex::new(Heard::default()));
-        let listener = tokio::spawn({
-            let heard = Arc::clone(&heard);
-            async move {
-                let _client = client;
-                while let Some(message) = subscription.next().await {
-                    lock(&heard).take(&message);
-                }
-            }
-        });
+        let listener = listen(&lab, &agent.listen_at, &heard).await;
         Self {
             lab,
             spec: agent,
@@ -304,6 +296,16 @@ impl Watch {
             done: false,
             _permit: permit,
         }
+    }
+
+    /// The next agent is another one, and is heard from elsewhere.
+    pub async fn move_to(&mut self, spec: AgentSpec) {
+        assert!(self.agent.is_none(), "an agent runs");
+        if spec.listen_at != self.spec.listen_at {
+            self.listener.abort();
+            self.listener = listen(&self.lab, &spec.listen_at, &self.heard).await;
+        }
+        self.spec = spec;
     }
 
     /// Starts the agent; done when it judges what it sees.
@@ -451,14 +453,17 @@ impl Watch {
         assert_eq!(opened, expected, "these were opened\n{}", self.story(mark));
     }
 
-    /// Every finding that was ever opened is resolved.
-    pub fn all_closed(&self) {
-        let mut last: BTreeMap<String, Event> = BTreeMap::new();
-        for event in self.findings(0) {
-            last.insert(event.text("/fingerprint").to_owned(), event);
-        }
+    /// The last that was said of each finding that opened since `mark`.
+    pub fn last_of_each(&self, mark: usize) -> BTreeMap<String, Event> {
+        let findings = self.findings(mark).into_iter();
+        findings.map(|event| (event.text("/fingerprint").to_owned(), event)).collect()
+    }
+
+    /// Every finding that was opened since `mark` is resolved.
+    pub fn all_closed(&self, mark: usize) {
+        let last = self.last_of_each(mark);
         let open: Vec<String> = last.values().filter(|e| !e.is("resolved")).map(Event::line).collect();
-        assert!(open.is_empty(), "still open: {open:#?}\n{}", self.story(0));
+        assert!(open.is_empty(), "still open: {open:#?}\n{}", self.story(mark));
     }
 
     /// After healing: the finding resolves, nothing else opened meanwhile, and none is open.
@@ -466,7 +471,7 @@ impl Watch {
         let resolved = self.wait_resolved(mark, finding, WITHIN).await;
         self.lab.wait_healthy(WITHIN).await.unwrap();
         self.opened_are(mark, &[&finding.about()]);
-        self.all_closed();
+        self.all_closed(0);
         resolved
     }
 
@@ -505,13 +510,27 @@ impl Watch {
         self.end_agent(Signal::SIGTERM).await;
         self.wait("stopping", mark, WITHIN, |event| event.subject == "gatewatch.agent.stopping.watcher")
             .await;
-        self.all_closed();
+        self.all_closed(0);
         self.done = true;
     }
 
     pub fn dir(&self) -> &Path {
         self.lab.dir()
     }
+}
+
+/// Keeps all that is said, as the system user at this server hears it.
+async fn listen(lab: &Lab, server: &str, heard: &Arc<Mutex<Heard>>) -> JoinHandle<()> {
+    let client = lab.connect_options("sys").await.unwrap().connect(lab.url(server).unwrap()).await.unwrap();
+    let mut subscription = client.subscribe("gatewatch.>").await.unwrap();
+    client.flush().await.unwrap();
+    let heard = Arc::clone(heard);
+    tokio::spawn(async move {
+        let _client = client;
+        while let Some(message) = subscription.next().await {
+            lock(&heard).take(&message);
+        }
+    })
 }
 
 impl Drop for Watch {

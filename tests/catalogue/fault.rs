@@ -1,0 +1,338 @@
+//! What a row of the catalogue is made of.
+
+use std::time::Duration;
+
+use gatewatch::lab::{Direction, GatewaySpec, Lab, Spec, TlsSpec};
+
+use crate::common::load::Load;
+use crate::common::{AgentSpec, WITHIN, Watch};
+
+/// That server of `us` which the gateway of `eu-0` leads to: what the agent asks `us` through.
+pub(crate) const US_N: &str = "us-n";
+
+/// One thing done to a lab. Each can be undone, and the order does not matter for that. A name is a server's
+/// or a cluster's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Do {
+    Cut(&'static str, &'static str),
+    Blackhole(&'static str, &'static str, Direction),
+    HalfOpen(&'static str, &'static str),
+    /// Bytes per second in each direction.
+    Throttle(&'static str, &'static str, u64),
+    /// Milliseconds in each direction.
+    Delay(&'static str, &'static str, u64),
+    /// So many times, each when the link is back from the last.
+    Reset(&'static str, &'static str, usize),
+    Heal(&'static str, &'static str),
+    Kill(&'static str),
+    Stop(&'static str),
+    Start(&'static str),
+    /// With another gateway block.
+    Restart(&'static str, fn(&mut GatewaySpec)),
+    Certificate(&'static str, TlsSpec),
+    /// From a publisher at the one to a subscriber at the other: so many bytes a second.
+    Load(&'static str, &'static str, u64),
+    /// The same, so many bytes in all.
+    Burst(&'static str, &'static str, u64),
+    /// From a publisher that nobody hears: so many bytes a second.
+    Unheard(&'static str, u64),
+    /// So many clients of `APP`.
+    Clients(&'static str, usize),
+    /// Milliseconds until the next.
+    Wait(u64),
+}
+
+/// A finding that a fault must give.
+#[derive(Clone, Debug)]
+pub(crate) struct Finds {
+    /// As [`crate::common::Event::about`] says it.
+    pub(crate) about: &'static str,
+    /// Where it is not the check's own.
+    pub(crate) severity: Option<&'static str>,
+    /// It gives way to the next one as the fault grows.
+    pub(crate) reclassified: bool,
+    pub(crate) cause: Option<(&'static str, &'static str)>,
+}
+
+impl Finds {
+    pub(crate) fn check(&self) -> &'static str {
+        self.about.split(' ').next().unwrap_or_default()
+    }
+
+    pub(crate) fn severity(&self) -> &'static str {
+        let own = || gatewatch::checks::find(self.check()).map(|check| check.manual().severity.as_str());
+        self.severity.or_else(own).unwrap_or_default()
+    }
+}
+
+/// Where continuous integration plays a fault; `GATEWATCH_VERSIONS=all` plays each on all of the table's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Plays {
+    /// Servers of all versions do the same in it.
+    Newest,
+    /// They differ in it.
+    Table,
+    /// It is what the agent is for.
+    Each,
+}
+
+/// One row.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) name: &'static str,
+    pub(crate) does: Vec<Do>,
+    /// What must open, in this order, and nothing else. Empty: silence.
+    pub(crate) finds: Vec<Finds>,
+    pub(crate) within: Duration,
+    /// The check whose silence a row without findings is about.
+    pub(crate) silent: Option<&'static str>,
+    pub(crate) plays: Plays,
+    /// The versions that have this fault at all, where not all do.
+    pub(crate) only: Option<&'static [&'static str]>,
+    /// The cluster that the agent is in.
+    pub(crate) agent_in: &'static str,
+    pub(crate) config: Option<&'static str>,
+    /// What the finding explains.
+    pub(crate) inhibits: &'static [&'static str],
+    /// The keys in `differs`, whose `expected_block` mends the server.
+    pub(crate) differs: &'static [&'static str],
+    /// Every one of `still_seen_by` is of this cluster.
+    pub(crate) seen_by: Option<&'static str>,
+    /// Only time ends it: the agent is not waited for.
+    pub(crate) lasts: bool,
+    pub(crate) resolves_in: Duration,
+    /// What the server itself does about it.
+    pub(crate) server: &'static str,
+}
+
+pub(crate) fn fault(name: &'static str, does: &[Do]) -> Fault {
+    Fault {
+        name,
+        does: does.to_vec(),
+        finds: Vec::new(),
+        within: WITHIN,
+        silent: None,
+        plays: Plays::Newest,
+        only: None,
+        agent_in: "eu",
+        config: None,
+        inhibits: &[],
+        differs: &[],
+        seen_by: None,
+        lasts: false,
+        resolves_in: WITHIN,
+        server: "",
+    }
+}
+
+impl Fault {
+    pub(crate) fn finds(mut self, about: &'static str) -> Self {
+        self.finds.push(Finds { about, severity: None, reclassified: false, cause: None });
+        self
+    }
+
+    fn last(mut self, edit: impl FnOnce(&mut Finds)) -> Self {
+        edit(self.finds.last_mut().expect("a finding comes first"));
+        self
+    }
+
+    pub(crate) fn which_is(self, severity: &'static str) -> Self {
+        self.last(|finds| finds.severity = Some(severity))
+    }
+
+    pub(crate) fn which_gives_way(self) -> Self {
+        self.last(|finds| finds.reclassified = true)
+    }
+
+    pub(crate) fn because(self, kind: &'static str, confidence: &'static str) -> Self {
+        self.last(|finds| finds.cause = Some((kind, confidence)))
+    }
+
+    pub(crate) fn within_s(mut self, seconds: u64) -> Self {
+        self.within = Duration::from_secs(seconds);
+        self
+    }
+
+    pub(crate) fn resolves_in_s(mut self, seconds: u64) -> Self {
+        self.resolves_in = Duration::from_secs(seconds);
+        self
+    }
+
+    /// Nothing opens, and `check` could.
+    pub(crate) fn leaves_silent(mut self, check: &'static str) -> Self {
+        self.silent = Some(check);
+        self
+    }
+
+    pub(crate) fn plays(mut self, plays: Plays) -> Self {
+        self.plays = plays;
+        self
+    }
+
+    pub(crate) fn only(mut self, versions: &'static [&'static str]) -> Self {
+        self.only = Some(versions);
+        self
+    }
+
+    pub(crate) fn seen_from(mut self, cluster: &'static str) -> Self {
+        self.agent_in = cluster;
+        self
+    }
+
+    pub(crate) fn config(mut self, config: &'static str) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    pub(crate) fn inhibits(mut self, links: &'static [&'static str]) -> Self {
+        self.inhibits = links;
+        self
+    }
+
+    pub(crate) fn differs(mut self, keys: &'static [&'static str]) -> Self {
+        self.differs = keys;
+        self
+    }
+
+    pub(crate) fn seen_by(mut self, cluster: &'static str) -> Self {
+        self.seen_by = Some(cluster);
+        self
+    }
+
+    pub(crate) fn lasts(mut self) -> Self {
+        self.lasts = true;
+        self
+    }
+
+    pub(crate) fn server(mut self, does: &'static str) -> Self {
+        self.server = does;
+        self
+    }
+
+    pub(crate) fn agent(&self) -> AgentSpec {
+        AgentSpec {
+            server: format!("{}-0", self.agent_in),
+            listen_at: format!("{}-1", self.agent_in),
+            config: self.config.map(str::to_owned),
+        }
+    }
+
+    /// The checks that it is about.
+    pub(crate) fn checks(&self) -> impl Iterator<Item = &'static str> {
+        self.finds.iter().map(Finds::check).chain(self.silent)
+    }
+}
+
+/// What a fault holds while it lasts.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    loads: Vec<Load>,
+    clients: Vec<async_nats::Client>,
+}
+
+/// The servers of this name; all of a cluster's.
+fn members(lab: &Lab, name: &str) -> Vec<String> {
+    lab.members(name).unwrap().into_iter().map(str::to_owned).collect()
+}
+
+impl Do {
+    pub(crate) async fn apply(self, watch: &Watch, us_n: &str, held: &mut Held) {
+        let lab = &watch.lab;
+        let name = |name: &'static str| if name == US_N { us_n } else { name };
+        match self {
+            Self::Cut(from, to) => drop(lab.cut(from, to).await.unwrap()),
+            Self::Blackhole(from, to, way) => drop(lab.blackhole(from, to, way).await.unwrap()),
+            Self::HalfOpen(from, to) => drop(lab.half_open(from, to).await.unwrap()),
+            Self::Throttle(from, to, rate) => drop(lab.throttle(from, to, rate).await.unwrap()),
+            Self::Delay(from, to, ms) => {
+                lab.delay(from, to, Duration::from_millis(ms)).await.unwrap();
+            }
+            Self::Reset(from, to, times) => reset(lab, from, to, times).await,
+            Self::Heal(from, to) => drop(lab.heal(from, to).await.unwrap()),
+            Self::Kill(of) => {
+                let members = members(lab, name(of));
+                let kills = members.iter().map(|server| lab.kill(server));
+                futures_util::future::try_join_all(kills).await.unwrap();
+            }
+            Self::Stop(of) => {
+                for server in members(lab, name(of)) {
+                    lab.stop(&server).await.unwrap();
+                }
+            }
+            Self::Start(of) => start(lab, name(of)).await,
+            Self::Restart(of, edit) => {
+                for server in members(lab, of) {
+                    lab.restart_with(&server, edit).await.unwrap();
+                }
+            }
+            Self::Certificate(server, tls) => drop(lab.renew_certificate(server, tls).await.unwrap()),
+            Self::Load(from, to, rate) => held.loads.push(Load::start(lab, from, Some(to), rate, None).await),
+            Self::Burst(from, to, bytes) => {
+                // As fast as a publisher can.
+                held.loads.push(Load::start(lab, from, Some(to), 1 << 30, Some(bytes)).await);
+            }
+            Self::Unheard(from, rate) => held.loads.push(Load::start(lab, from, None, rate, None).await),
+            Self::Clients(server, count) => {
+                for _ in 0..count {
+                    let options = lab.connect_options("app").await.unwrap();
+                    held.clients.push(options.connect(lab.url(server).unwrap()).await.unwrap());
+                }
+            }
+            Self::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+        }
+    }
+
+    pub(crate) async fn undo(self, watch: &Watch, us_n: &str, spec: &Spec) {
+        let lab = &watch.lab;
+        let name = |name: &'static str| if name == US_N { us_n } else { name };
+        match self {
+            Self::Cut(from, to)
+            | Self::Blackhole(from, to, _)
+            | Self::HalfOpen(from, to)
+            | Self::Throttle(from, to, _)
+            | Self::Delay(from, to, _) => drop(lab.heal(from, to).await.unwrap()),
+            Self::Kill(of) => start(lab, name(of)).await,
+            Self::Stop(of) => {
+                for server in members(lab, name(of)) {
+                    lab.cont(&server).await.unwrap();
+                }
+            }
+            Self::Restart(of, _) => {
+                for server in members(lab, of) {
+                    let own = spec.gateways.get(&server).cloned().unwrap_or_default();
+                    lab.restart_with(&server, |gateway| *gateway = own).await.unwrap();
+                }
+            }
+            Self::Certificate(server, _) => {
+                lab.renew_certificate(server, TlsSpec::default()).await.unwrap();
+            }
+            // What is held ends with the fault.
+            Self::Load(..)
+            | Self::Burst(..)
+            | Self::Unheard(..)
+            | Self::Clients(..)
+            | Self::Reset(..)
+            | Self::Heal(..)
+            | Self::Start(_)
+            | Self::Wait(_) => {}
+        }
+    }
+}
+
+/// Those that do not run.
+async fn start(lab: &Lab, name: &str) {
+    for server in members(lab, name) {
+        if lab.pid(&server).await.unwrap().is_none() {
+            lab.start_server(&server).await.unwrap();
+        }
+    }
+}
+
+async fn reset(lab: &Lab, from: &str, to: &str, times: usize) {
+    for _ in 0..times {
+        let cid = lab.view(from).await.unwrap().outbound[to].cid;
+        lab.reset(from, to).await.unwrap();
+        let again = |view: &gatewatch::lab::View| view.outbound.get(to).is_some_and(|link| link.cid != cid);
+        lab.wait_until(from, "another connection", WITHIN, again).await.unwrap();
+    }
+}
