@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gatewatch::lab::{Direction, GatewaySpec, Lab, Spec, TlsSpec};
+use gatewatch::lab::{Direction, GatewaySpec, Lab, RemoteSpec, Spec, TlsSpec};
 
 use crate::common::load::Load;
 use crate::common::{AgentSpec, WITHIN, Watch};
@@ -29,6 +29,8 @@ pub(crate) enum Do {
     Start(&'static str),
     /// With another gateway block.
     Restart(&'static str, fn(&mut GatewaySpec)),
+    /// One of the remote's URLs, and one that leads nowhere.
+    OneUrl(&'static str, &'static str),
     Certificate(&'static str, TlsSpec),
     /// From a publisher at the one to a subscriber at the other: so many bytes a second.
     Load(&'static str, &'static str, u64),
@@ -260,10 +262,22 @@ impl Do {
                 }
             }
             Self::Start(of) => start(lab, name(of)).await,
-            Self::Restart(of, edit) => {
-                for server in members(lab, of) {
-                    lab.restart_with(&server, edit).await.unwrap();
-                }
+            Self::Restart(of, edit) => restart(lab, of, |_, gateway| edit(gateway)).await,
+            Self::OneUrl(server, remote) => {
+                let gateways = lab.ask(server, "VARZ").await.unwrap()["gateway"]["gateways"].clone();
+                let mut gateways = gateways.as_array().unwrap().iter();
+                let one = &gateways.find(|gateway| gateway["name"] == remote).unwrap()["urls"][0];
+                // Without a user, which the server then takes from its own authorization.
+                let one = format!("nats://{}", one.as_str().unwrap());
+                let nowhere = format!("nats://127.0.0.1:{}", lab.free_port().unwrap());
+                let clusters = lab.clusters().into_iter().map(|(cluster, _)| cluster);
+                let own = server.split('-').next().unwrap();
+                let mut remotes: Vec<_> =
+                    clusters.filter(|name| name != own).map(|name| RemoteSpec::new(&name)).collect();
+                let changed = remotes.iter_mut().find(|spec| spec.name == remote).unwrap();
+                changed.urls = Some(vec![one, nowhere]);
+                lab.restart_with(server, |gateway| gateway.remotes = Some(remotes)).await.unwrap();
+                lab.wait_healthy(WITHIN).await.unwrap();
             }
             Self::Certificate(server, tls) => drop(lab.renew_certificate(server, tls).await.unwrap()),
             Self::Load(from, to, rate) => held.loads.push(Load::start(lab, from, Some(to), rate, None).await),
@@ -297,11 +311,9 @@ impl Do {
                     lab.cont(&server).await.unwrap();
                 }
             }
-            Self::Restart(of, _) => {
-                for server in members(lab, of) {
-                    let own = spec.gateways.get(&server).cloned().unwrap_or_default();
-                    lab.restart_with(&server, |gateway| *gateway = own).await.unwrap();
-                }
+            Self::Restart(of, _) | Self::OneUrl(of, _) => {
+                let own = |server: &str| spec.gateways.get(server).cloned().unwrap_or_default();
+                restart(lab, of, |server, gateway| *gateway = own(server)).await;
             }
             Self::Certificate(server, _) => {
                 lab.renew_certificate(server, TlsSpec::default()).await.unwrap();
@@ -317,6 +329,13 @@ impl Do {
             | Self::Wait(_) => {}
         }
     }
+}
+
+/// All at once, so that no server differs from the others for long.
+pub(crate) async fn restart(lab: &Lab, of: &str, edit: impl Fn(&str, &mut GatewaySpec)) {
+    let members = members(lab, of);
+    let restarts = members.iter().map(|server| lab.restart_with(server, |gateway| edit(server, gateway)));
+    futures_util::future::try_join_all(restarts).await.unwrap();
 }
 
 /// Those that do not run.

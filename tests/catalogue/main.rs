@@ -74,5 +74,7 @@ themes! {
     remotes: Default::default, crate::rows::remotes;
     certificates: crate::rows::with_tls, crate::rows::certificates;
     traffic: Default::default, crate::rows::traffic;
+    pairs: crate::rows::of_two, crate::rows::pairs;
+    ports: crate::rows::of_one_port, crate::rows::ports;
     two: crate::rows::two_clusters, crate::rows::two;
 }

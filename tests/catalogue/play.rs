@@ -1,6 +1,7 @@
 //! Playing the rows.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use serde_json::Value;
 
 use crate::common::{Event, SETTLE, WITHIN, Watch, binary};
 use crate::fault::{Do, Fault, Held, Plays, US_N};
-use crate::{MIXED, NEWEST, TABLE, Theme, table};
+use crate::{MIXED, NEWEST, TABLE, Theme, fault, table};
 
 /// How long after the last finding its consequences may show.
 const AFTER: Duration = Duration::from_secs(3);
@@ -53,6 +54,7 @@ async fn of_version(spec: Spec, version: &str) -> Spec {
 /// Every fault of a theme on one version; all that fail are named at the end.
 pub(crate) async fn all(theme: &Theme, version: &str) {
     let faults: Vec<Fault> = (theme.faults)().into_iter().filter(|fault| wanted(fault, version)).collect();
+    let spec = of_version((theme.spec)(), version).await;
     let mut lab = None;
     let mut failed = Vec::new();
     for fault in faults {
@@ -63,11 +65,10 @@ pub(crate) async fn all(theme: &Theme, version: &str) {
         let mut watch = if let Some(watch) = lab.take() {
             watch
         } else {
-            let spec = of_version((theme.spec)(), version).await;
-            Watch::unwatched(spec, fault.agent(), true).await
+            Watch::unwatched(spec.clone(), fault.agent(), true).await
         };
         // A failed fault leaves the lab as it is: the next one gets another.
-        let played = AssertUnwindSafe(one(&mut watch, &fault, &(theme.spec)())).catch_unwind().await;
+        let played = AssertUnwindSafe(one(&mut watch, &fault, &spec)).catch_unwind().await;
         if let Ok(took) = played {
             eprintln!("played on {version}: {}: {}", fault.name, table::cell(took));
             table::note(fault.name, version, took);
@@ -110,7 +111,7 @@ async fn one(watch: &mut Watch, fault: &Fault, spec: &Spec) -> Option<Duration> 
         let cause = |event: &Event| {
             said(event) == *about
                 && (event.text("/cause/kind"), event.text("/cause/confidence")) == (kind, confidence)
-                && event.text("/cause/detail") != ""
+                && !event.text("/cause/detail").is_empty()
         };
         watch.wait(&format!("{about} because of {kind}, {confidence}"), mark, SETTLE, cause).await;
     }
@@ -143,9 +144,9 @@ async fn one(watch: &mut Watch, fault: &Fault, spec: &Spec) -> Option<Duration> 
     for act in fault.does.iter().rev() {
         match (act, &block) {
             (Do::Restart(of, _), Some(block)) => {
-                for server in watch.lab.members(of).unwrap() {
-                    watch.lab.restart_with(server, |gateway| *gateway = as_told(block)).await.unwrap();
-                }
+                let host = |server: &str| spec.gateways.get(server).and_then(|own| own.host);
+                fault::restart(&watch.lab, of, |server, gateway| *gateway = as_told(block, host(server)))
+                    .await;
             }
             _ => act.undo(watch, &us_n, spec).await,
         }
@@ -161,13 +162,6 @@ async fn one(watch: &mut Watch, fault: &Fault, spec: &Spec) -> Option<Duration> 
         watch.all_closed(mark);
     }
     watch.end_agent(Signal::SIGTERM).await;
-    if block.is_some() {
-        // What was told is as good as what was there; the next fault is held against the latter.
-        for act in &fault.does {
-            act.undo(watch, &us_n, spec).await;
-        }
-        watch.lab.wait_healthy(WITHIN).await.unwrap();
-    }
     took
 }
 
@@ -237,7 +231,8 @@ async fn expected_block(dir: &Path, finding: &Event, keys: &[&str]) -> String {
 }
 
 /// What an operator would make of the block: all that it says, and our own ways to the remotes that it names.
-fn as_told(block: &str) -> GatewaySpec {
+/// A port that no peer shares is the lab's own choice again.
+fn as_told(block: &str, host: Option<Ipv4Addr>) -> GatewaySpec {
     let value = |key: &str| {
         let line = block.lines().find_map(|line| line.trim().strip_prefix(key));
         line.map(|value| value.trim().trim_matches('"').to_owned())
@@ -246,7 +241,10 @@ fn as_told(block: &str) -> GatewaySpec {
         let name = line.trim().strip_prefix("{ name: \"")?;
         Some(RemoteSpec::new(name.split('"').next()?))
     });
+    let port = value("listen:").and_then(|listen| listen.rsplit(':').next()?.parse().ok());
     GatewaySpec {
+        host,
+        port: port.filter(|_| host.is_some()),
         remotes: Some(remotes.collect()),
         tls: block.contains("# tls:").then(TlsSpec::default),
         reject_unknown: value("reject_unknown_cluster:").is_some_and(|value| value == "true"),

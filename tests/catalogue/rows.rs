@@ -1,5 +1,6 @@
 //! The faults.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use gatewatch::lab::{Direction, GatewaySpec, RemoteSpec, Spec, TlsSpec};
@@ -285,14 +286,18 @@ fn no_us(gateway: &mut GatewaySpec) {
     gateway.remotes = Some(vec![RemoteSpec::new("ap")]);
 }
 
+fn no_gateway(gateway: &mut GatewaySpec) {
+    gateway.enabled = false;
+}
+
 fn misspelt(gateway: &mut GatewaySpec) {
     let misspelt = RemoteSpec { leads_to: Some("us".to_owned()), ..RemoteSpec::new("uss") };
     gateway.remotes = Some(vec![misspelt, RemoteSpec::new("ap")]);
 }
 
-fn wrong_password(remote: &str, other: &str) -> Option<Vec<RemoteSpec>> {
+fn wrong_password(gateway: &mut GatewaySpec, remote: &str, other: &str) {
     let wrong = RemoteSpec { password: Some("wrong".into()), ..RemoteSpec::new(remote) };
-    Some(vec![wrong, RemoteSpec::new(other)])
+    gateway.remotes = Some(vec![wrong, RemoteSpec::new(other)]);
 }
 
 pub(crate) fn configurations() -> Vec<Fault> {
@@ -302,7 +307,7 @@ pub(crate) fn configurations() -> Vec<Fault> {
     vec![
         fault(
             "one server presents a wrong password: eu-2 to us",
-            &[Do::Restart("eu-2", |gateway| gateway.remotes = wrong_password("us", "ap"))],
+            &[Do::Restart("eu-2", |gateway| wrong_password(gateway, "us", "ap"))],
         )
         .finds("gateway_disconnected eu/eu-2/us")
         .because("auth_rejected", "certain")
@@ -310,27 +315,28 @@ pub(crate) fn configurations() -> Vec<Fault> {
         .server("the one that refuses tells a system client of it, once a second"),
         fault(
             "one server presents a wrong password towards the agent's cluster: us-1 to eu",
-            &[Do::Restart("us-1", |gateway| gateway.remotes = wrong_password("eu", "ap"))],
+            &[Do::Restart("us-1", |gateway| wrong_password(gateway, "eu", "ap"))],
         )
         .finds("gateway_disconnected us/us-1/eu")
         .because("auth_rejected", "certain")
         .plays(Each)
         .server("the one that refuses tells a system client of it, once a second"),
+        fault(
+            "a server knows a remote by other URLs: eu-1 has one of us and a dead one",
+            &[Do::OneUrl("eu-1", "us")],
+        )
+        .leaves_silent("gateway_config_mismatch")
+        .within_s(8),
         mismatch("one server lacks a remote: eu-1 has no us", "eu-1", no_us, &["remotes"])
             .finds("gateway_config_mismatch eu/eu-1/_")
             .server("is told of it by gossip, and works"),
-        mismatch("one server has no gateway: eu-1", "eu-1", |gateway| gateway.enabled = false, &["gateway"])
+        mismatch("one server has no gateway: eu-1", "eu-1", no_gateway, &["gateway"])
             .finds("gateway_config_mismatch eu/eu-1/_")
             .server(SAYS_NOTHING),
         // It cannot be asked: neither a request nor a reply passes.
-        mismatch(
-            "one server of another cluster has no gateway: us-1",
-            "us-1",
-            |gateway| gateway.enabled = false,
-            &["gateway"],
-        )
-        .finds("gateway_config_mismatch us/us-1/_")
-        .server(SAYS_NOTHING),
+        mismatch("one server of another cluster has no gateway: us-1", "us-1", no_gateway, &["gateway"])
+            .finds("gateway_config_mismatch us/us-1/_")
+            .server(SAYS_NOTHING),
         mismatch(
             "one server alone wants TLS: eu-1",
             "eu-1",
@@ -363,12 +369,14 @@ pub(crate) fn remotes() -> Vec<Fault> {
     vec![
         fault("no server of a cluster lists a remote: eu has no us", &[Do::Restart("eu", no_us)])
             .finds("gateway_config_mismatch eu/_/_")
+            .differs(&["remotes"])
             .server("is told of it by gossip, and works"),
         fault(
             "no server of another cluster lists a remote: us has no ap",
             &[Do::Restart("us", |gateway| gateway.remotes = Some(vec![RemoteSpec::new("eu")]))],
         )
         .finds("gateway_config_mismatch us/_/_")
+        .differs(&["remotes"])
         .server("is told of it by gossip, and works"),
         fault("a whole cluster misspells a remote: eu has uss for us", &[Do::Restart("eu", misspelt)])
             .finds("gateway_config_mismatch eu/_/_")
@@ -377,6 +385,54 @@ pub(crate) fn remotes() -> Vec<Fault> {
             .finds("gateway_stale_remote eu/_/old")
             .within_s(30)
             .server("dials it every second"),
+    ]
+}
+
+pub(crate) fn of_two() -> Spec {
+    Spec::new(&["eu", "us", "ap"], 2)
+}
+
+/// Where a cluster has no majority, the rest of the supercluster decides.
+pub(crate) fn pairs() -> Vec<Fault> {
+    vec![
+        fault("one of two servers lacks a remote: eu-1 has no us", &[Do::Restart("eu-1", no_us)])
+            .finds("gateway_config_mismatch eu/eu-1/_")
+            .differs(&["remotes"])
+            .server("is told of it by gossip, and works"),
+        fault(
+            "one of two servers of another cluster lacks a remote: us-1 has no eu",
+            &[Do::Restart("us-1", no_us)],
+        )
+        .finds("gateway_config_mismatch us/us-1/_")
+        .differs(&["remotes"])
+        .server("is told of it by gossip, and works"),
+        fault("one of two servers has no gateway: eu-1", &[Do::Restart("eu-1", no_gateway)])
+            .finds("gateway_config_mismatch eu/eu-1/_")
+            .differs(&["gateway"])
+            .server(SAYS_NOTHING),
+    ]
+}
+
+/// The servers of `eu` share a port.
+pub(crate) fn of_one_port() -> Spec {
+    let mut spec = Spec::default();
+    // Not from the lab, whose ports are free on 127.0.0.1 only.
+    let port = std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    for number in 0..3 {
+        let host = Some(Ipv4Addr::new(127, 0, 0, 2 + number));
+        let gateway = GatewaySpec { host, port: Some(port), ..GatewaySpec::default() };
+        spec.gateways.insert(format!("eu-{number}"), gateway);
+    }
+    spec
+}
+
+pub(crate) fn ports() -> Vec<Fault> {
+    let another: fn(&mut GatewaySpec) = |gateway| gateway.port = gateway.port.map(|port| port + 1);
+    vec![
+        fault("one server has another port than those that share one: eu-1", &[Do::Restart("eu-1", another)])
+            .finds("gateway_config_mismatch eu/eu-1/_")
+            .differs(&["port"])
+            .server("is told of it by gossip, and works"),
     ]
 }
 
