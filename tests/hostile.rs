@@ -246,7 +246,7 @@ async fn a_complaint_of_before_a_restart_ends_when_the_lies_do() {
     watch.start_agent().await;
     let liar = Liar::start(&watch.lab, "eu-2").await;
     let named = watch.wait_opened(0, "observer_degraded eu/refuser/_", WITHIN).await;
-    let unnamed = watch.wait_opened(0, "observer_degraded _/_/_", WITHIN).await;
+    let unnamed = watch.wait_opened(0, "observer_degraded _/_/unnamed", WITHIN).await;
     watch.end_agent(Signal::SIGTERM).await;
     drop(liar);
     let mark = watch.mark();

@@ -1,14 +1,20 @@
 //! What a row of the catalogue is made of.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use gatewatch::lab::{Direction, GatewaySpec, Lab, RemoteSpec, Spec, TlsSpec};
+
+use serde_json::json;
+use tokio::task::JoinHandle;
 
 use crate::common::load::Load;
 use crate::common::{AgentSpec, WITHIN, Watch};
 
 /// That server of `us` which the gateway of `eu-0` leads to: what the agent asks `us` through.
 pub(crate) const US_N: &str = "us-n";
+
+const STREAM: &str = "ORDERS";
 
 /// One thing done to a lab. Each can be undone, and the order does not matter for that. A name is a server's
 /// or a cluster's.
@@ -40,6 +46,10 @@ pub(crate) enum Do {
     Unheard(&'static str, u64),
     /// So many clients of `APP`.
     Clients(&'static str, usize),
+    /// A stream of `APP` whose only replica is in this cluster.
+    Stream(&'static str),
+    /// Something answers so many questions of the agent beside the servers, and cannot be understood.
+    Garble(usize),
     /// Milliseconds until the next.
     Wait(u64),
 }
@@ -82,6 +92,8 @@ pub(crate) enum Plays {
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
     pub(crate) name: &'static str,
+    /// Done before the agent comes.
+    pub(crate) before: Vec<Do>,
     pub(crate) does: Vec<Do>,
     /// What must open, in this order, and nothing else. Empty: silence.
     pub(crate) finds: Vec<Finds>,
@@ -94,6 +106,8 @@ pub(crate) struct Fault {
     /// The cluster that the agent is in.
     pub(crate) agent_in: &'static str,
     pub(crate) config: Option<&'static str>,
+    /// The text of the expected topology, `topology.toml` beside the configuration.
+    pub(crate) topology: Option<&'static str>,
     /// What the finding explains.
     pub(crate) inhibits: &'static [&'static str],
     /// The keys in `differs`, whose `expected_block` mends the server.
@@ -110,6 +124,7 @@ pub(crate) struct Fault {
 pub(crate) fn fault(name: &'static str, does: &[Do]) -> Fault {
     Fault {
         name,
+        before: Vec::new(),
         does: does.to_vec(),
         finds: Vec::new(),
         within: WITHIN,
@@ -118,6 +133,7 @@ pub(crate) fn fault(name: &'static str, does: &[Do]) -> Fault {
         only: None,
         agent_in: "eu",
         config: None,
+        topology: None,
         inhibits: &[],
         differs: &[],
         seen_by: None,
@@ -186,6 +202,16 @@ impl Fault {
         self
     }
 
+    pub(crate) fn topology(mut self, topology: &'static str) -> Self {
+        self.topology = Some(topology);
+        self
+    }
+
+    pub(crate) fn before(mut self, does: &[Do]) -> Self {
+        self.before = does.to_vec();
+        self
+    }
+
     pub(crate) fn inhibits(mut self, links: &'static [&'static str]) -> Self {
         self.inhibits = links;
         self
@@ -230,6 +256,13 @@ impl Fault {
 pub(crate) struct Held {
     loads: Vec<Load>,
     clients: Vec<async_nats::Client>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
 }
 
 /// The servers of this name; all of a cluster's.
@@ -292,6 +325,27 @@ impl Do {
                     held.clients.push(options.connect(lab.url(server).unwrap()).await.unwrap());
                 }
             }
+            Self::Stream(cluster) => {
+                let config = json!({ "name": STREAM, "subjects": ["stream"], "num_replicas": 1,
+                                     "storage": "memory", "placement": { "cluster": cluster } });
+                stream_request(lab, "CREATE", &config.to_string()).await;
+            }
+            Self::Garble(times) => {
+                let client = lab.system_client("eu-2").await.unwrap();
+                let mut questions = client.subscribe("$SYS.REQ.SERVER.PING.GATEWAYZ").await.unwrap();
+                client.flush().await.unwrap();
+                held.tasks.push(tokio::spawn(async move {
+                    let mut left = times;
+                    while left > 0
+                        && let Some(question) = questions.next().await
+                    {
+                        if let Some(reply) = question.reply {
+                            client.publish(reply, "go away".into()).await.unwrap();
+                            left -= 1;
+                        }
+                    }
+                }));
+            }
             Self::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
         }
     }
@@ -318,11 +372,13 @@ impl Do {
             Self::Certificate(server, _) => {
                 lab.renew_certificate(server, TlsSpec::default()).await.unwrap();
             }
+            Self::Stream(_) => stream_request(lab, "DELETE", "").await,
             // What is held ends with the fault.
             Self::Load(..)
             | Self::Burst(..)
             | Self::Unheard(..)
             | Self::Clients(..)
+            | Self::Garble(_)
             | Self::Reset(..)
             | Self::Heal(..)
             | Self::Start(_)
@@ -336,6 +392,23 @@ pub(crate) async fn restart(lab: &Lab, of: &str, edit: impl Fn(&str, &mut Gatewa
     let members = members(lab, of);
     let restarts = members.iter().map(|server| lab.restart_with(server, |gateway| edit(server, gateway)));
     futures_util::future::try_join_all(restarts).await.unwrap();
+}
+
+/// Until the cluster's `JetStream` has a leader it answers with an error.
+async fn stream_request(lab: &Lab, what: &str, body: &str) {
+    let options = lab.connect_options("app").await.unwrap();
+    let client = options.connect(lab.url("eu-0").unwrap()).await.unwrap();
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        let subject = format!("$JS.API.STREAM.{what}.{STREAM}");
+        let reply = client.request(subject, body.to_owned().into()).await;
+        let reply = reply.map(|reply| String::from_utf8_lossy(&reply.payload).into_owned());
+        match reply {
+            Ok(reply) if !reply.contains("\"error\"") => return,
+            reply if Instant::now() > deadline => panic!("{what}: {reply:?}"),
+            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
 }
 
 /// Those that do not run.

@@ -34,7 +34,7 @@ const NEWEST: &str = "2.15.1";
 /// Each cluster has a server of each of the table's versions.
 const MIXED: &str = "mixed";
 
-/// The faults of one kind of supercluster, and how it starts.
+/// The faults of one kind of supercluster, and how it starts; `binaries` holds versions.
 struct Theme {
     spec: fn() -> Spec,
     faults: fn() -> Vec<fault::Fault>,
@@ -76,5 +76,9 @@ themes! {
     traffic: Default::default, crate::rows::traffic;
     pairs: crate::rows::of_two, crate::rows::pairs;
     ports: crate::rows::of_one_port, crate::rows::ports;
+    skewed: crate::rows::with_an_older_one, crate::rows::skewed;
+    expected: Default::default, crate::rows::expected;
+    observer: Default::default, crate::rows::observer;
+    streams: crate::rows::with_jetstream, crate::rows::streams;
     two: crate::rows::two_clusters, crate::rows::two;
 }

@@ -38,6 +38,9 @@ fn wanted(fault: &Fault, version: &str) -> bool {
 
 async fn of_version(spec: Spec, version: &str) -> Spec {
     let mut spec = Spec { binary: Some(binary(NEWEST).await), ..spec };
+    for path in spec.binaries.values_mut() {
+        *path = binary(path.to_str().unwrap()).await;
+    }
     if version != MIXED {
         spec.binary = Some(binary(version).await);
         return spec;
@@ -85,14 +88,21 @@ pub(crate) async fn all(theme: &Theme, version: &str) {
 /// One fault, from a healthy lab to a healthy lab. How long its last finding took, if there is one.
 async fn one(watch: &mut Watch, fault: &Fault, spec: &Spec) -> Option<Duration> {
     watch.move_to(fault.agent()).await;
-    watch.start_agent().await;
+    if let Some(text) = fault.topology {
+        std::fs::write(watch.dir().join("topology.toml"), text).unwrap();
+    }
     let us_n = us_n(watch, fault).await;
+    let mut held = Held::default();
+    for act in &fault.before {
+        act.apply(watch, &us_n, &mut held).await;
+    }
+    let before = watch.mark();
+    watch.start_agent().await;
     let name = |text: &str| text.replace(US_N, &us_n);
     let expected: Vec<String> =
         fault.finds.iter().map(|finds| format!("{} {}", finds.severity(), name(finds.about))).collect();
-    let mark = watch.mark();
+    let mark = if fault.before.is_empty() { watch.mark() } else { before };
 
-    let mut held = Held::default();
     // A fault is there with the last thing done, and a load with its first byte.
     let mut start = Instant::now();
     for act in &fault.does {
@@ -150,6 +160,9 @@ async fn one(watch: &mut Watch, fault: &Fault, spec: &Spec) -> Option<Duration> 
             }
             _ => act.undo(watch, &us_n, spec).await,
         }
+    }
+    for act in fault.before.iter().rev() {
+        act.undo(watch, &us_n, spec).await;
     }
     if !fault.lasts {
         for event in last.values() {

@@ -524,3 +524,112 @@ pub(crate) fn traffic() -> Vec<Fault> {
         .within_s(20),
     ]
 }
+
+/// All versions of the table have another one.
+pub(crate) fn with_an_older_one() -> Spec {
+    let mut spec = Spec::default();
+    spec.binaries.insert("us-2".to_owned(), "2.14.6".into());
+    spec
+}
+
+pub(crate) fn skewed() -> Vec<Fault> {
+    vec![
+        fault("a server has had another version than its cluster for a moment: us-2", &[])
+            .leaves_silent("version_skew")
+            .within_s(8),
+        fault("a server has another version than its cluster: us-2", &[])
+            .config("[checks.version_skew]\nskewed_for = \"1s\"\n")
+            .finds("version_skew us/us-2/_")
+            .lasts()
+            .server(SAYS_NOTHING),
+    ]
+}
+
+const EXPECTS: &str = "[expect]\ntopology = \"topology.toml\"\n";
+const EXPECTS_SOON: &str = "[expect]\ntopology = \"topology.toml\"\n[checks.topology_drift]\n\
+                            absent_for = \"3s\"\ndiffers_for = \"2s\"\n";
+const WITHOUT_US_2: &str = r#"
+[[cluster]]
+name = "ap"
+servers = ["ap-0", "ap-1", "ap-2"]
+remotes = ["eu", "us"]
+[[cluster]]
+name = "eu"
+servers = ["eu-0", "eu-1", "eu-2"]
+remotes = ["ap", "us"]
+[[cluster]]
+name = "us"
+servers = ["us-0", "us-1"]
+remotes = ["ap", "eu"]
+"#;
+const WITH_EU_3: &str = r#"
+[[cluster]]
+name = "ap"
+servers = ["ap-0", "ap-1", "ap-2"]
+remotes = ["eu", "us"]
+[[cluster]]
+name = "eu"
+servers = ["eu-0", "eu-1", "eu-2", "eu-3"]
+remotes = ["ap", "us"]
+[[cluster]]
+name = "us"
+servers = ["us-0", "us-1", "us-2"]
+remotes = ["ap", "eu"]
+"#;
+
+pub(crate) fn expected() -> Vec<Fault> {
+    vec![
+        fault("a server that nobody expects has been there for a moment: us-2", &[])
+            .config(EXPECTS)
+            .topology(WITHOUT_US_2)
+            .leaves_silent("topology_drift")
+            .within_s(8),
+        fault("a server is there that nobody expects: us-2", &[])
+            .config(EXPECTS_SOON)
+            .topology(WITHOUT_US_2)
+            .finds("topology_drift us/us-2/_")
+            .lasts()
+            .server(SAYS_NOTHING),
+        fault("a server that is expected is not there: eu-3", &[])
+            .config(EXPECTS_SOON)
+            .topology(WITH_EU_3)
+            .finds("topology_drift eu/eu-3/_")
+            .lasts()
+            .server(SAYS_NOTHING),
+    ]
+}
+
+pub(crate) fn observer() -> Vec<Fault> {
+    vec![
+        fault("one reply cannot be understood", &[Do::Garble(1)])
+            .leaves_silent("observer_degraded")
+            .within_s(8),
+        fault("something answers that cannot be understood", &[Do::Garble(usize::MAX)])
+            .finds("observer_degraded _/_/unnamed")
+            .resolves_in_s(30)
+            .server(SAYS_NOTHING),
+    ]
+}
+
+pub(crate) fn with_jetstream() -> Spec {
+    Spec { jetstream: true, ..Spec::default() }
+}
+
+pub(crate) fn streams() -> Vec<Fault> {
+    vec![
+        fault(
+            "four clients of an account are far from its only stream: at eu-1, which is in us",
+            &[Do::Stream("us"), Do::Clients("eu-1", 4)],
+        )
+        .leaves_silent("cross_cluster_stream_access")
+        .within_s(20),
+        fault(
+            "five clients of an account are far from its only stream: at eu-1, which is in us",
+            &[Do::Stream("us"), Do::Clients("eu-1", 5)],
+        )
+        .finds("cross_cluster_stream_access eu/_/APP")
+        .within_s(90)
+        .lasts()
+        .server("tells where each stream has its leader"),
+    ]
+}
