@@ -181,7 +181,7 @@ pub(crate) fn servers() -> Vec<Fault> {
             "two servers carry one name: us-1 is called eu-1",
             &[Do::Restart("us-1", |gateway| gateway.server_name = Some("eu-1".to_owned()))],
         )
-        .finds("duplicate_server_name us/us-1/_")
+        .finds("duplicate_server_name eu/eu-1/us")
         .plays(Table)
         .server("the two refuse each other, and say so in their logs"),
     ]
@@ -457,28 +457,26 @@ fn ended(gateway: &mut GatewaySpec) {
 
 pub(crate) fn certificates() -> Vec<Fault> {
     vec![
-        fault("a certificate ends in 30 days and an hour: eu-1", &[Do::Certificate("eu-1", ends_in(30, 1))])
-            .leaves_silent("gateway_tls_expiring")
-            .only(TELLS_CERTIFICATES)
-            .within_s(12),
+        // A server is asked for its configuration every 30 s.
         fault(
-            "a certificate ends in 30 days less an hour: eu-1",
-            &[Do::Certificate("eu-1", ends_in(29, 23))],
+            "a certificate ends in 30 days less an hour, another an hour later than that: eu-1, eu-2",
+            &[Do::Certificate("eu-2", ends_in(30, 1)), Do::Certificate("eu-1", ends_in(29, 23))],
         )
         .finds("gateway_tls_expiring eu/eu-1/_")
         .which_is("warning")
         .only(TELLS_CERTIFICATES)
         .plays(Table)
+        .within_s(40)
+        .resolves_in_s(40)
         .server("tells the date"),
-        fault("a certificate ends in 7 days and an hour: us-2", &[Do::Certificate("us-2", ends_in(7, 1))])
+        fault("a certificate ends in 7 days less an hour, another in 7 days and an hour: us-1, us-2", &[])
+            .before(&[Do::Certificate("us-2", ends_in(7, 1)), Do::Certificate("us-1", ends_in(6, 23))])
+            .finds("gateway_tls_expiring us/us-1/_")
+            .which_is("critical")
             .finds("gateway_tls_expiring us/us-2/_")
             .which_is("warning")
             .only(TELLS_CERTIFICATES)
-            .server("tells the date"),
-        fault("a certificate ends in 7 days less an hour: us-2", &[Do::Certificate("us-2", ends_in(6, 23))])
-            .finds("gateway_tls_expiring us/us-2/_")
-            .which_is("critical")
-            .only(TELLS_CERTIFICATES)
+            .resolves_in_s(40)
             .server("tells the date"),
         fault("a server starts with a certificate that has ended: eu-1", &[Do::Restart("eu-1", ended)])
             .finds("gateway_tls_expiring eu/eu-1/_")

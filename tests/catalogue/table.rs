@@ -21,7 +21,7 @@ const HEAD: &str = "\
 Each fault is made on real servers, three clusters `eu`, `us` and `ap` of three servers each unless it says
 otherwise, beside an agent with its defaults at `eu-0`. The finding is all that is published, until the fault is
 healed and the finding resolves. The figures are the seconds from the fault to the finding's arrival at a
-subscriber; *silent* is a fault below a threshold, which must open nothing. What the server itself does about it
+subscriber, or from the agent's first complete look where the fault was there before it; *silent* is a fault below a threshold, which must open nothing. What the server itself does about it
 stands beside.
 
 The table is written by the tests that play it, `GATEWATCH_VERSIONS=all GATEWATCH_FAULT_TABLE=docs/faults.md
