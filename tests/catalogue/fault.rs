@@ -13,6 +13,8 @@ use crate::common::{AgentSpec, WITHIN, Watch};
 
 /// That server of `us` which the gateway of `eu-0` leads to: what the agent asks `us` through.
 pub(crate) const US_N: &str = "us-n";
+/// The server of `us` after that one.
+pub(crate) const US_M: &str = "us-m";
 
 const STREAM: &str = "ORDERS";
 
@@ -270,12 +272,47 @@ fn members(lab: &Lab, name: &str) -> Vec<String> {
     lab.members(name).unwrap().into_iter().map(str::to_owned).collect()
 }
 
+/// Who [`US_N`] and [`US_M`] are.
+#[derive(Debug)]
+pub(crate) struct Us {
+    n: String,
+    m: String,
+}
+
+impl Us {
+    pub(crate) async fn of(lab: &Lab) -> Self {
+        let id = lab.view("eu-0").await.unwrap().outbound["us"].server_id.clone();
+        let members = members(lab, "us");
+        for (at, server) in members.iter().enumerate() {
+            if lab.server_id(server).await.unwrap() == id {
+                return Self { n: server.clone(), m: members[(at + 1) % members.len()].clone() };
+            }
+        }
+        panic!("eu-0 has a gateway to {id}, which is no server of us");
+    }
+
+    fn name<'a>(&'a self, name: &'a str) -> &'a str {
+        match name {
+            US_N => &self.n,
+            US_M => &self.m,
+            other => other,
+        }
+    }
+
+    /// What is said of the two names the first by name first.
+    pub(crate) fn in_text(&self, text: &str) -> String {
+        let pair = format!("{US_N}/{US_M}");
+        let (first, second) = if self.n < self.m { (&self.n, &self.m) } else { (&self.m, &self.n) };
+        text.replace(&pair, &format!("{first}/{second}")).replace(US_N, &self.n).replace(US_M, &self.m)
+    }
+}
+
 impl Do {
-    pub(crate) async fn apply(self, watch: &Watch, us_n: &str, held: &mut Held) {
+    pub(crate) async fn apply(self, watch: &Watch, us: &Us, held: &mut Held) {
         let lab = &watch.lab;
-        let name = |name: &'static str| if name == US_N { us_n } else { name };
+        let name = |name: &'static str| us.name(name);
         match self {
-            Self::Cut(from, to) => drop(lab.cut(from, to).await.unwrap()),
+            Self::Cut(from, to) => drop(lab.cut(name(from), name(to)).await.unwrap()),
             Self::Blackhole(from, to, way) => drop(lab.blackhole(from, to, way).await.unwrap()),
             Self::HalfOpen(from, to) => drop(lab.half_open(from, to).await.unwrap()),
             Self::Throttle(from, to, rate) => drop(lab.throttle(from, to, rate).await.unwrap()),
@@ -350,15 +387,15 @@ impl Do {
         }
     }
 
-    pub(crate) async fn undo(self, watch: &Watch, us_n: &str, spec: &Spec) {
+    pub(crate) async fn undo(self, watch: &Watch, us: &Us, spec: &Spec) {
         let lab = &watch.lab;
-        let name = |name: &'static str| if name == US_N { us_n } else { name };
+        let name = |name: &'static str| us.name(name);
         match self {
             Self::Cut(from, to)
             | Self::Blackhole(from, to, _)
             | Self::HalfOpen(from, to)
             | Self::Throttle(from, to, _)
-            | Self::Delay(from, to, _) => drop(lab.heal(from, to).await.unwrap()),
+            | Self::Delay(from, to, _) => drop(lab.heal(name(from), name(to)).await.unwrap()),
             Self::Kill(of) => start(lab, name(of)).await,
             Self::Stop(of) => {
                 for server in members(lab, name(of)) {

@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::common::{Event, SETTLE, WITHIN, Watch, binary};
-use crate::fault::{Do, Fault, Held, Plays, US_N};
+use crate::fault::{Do, Fault, Held, Plays, Us};
 use crate::{MIXED, NEWEST, TABLE, Theme, fault, table};
 
 /// How long after the last finding its consequences may show.
@@ -91,14 +91,14 @@ async fn one(watch: &mut Watch, fault: &Fault, spec: &Spec) -> Option<Duration> 
     if let Some(text) = fault.topology {
         std::fs::write(watch.dir().join("topology.toml"), text).unwrap();
     }
-    let us_n = us_n(watch, fault).await;
+    let us = Us::of(&watch.lab).await;
     let mut held = Held::default();
     for act in &fault.before {
-        act.apply(watch, &us_n, &mut held).await;
+        act.apply(watch, &us, &mut held).await;
     }
     let before = watch.mark();
     watch.start_agent().await;
-    let name = |text: &str| text.replace(US_N, &us_n);
+    let name = |text: &str| us.in_text(text);
     let expected: Vec<String> =
         fault.finds.iter().map(|finds| format!("{} {}", finds.severity(), name(finds.about))).collect();
     let mark = if fault.before.is_empty() { watch.mark() } else { before };
@@ -109,7 +109,7 @@ async fn one(watch: &mut Watch, fault: &Fault, spec: &Spec) -> Option<Duration> 
         if !matches!(act, Do::Wait(_) | Do::Heal(..) | Do::Start(_)) {
             start = Instant::now();
         }
-        act.apply(watch, &us_n, &mut held).await;
+        act.apply(watch, &us, &mut held).await;
     }
 
     let mut took = None;
@@ -158,11 +158,11 @@ async fn one(watch: &mut Watch, fault: &Fault, spec: &Spec) -> Option<Duration> 
                 fault::restart(&watch.lab, of, |server, gateway| *gateway = as_told(block, host(server)))
                     .await;
             }
-            _ => act.undo(watch, &us_n, spec).await,
+            _ => act.undo(watch, &us, spec).await,
         }
     }
     for act in fault.before.iter().rev() {
-        act.undo(watch, &us_n, spec).await;
+        act.undo(watch, &us, spec).await;
     }
     if !fault.lasts {
         for event in last.values() {
@@ -190,19 +190,6 @@ fn exactly(watch: &Watch, mark: usize, expected: &[String]) {
     opened.sort();
     expected.sort();
     assert_eq!(opened, expected, "left is what opened\n{}", watch.story(mark));
-}
-
-async fn us_n(watch: &Watch, fault: &Fault) -> String {
-    let asks = fault.does.iter().any(|act| matches!(act, Do::Kill(US_N) | Do::Stop(US_N)));
-    if asks {
-        let id = watch.lab.view("eu-0").await.unwrap().outbound["us"].server_id.clone();
-        for server in watch.lab.members("us").unwrap() {
-            if watch.lab.server_id(server).await.unwrap() == id {
-                return server.to_owned();
-            }
-        }
-    }
-    US_N.to_owned()
 }
 
 /// What the finding says of others.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use gatewatch::lab::{Direction, GatewaySpec, RemoteSpec, Spec, TlsSpec};
 
 use crate::fault::Plays::{Each, Table};
-use crate::fault::{Do, Fault, US_N, fault};
+use crate::fault::{Do, Fault, US_M, US_N, fault};
 use crate::{NEWEST, OLD};
 
 const DAY: u64 = 24 * 3600;
@@ -254,11 +254,15 @@ pub(crate) fn routes() -> Vec<Fault> {
             .finds("route_mesh_incomplete eu/eu-1/eu-2")
             .plays(Table)
             .server(REDIALS),
-        fault("a route of the agent's own server is cut: eu-0 and eu-1", &[Do::Cut("eu-0", "eu-1")])
-            .finds("route_mesh_incomplete eu/eu-0/eu-1")
+        fault("a route of the agent's own server is cut: eu-0 and eu-2", &[Do::Cut("eu-0", "eu-2")])
+            .finds("route_mesh_incomplete eu/eu-0/eu-2")
             .server(REDIALS),
-        fault("a route of another cluster is cut: us-0 and us-2", &[Do::Cut("us-0", "us-2")])
-            .finds("route_mesh_incomplete us/us-0/us-2")
+        fault("a route of the server that the agent asks us through is cut", &[Do::Cut(US_N, US_M)])
+            .finds("route_mesh_incomplete us/us-n/us-m")
+            .plays(Table)
+            .server(REDIALS),
+        fault("a route of another cluster is cut: ap-0 and ap-2", &[Do::Cut("ap-0", "ap-2")])
+            .finds("route_mesh_incomplete ap/ap-0/ap-2")
             .server(REDIALS),
         fault(
             "a route is away for a second: us-0 and us-2",
