@@ -16,6 +16,8 @@ pub(crate) const US_N: &str = "us-n";
 /// The server of `us` after that one.
 pub(crate) const US_M: &str = "us-m";
 
+/// A link that is reset again as soon as it is back has never been there for who looks twice a second.
+const BETWEEN_RESETS: Duration = Duration::from_secs(2);
 const STREAM: &str = "ORDERS";
 
 /// One thing done to a lab. Each can be undone, and the order does not matter for that. A name is a server's
@@ -463,5 +465,6 @@ async fn reset(lab: &Lab, from: &str, to: &str, times: usize) {
         lab.reset(from, to).await.unwrap();
         let again = |view: &gatewatch::lab::View| view.outbound.get(to).is_some_and(|link| link.cid != cid);
         lab.wait_until(from, "another connection", WITHIN, again).await.unwrap();
+        tokio::time::sleep(BETWEEN_RESETS).await;
     }
 }
