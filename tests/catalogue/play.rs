@@ -172,7 +172,7 @@ async fn one(watch: &mut Watch, fault: &Fault, spec: &Spec) -> Option<Duration> 
     watch.lab.wait_healthy(WITHIN).await.unwrap();
     exactly(watch, mark, &expected);
     if !fault.lasts {
-        watch.all_closed(mark);
+        watch.all_closed_since(mark);
     }
     watch.end_agent(Signal::SIGTERM).await;
     took

@@ -459,8 +459,13 @@ impl Watch {
         findings.map(|event| (event.text("/fingerprint").to_owned(), event)).collect()
     }
 
+    /// Every finding that was ever opened is resolved.
+    pub fn all_closed(&self) {
+        self.all_closed_since(0);
+    }
+
     /// Every finding that was opened since `mark` is resolved.
-    pub fn all_closed(&self, mark: usize) {
+    pub fn all_closed_since(&self, mark: usize) {
         let last = self.last_of_each(mark);
         let open: Vec<String> = last.values().filter(|e| !e.is("resolved")).map(Event::line).collect();
         assert!(open.is_empty(), "still open: {open:#?}\n{}", self.story(mark));
@@ -471,7 +476,7 @@ impl Watch {
         let resolved = self.wait_resolved(mark, finding, WITHIN).await;
         self.lab.wait_healthy(WITHIN).await.unwrap();
         self.opened_are(mark, &[&finding.about()]);
-        self.all_closed(0);
+        self.all_closed();
         resolved
     }
 
@@ -510,7 +515,7 @@ impl Watch {
         self.end_agent(Signal::SIGTERM).await;
         self.wait("stopping", mark, WITHIN, |event| event.subject == "gatewatch.agent.stopping.watcher")
             .await;
-        self.all_closed(0);
+        self.all_closed();
         self.done = true;
     }
 
