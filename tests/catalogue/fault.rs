@@ -114,8 +114,10 @@ pub(crate) struct Fault {
     pub(crate) topology: Option<&'static str>,
     /// What the finding explains.
     pub(crate) inhibits: &'static [&'static str],
-    /// The keys in `differs`, whose `expected_block` mends the server.
+    /// The keys in `differs`.
     pub(crate) differs: &'static [&'static str],
+    /// The server is mended with the `expected_block`.
+    pub(crate) told: bool,
     /// Every one of `still_seen_by` is of this cluster.
     pub(crate) seen_by: Option<&'static str>,
     /// Only time ends it: the agent is not waited for.
@@ -140,6 +142,7 @@ pub(crate) fn fault(name: &'static str, does: &[Do]) -> Fault {
         topology: None,
         inhibits: &[],
         differs: &[],
+        told: false,
         seen_by: None,
         lasts: false,
         resolves_in: WITHIN,
@@ -223,6 +226,11 @@ impl Fault {
 
     pub(crate) fn differs(mut self, keys: &'static [&'static str]) -> Self {
         self.differs = keys;
+        self.mended_as_told()
+    }
+
+    pub(crate) fn mended_as_told(mut self) -> Self {
+        self.told = true;
         self
     }
 

@@ -75,6 +75,7 @@ themes! {
     certificates: crate::rows::with_tls, crate::rows::certificates;
     traffic: Default::default, crate::rows::traffic;
     pairs: crate::rows::of_two, crate::rows::pairs;
+    alone: crate::rows::with_one_alone, crate::rows::alone;
     ports: crate::rows::of_one_port, crate::rows::ports;
     skewed: crate::rows::with_an_older_one, crate::rows::skewed;
     expected: Default::default, crate::rows::expected;

@@ -15,6 +15,8 @@ const TELLS_CERTIFICATES: &[&str] = &["2.12.8", NEWEST];
 /// Both count an account's bytes over gateways.
 const COUNTS_ACCOUNTS: &[&str] = &["2.12.8", NEWEST];
 
+/// Nobody listens there.
+const NOWHERE: &str = "nats://127.0.0.1:9";
 const SAYS_NOTHING: &str = "says nothing";
 const REDIALS: &str = "dials again every second and says nothing";
 const CLOSES: &str = "lists the link as well for 30 to 45 s, then closes it";
@@ -178,10 +180,19 @@ pub(crate) fn servers() -> Vec<Fault> {
             .plays(Each)
             .server(SAYS_NOTHING),
         fault(
+            "two servers of one cluster carry one name: eu-1 is called eu-2",
+            &[Do::Restart("eu-1", |gateway| gateway.server_name = Some("eu-2".to_owned()))],
+        )
+        .finds("duplicate_server_name eu/eu-2/_")
+        .resolves_in_s(50)
+        .plays(Table)
+        .server("the two refuse each other, and say so in their logs"),
+        fault(
             "two servers carry one name: us-1 is called eu-1",
             &[Do::Restart("us-1", |gateway| gateway.server_name = Some("eu-1".to_owned()))],
         )
         .finds("duplicate_server_name eu/eu-1/us")
+        .resolves_in_s(50)
         .plays(Table)
         .server("the two refuse each other, and say so in their logs"),
     ]
@@ -364,8 +375,7 @@ pub(crate) fn configurations() -> Vec<Fault> {
 }
 
 fn with_stale(gateway: &mut GatewaySpec) {
-    let nowhere = Some(vec!["nats://127.0.0.1:9".to_owned()]);
-    let stale = RemoteSpec { urls: nowhere, ..RemoteSpec::new("old") };
+    let stale = RemoteSpec { urls: Some(vec![NOWHERE.to_owned()]), ..RemoteSpec::new("old") };
     gateway.remotes = Some(vec![RemoteSpec::new("us"), RemoteSpec::new("ap"), stale]);
 }
 
@@ -394,6 +404,51 @@ pub(crate) fn remotes() -> Vec<Fault> {
 
 pub(crate) fn of_two() -> Spec {
     Spec::new(&["eu", "us", "ap"], 2)
+}
+
+/// A server that is its whole cluster.
+pub(crate) fn with_one_alone() -> Spec {
+    let clusters = vec![("eu".to_owned(), 2), ("us".to_owned(), 1)];
+    Spec { clusters, ..Spec::default() }
+}
+
+fn with_nowhere(gateway: &mut GatewaySpec) {
+    let nowhere = RemoteSpec { urls: Some(vec![NOWHERE.to_owned()]), ..RemoteSpec::new("old") };
+    gateway.remotes = Some(vec![RemoteSpec::new("eu"), nowhere]);
+}
+
+fn no_remotes(gateway: &mut GatewaySpec) {
+    gateway.remotes = Some(Vec::new());
+}
+
+fn misspelt_eu(gateway: &mut GatewaySpec) {
+    gateway.remotes = Some(vec![RemoteSpec { leads_to: Some("eu".to_owned()), ..RemoteSpec::new("ue") }]);
+}
+
+pub(crate) fn alone() -> Vec<Fault> {
+    vec![
+        fault(
+            "a cluster of one lists a remote that is nowhere: us-0 has old",
+            &[Do::Restart("us-0", with_nowhere)],
+        )
+        .finds("gateway_stale_remote us/_/old")
+        .mended_as_told()
+        .resolves_in_s(50)
+        .plays(Table)
+        .server("dials it every second"),
+        fault("a cluster of one lists no remote: us-0", &[Do::Restart("us-0", no_remotes)])
+            .finds("gateway_implicit us/_/eu")
+            .mended_as_told()
+            .resolves_in_s(50)
+            .plays(Table)
+            .server("is told of it by gossip, and works"),
+        fault("a cluster of one misspells a remote: us-0 has ue for eu", &[Do::Restart("us-0", misspelt_eu)])
+            .finds("gateway_implicit us/_/ue")
+            .mended_as_told()
+            .resolves_in_s(50)
+            .plays(Table)
+            .server("logs the wrong name all the time"),
+    ]
 }
 
 /// Where a cluster has no majority, the rest of the supercluster decides.
@@ -499,6 +554,8 @@ pub(crate) fn certificates() -> Vec<Fault> {
     ]
 }
 
+const SOON: &str = "[checks.gateway_traffic_ratio]\nwindow = \"10s\"\n";
+
 pub(crate) fn traffic() -> Vec<Fault> {
     vec![
         fault(
@@ -506,24 +563,28 @@ pub(crate) fn traffic() -> Vec<Fault> {
             &[Do::Load("eu-1", "us-1", 250_000), Do::Unheard("eu-1", 750_000)],
         )
         .leaves_silent("gateway_traffic_ratio")
+        .config(SOON)
         .only(COUNTS_ACCOUNTS)
-        .within_s(20),
+        .within_s(25),
         fault(
             "a third of what an account publishes crosses gateways: eu-1 to us",
             &[Do::Load("eu-1", "us-1", 350_000), Do::Unheard("eu-1", 650_000)],
         )
         .finds("gateway_traffic_ratio _/_/APP")
         .only(COUNTS_ACCOUNTS)
+        .config(SOON)
         .plays(Table)
-        .lasts()
+        .within_s(40)
+        .resolves_in_s(40)
         .server("counts it by account"),
         fault(
             "half of what an account publishes crosses gateways, on servers that do not count it",
             &[Do::Load("eu-1", "us-1", 500_000), Do::Unheard("eu-1", 500_000)],
         )
         .leaves_silent("gateway_traffic_ratio")
+        .config(SOON)
         .only(&[OLD])
-        .within_s(20),
+        .within_s(25),
     ]
 }
 
