@@ -335,3 +335,37 @@ async fn a_version_that_does_not_count_gateways_apart_is_unknown_and_never_zero(
     assert_eq!(told, [""; 0]);
     watch.finish().await;
 }
+
+#[tokio::test]
+async fn clients_apart_from_their_stream_are_found_and_the_step_that_is_told_mends_it() {
+    let spec = Spec { binary: Some(binary("2.15.1").await), jetstream: true, ..Spec::new(&["eu", "us"], 3) };
+    let agent = AgentSpec { config: Some(config()), ..AgentSpec::default() };
+    let mut watch = Watch::unwatched(spec, agent, true).await;
+    let mut clients = Vec::new();
+    for n in 0..6 {
+        clients.push(connect(&watch.lab, "app", &format!("us-{}", n % 3)).await);
+    }
+    let stream = |cluster: &str| {
+        json!({
+            "name": "ORDERS", "subjects": ["orders"], "num_replicas": 1, "storage": "file",
+            "retention": "limits", "discard": "old", "placement": { "cluster": cluster },
+        })
+    };
+    api(&clients[0], "STREAM.CREATE.ORDERS", stream("eu")).await;
+    watch.start_agent().await;
+    let about = "cross_cluster_stream_access us/_/_";
+    let opened = watch.wait_opened(0, about, WINDOW * 2).await;
+    assert_eq!(
+        opened.text("/summary"),
+        "6 of the 6 connections of APP are in us, and its stream is led in eu",
+        "{}",
+        opened.line()
+    );
+    assert!(opened.text("/entity/account").starts_with('A'), "in operator mode its key: {opened:?}");
+    assert_eq!(opened.text("/remediation/0/run"), "nats stream edit ORDERS --cluster us");
+    // What that command sends.
+    api(&clients[0], "STREAM.UPDATE.ORDERS", stream("us")).await;
+    watch.wait_resolved(0, &opened, WINDOW * 4).await;
+    watch.sound();
+    watch.end_agent(Signal::SIGTERM).await;
+}

@@ -46,7 +46,8 @@ static MANUAL: Manual = Manual {
     decides: "Each server tells how many clients and leaf nodes of each account are connected to it (ACCOUNT \
               STATZ) and which streams it leads (JSZ). It is a finding when a cluster has `connections_min` \
               connections of an account with streams or more, these are `share_min` of all its connections or \
-              more, and no stream of the account is led in that cluster; a mirror there is a stream that is led \
+              more, and no stream of the account is led in that cluster, nor was when the servers told the time before, a \
+              minute ago: while a leader is elected nobody leads. A mirror there is a stream that is led \
               there. Which of the clients use the streams the servers do not tell; `gateway_traffic_ratio` shows \
               what really crosses.",
     silent: "When a server that may well live did not answer, has not told its accounts yet, or has JetStream and \
@@ -305,6 +306,41 @@ mod tests {
         lead(&mut world, "us-2", &["ORDERS-us"]);
         world.run(secs(15));
         assert_eq!(world.take_story(), [RESOLVED]);
+    }
+
+    #[test]
+    fn an_election_opens_and_resolves_nothing() {
+        let mut world = world(6, 6);
+        lead(&mut world, "us-1", &["BACKUP"]);
+        world.run(secs(15));
+        world.take_story();
+        for server in ["us-1", "eu-1"] {
+            let streams = world.jsz[server].clone();
+            lead(&mut world, server, &[]);
+            world.run(secs(10));
+            world.jsz.insert(server.into(), streams);
+            world.run(secs(30));
+        }
+        assert_eq!(world.story(), [""; 0]);
+        lead(&mut world, "us-1", &[]);
+        world.run(secs(25));
+        assert_eq!(world.story(), [OPENED], "and what stays away does");
+    }
+
+    #[test]
+    fn a_leader_that_ends_leaves_its_streams_where_they_are() {
+        for end in [|w: &mut World| w.shut_down("eu-1"), |w: &mut World| w.kill("eu-1")] {
+            let mut world = world(6, 6);
+            lead(&mut world, "us-1", &["BACKUP"]);
+            world.run(secs(15));
+            world.take_story();
+            end(&mut world);
+            world.run(secs(60));
+            lead(&mut world, "eu-0", &["ORDERS"]);
+            world.run(secs(240));
+            let story = world.take_story();
+            assert!(!story.iter().any(|line| line.contains(MANUAL.slug)), "{story:?}");
+        }
     }
 
     #[test]

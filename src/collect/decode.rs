@@ -458,12 +458,13 @@ impl Body<'_> for wire::Jsz {
     fn into_fact(self, server: &ServerInfo) -> Fact {
         let mut leads: BTreeMap<Name, Led> = BTreeMap::new();
         for account in self.account_details.unwrap_or_default() {
+            let id = account.id.filter(|id| !id.is_empty()).unwrap_or(account.name);
             for stream in account.stream_detail.unwrap_or_default() {
                 let leader = stream.cluster.and_then(|c| c.leader);
                 if leader.is_some_and(|leader| leader != server.name) {
                     continue;
                 }
-                let led = leads.entry(account.name.clone()).or_default();
+                let led = leads.entry(id.clone()).or_default();
                 led.total += 1;
                 if led.names.len() < Led::NAMES_MAX {
                     led.names.insert(stream.name);

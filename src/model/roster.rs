@@ -97,6 +97,7 @@ struct Record {
     statsz: Option<(Time, Arc<Statsz>)>,
     accountz: Option<(Time, Arc<Accountz>)>,
     jsz: Option<(Time, Arc<Jsz>)>,
+    jsz_before: Option<Arc<Jsz>>,
     interest: Option<(Time, Arc<Interest>)>,
     /// While it is silent.
     voice: Option<Voice>,
@@ -137,6 +138,7 @@ impl Record {
             statsz: None,
             accountz: None,
             jsz: None,
+            jsz_before: None,
             interest: None,
             voice: None,
         }
@@ -204,7 +206,12 @@ impl Roster {
                     self.traffic.take(&info, before, &accountz, made_at);
                 }
             }
-            Fact::Jsz(jsz) => replace(&mut record.jsz, made_at, jsz),
+            Fact::Jsz(jsz) => {
+                if let Some((_, held)) = record.jsz.as_ref().filter(|(at, _)| *at < made_at) {
+                    record.jsz_before = (**held != jsz).then(|| Arc::clone(held));
+                }
+                replace(&mut record.jsz, made_at, jsz);
+            }
             Fact::Interest(interest) => replace(&mut record.interest, made_at, interest),
         }
         Ok(())
@@ -905,6 +912,7 @@ impl Record {
             statsz: self.statsz.as_ref().map(|(_, s)| Arc::clone(s)),
             accountz: self.accountz.as_ref().map(|(_, a)| Arc::clone(a)),
             jsz: self.jsz.as_ref().map(|(_, j)| Arc::clone(j)),
+            jsz_before: self.jsz_before.clone(),
             interest: self.interest.as_ref().map(|(_, i)| Arc::clone(i)),
         }
     }

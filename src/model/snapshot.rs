@@ -124,6 +124,9 @@ pub struct Server {
     /// The newest JSZ of this life.
     #[serde(default)]
     pub jsz: Option<Arc<Jsz>>,
+    /// The one before that, where it differs: while a leader is elected nobody leads.
+    #[serde(default)]
+    pub jsz_before: Option<Arc<Jsz>>,
     /// The newest interest modes of this life.
     #[serde(default)]
     pub interest: Option<Arc<Interest>>,

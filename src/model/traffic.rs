@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Account, Accountz, Name, ServerInfo, Snapshot, Time};
+use super::{Account, Accountz, Life, Name, Server, ServerInfo, Snapshot, Time};
 
 /// How many slots a window has.
 const SLOTS: u64 = 30;
@@ -25,6 +25,8 @@ const ACCOUNTS_MAX: usize = 4096;
 const SUMS_MAX: usize = 4096;
 /// How many accounts stand in a snapshot, those that move most over gateways.
 const SHOWN_MAX: usize = 256;
+/// Leaders are asked for every minute.
+const LED_LATELY: Duration = Duration::from_secs(180);
 /// The system account's name where none is configured.
 const SYSTEM_ACCOUNT: &str = "$SYS";
 
@@ -392,7 +394,7 @@ impl Snapshot {
     /// Where the clients and leaf nodes of an account are connected, by cluster.
     pub fn connections_of(&self, account: &str) -> BTreeMap<Name, u64> {
         let mut clusters = BTreeMap::new();
-        for server in self.expected() {
+        for server in self.expected().filter(|server| server.life != Life::Gone) {
             let accountz = server.accountz.as_ref();
             let Some(found) = accountz.and_then(|a| a.accounts.get(account)) else { continue };
             let connections = found.connections.saturating_add(found.leafnodes);
@@ -405,16 +407,29 @@ impl Snapshot {
         clusters
     }
 
-    /// Where the streams of each account are led: account, cluster, how many, and some of their names.
+    /// Where the streams of each account are led: account, cluster, how many, and some of their names. A cluster
+    /// led a stream when it did so at one of the last two times that its servers told; what a server led that
+    /// just ended, another one leads soon, and tells a minute later.
     pub fn streams(&self) -> BTreeMap<&Name, BTreeMap<&str, (u64, BTreeSet<&Name>)>> {
         let mut accounts: BTreeMap<&Name, BTreeMap<&str, (u64, BTreeSet<&Name>)>> = BTreeMap::new();
-        for server in self.expected() {
-            let Some(jsz) = &server.jsz else { continue };
-            for (account, led) in &jsz.leads {
-                let clusters = accounts.entry(account).or_default();
-                let (total, names) = clusters.entry(server.cluster()).or_default();
-                *total = total.saturating_add(led.total);
-                names.extend(&led.names);
+        let lately = |server: &&Server| match server.life {
+            Life::Left => server.left_at.is_some_and(|at| self.at.since(at) < LED_LATELY),
+            Life::Gone => server.silent_since.is_some_and(|at| self.at.since(at) < LED_LATELY),
+            Life::Alive | Life::Unknown => true,
+        };
+        for server in self.servers.values().filter(lately) {
+            let mut led: BTreeMap<&Name, (u64, BTreeSet<&Name>)> = BTreeMap::new();
+            let told = server.jsz.iter().chain(&server.jsz_before);
+            for (account, streams) in told.flat_map(|jsz| &jsz.leads) {
+                let (total, names) = led.entry(account).or_default();
+                *total = streams.total.max(*total);
+                names.extend(&streams.names);
+            }
+            for (account, (n, more)) in led {
+                let (total, names) =
+                    accounts.entry(account).or_default().entry(server.cluster()).or_default();
+                *total = total.saturating_add(n);
+                names.extend(more);
             }
         }
         accounts

@@ -207,10 +207,10 @@ fn a_stream_is_led_where_its_cluster_says_and_else_where_it_lies() {
         { "name": "COPY", "cluster": { "leader": "eu-1" } },
         { "name": "LOCAL" },
     ]);
-    let data =
-        json!({ "server_id": "NEU0", "account_details": [{ "name": "APP", "stream_detail": streams }] });
+    let account = json!({ "name": "APP", "id": "AAPP", "stream_detail": streams });
+    let data = json!({ "server_id": "NEU0", "account_details": [account] });
     let Ok((_, Fact::Jsz(jsz))) = reply(Endpoint::Jsz, None, &envelope(&data)) else { panic!("no JSZ") };
-    let led = &jsz.leads["APP"];
+    let led = &jsz.leads["AAPP"];
     assert_eq!((led.total, led.names.len()), (2, 2), "{led:?}");
 }
 

@@ -177,7 +177,10 @@ pub(super) struct Jsz {
 
 #[derive(Deserialize)]
 pub(super) struct AccountDetail {
+    /// In operator mode what the operator calls it.
     pub(super) name: Name,
+    /// What all other endpoints call it.
+    pub(super) id: Option<Name>,
     pub(super) stream_detail: Option<Vec<StreamDetail>>,
 }
 
