@@ -671,7 +671,7 @@ impl Agent {
             .retain(|id, complaint| now.since(complaint.at) < Complaint::APART * 2 || open.contains(id));
         let settled =
             look.asked_at.since(self.connected_at) >= UNSETTLED && answered.contains(&self.vantage.server_id);
-        let snapshot = self.roster.snapshot(model::Look {
+        let mut snapshot = self.roster.snapshot(model::Look {
             epoch: look.epoch,
             asked_at: look.asked_at,
             settled,
@@ -679,6 +679,7 @@ impl Agent {
             answered,
             observer: self.observer.clone(),
         });
+        snapshot.expected.clone_from(&self.config.expected);
         let sight = Sight::of(&snapshot);
         let verdicts = self.judge(&snapshot);
         self.ripe_at = Ledger::next_ripe(&verdicts, look.asked_at);

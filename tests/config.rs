@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gatewatch::checks::{Check, Manual, Settings, Severity, Threshold, Value, Verdict};
-use gatewatch::config::{Config, ConfigError, Connect, Environment, Flags, Layer};
+use gatewatch::config::{Config, ConfigError, Connect, Environment, Flags, Layer, topology};
 use gatewatch::model::Snapshot;
 
 struct Fake;
@@ -104,18 +104,46 @@ fn with_config(path: PathBuf) -> Flags {
 
 #[test]
 fn every_bad_configuration_gets_its_message() {
-    let bless = std::env::var_os("GATEWATCH_BLESS").is_some();
     let home = Home::new();
+    each_gets_its_message("tests/configs/bad", |path| home.load(&with_config(path.to_owned())).map(drop));
+}
+
+#[test]
+fn every_bad_topology_gets_its_message() {
+    each_gets_its_message("tests/topologies/bad", |path| topology::read(path).map(drop));
+    let expect = Some(PathBuf::from("tests/topologies/bad/misspelt_key.toml"));
+    let error = Home::new().load(&Flags { expect, ..Flags::default() }).unwrap_err();
+    assert!(error.to_string().contains("did you mean `servers`?"), "{error}");
+    let expect = Some(PathBuf::from("tests/topologies/none.toml"));
+    let error = Home::new().load(&Flags { expect, ..Flags::default() }).unwrap_err();
+    assert_eq!(error.to_string(), "cannot read the expected topology tests/topologies/none.toml");
+}
+
+#[test]
+fn a_topology_has_limits() {
+    let home = Home::new()
+        .file("long.toml", &format!("[[cluster]]\nname = \"{}\"\n", "x".repeat(257)))
+        .file("many.toml", &"[[cluster]]\n".repeat(2001))
+        .file("large.toml", &"#\n".repeat(5 * 1024 * 1024));
+    let refused = |file: &str| topology::read(&home.path(file)).unwrap_err().to_string();
+    assert!(refused("long.toml").contains("a name has 1 to 256 bytes"));
+    assert!(refused("many.toml").contains("2001 clusters; accepted: up to 2000"));
+    assert!(refused("large.toml").contains("is larger than the 8388608 bytes"));
+}
+
+/// Every bad file in `directory` gets the message that stands beside it.
+fn each_gets_its_message(directory: &str, load: impl Fn(&Path) -> Result<(), ConfigError>) {
+    let bless = std::env::var_os("GATEWATCH_BLESS").is_some();
     let mut seen = 0;
     let mut wrong = Vec::new();
-    for entry in std::fs::read_dir("tests/configs/bad").unwrap() {
+    for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|e| e != "toml") {
             continue;
         }
         seen += 1;
-        let found = match home.load(&with_config(path.clone())) {
-            Ok(_) => "accepted\n".to_owned(),
+        let found = match load(&path) {
+            Ok(()) => "accepted\n".to_owned(),
             Err(e) => format!("error: {e}\n"),
         };
         let beside = path.with_extension("txt");
@@ -127,7 +155,7 @@ fn every_bad_configuration_gets_its_message() {
             wrong.push(format!("{}\n--- wanted\n{wanted}--- found\n{found}", path.display()));
         }
     }
-    assert!(seen >= 20, "only {seen} bad configurations: run the tests from the repository's root");
+    assert!(seen >= 20, "only {seen} bad files: run the tests from the repository's root");
     assert!(wrong.is_empty(), "{}\nGATEWATCH_BLESS=1 writes what was found", wrong.join("\n"));
 }
 
@@ -191,7 +219,9 @@ absent_for = "1m 30s"
 remote = "us"
 absent_for = "10s"
 "#;
-    let home = home.file("etc/gatewatch.toml", text);
+    let home = home
+        .file("etc/gatewatch.toml", text)
+        .file("etc/topology.toml", "[[cluster]]\nname = \"eu\"\nservers = [\"eu-0\"]\n");
     let c = home.load(&with_config(home.path("etc/gatewatch.toml"))).unwrap();
     assert_eq!(c.connect.server.as_deref(), Some("nats://a:4222,nats://b:4222"));
     assert_eq!(
@@ -212,8 +242,10 @@ absent_for = "10s"
     assert_eq!(s.values["pending_bytes_max"], Value::Bytes(1 << 20));
     assert_eq!(s.duration("absent_for", Some("eu"), Some("us")), Duration::from_secs(10));
     assert_eq!(s.duration("absent_for", Some("eu"), Some("ap")), Duration::from_secs(90));
+    let expected = c.expected.unwrap();
+    assert_eq!(expected.clusters.keys().map(|name| &**name).collect::<Vec<_>>(), ["eu"]);
     // What has no effect yet is said, once each.
-    assert_eq!(c.warnings.len(), 3, "{:?}", c.warnings);
+    assert_eq!(c.warnings.len(), 2, "{:?}", c.warnings);
     assert!(c.warnings.iter().all(|w| w.contains("not in use yet")), "{:?}", c.warnings);
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::model::{GatewayConfig, Name, Snapshot};
 
 /// How many URLs of one remote a block lists.
-const URLS_MAX: usize = 16;
+pub(super) const URLS_MAX: usize = 16;
 
 /// `config` as text. Servers tell neither the files of TLS nor passwords; comments stand in their places.
 pub(super) fn block(config: &GatewayConfig) -> String {
@@ -50,7 +50,7 @@ pub(super) fn address(host: &str, port: u16) -> String {
 }
 
 /// A string as a nats-server configuration takes it.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars().take(256) {
         match c {

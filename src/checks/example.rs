@@ -113,6 +113,7 @@ pub(crate) struct World {
     pub(crate) accountz: BTreeMap<Name, Accountz>,
     /// The streams that each server leads; without `JetStream` where it stands not here.
     pub(crate) jsz: BTreeMap<Name, Jsz>,
+    pub(crate) expected: Option<std::sync::Arc<crate::model::Topology>>,
 
     agent: Option<Name>,
     connected_at: Time,
@@ -173,6 +174,7 @@ impl World {
             observer: Observer::default(),
             accountz: BTreeMap::new(),
             jsz: BTreeMap::new(),
+            expected: None,
             agent: None,
             connected_at: now,
             roster: Roster::default(),

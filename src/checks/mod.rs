@@ -20,6 +20,7 @@ mod gateway_traffic_ratio;
 mod observer_degraded;
 mod server_missing;
 mod settings;
+mod topology_drift;
 mod verdict;
 mod version_skew;
 
@@ -89,6 +90,7 @@ pub static REGISTRY: &[&dyn Check] = &[
     &duplicate_server_name::DuplicateServerName,
     &cross_cluster_stream_access::CrossClusterStreamAccess,
     &version_skew::VersionSkew,
+    &topology_drift::TopologyDrift,
     &observer_degraded::ObserverDegraded,
 ];
 

@@ -83,6 +83,7 @@ impl ConnectionArgs {
             timeout: self.timeout,
             name: None,
             prefix: None,
+            expect: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `gatewatch run`: the agent.
 
+use std::path::PathBuf;
+
 use async_nats::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -15,6 +17,9 @@ pub(super) struct Args {
     /// The agent's name in subjects and events [default: the host's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// The topology that is expected: a file as `gatewatch topology --format toml` writes it
+    #[arg(long, value_name = "FILE")]
+    expect: Option<PathBuf>,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
@@ -28,7 +33,7 @@ pub(super) async fn start(config: &Config) -> Result<(Client, mpsc::Receiver<Lin
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let config = load(&Flags { name: args.name, ..args.connection.into_flags() })?;
+    let config = load(&Flags { name: args.name, expect: args.expect, ..args.connection.into_flags() })?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = async move {
         tokio::select! {

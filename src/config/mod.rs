@@ -7,15 +7,18 @@ mod checks;
 mod context;
 mod reader;
 pub mod redact;
+pub mod topology;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use checks::show_value;
 pub use reader::nearest;
 
 use crate::checks::{Check, Settings};
+use crate::model::Topology;
 use reader::{Document, Section};
 
 /// Where the `nats` CLI looks when nobody says otherwise.
@@ -31,7 +34,7 @@ const REPEAT_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 const BUDGET_RANGE: (u64, u64) = (10_000, 10_000_000_000);
 
 /// Sections that are read and checked, and have no effect yet.
-const NOT_IN_USE: &[&str] = &["sink", "vantage", "expect"];
+const NOT_IN_USE: &[&str] = &["sink", "vantage"];
 
 /// How to reach NATS: one connection's address and credentials. Its `Debug` shows no secret.
 #[derive(Clone, Default)]
@@ -85,8 +88,8 @@ pub struct Config {
     pub sink: Option<Sink>,
     /// Further places to look from.
     pub vantages: Vec<Connect>,
-    /// The file with the topology that is expected.
-    pub expect: Option<PathBuf>,
+    /// The topology that is expected.
+    pub expected: Option<Arc<Topology>>,
     /// The settings of every check, by slug.
     pub checks: BTreeMap<&'static str, Settings>,
     /// What the user should know before we start: settings without effect, one sentence each.
@@ -148,6 +151,8 @@ pub struct Flags {
     pub name: Option<String>,
     /// `--prefix`.
     pub prefix: Option<String>,
+    /// `--expect`.
+    pub expect: Option<PathBuf>,
 }
 
 /// The process environment, as a function, so that a test can bring its own.
@@ -159,7 +164,7 @@ pub enum ConfigError {
     /// A file cannot be read.
     #[error("cannot read {what} {}", path.display())]
     Read {
-        /// `the configuration`, `the context`.
+        /// `the configuration`, `the context`, `the expected topology`.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -322,6 +327,7 @@ impl Config {
             Some(t) => Some(in_range("--timeout", t)?),
             None => env.get("NATS_TIMEOUT").map(|t| variable_duration("NATS_TIMEOUT", &t)).transpose()?,
         };
+        let expect = flags.expect.as_deref().map(|path| env.expand(path)).or(file.expect);
         if let Some(prefix) = &flags.prefix {
             check_prefix(prefix)
                 .map_err(|message| ConfigError::Value { origin: "--prefix".to_owned(), message })?;
@@ -342,7 +348,7 @@ impl Config {
             state_file: file.state_file,
             sink,
             vantages,
-            expect: file.expect,
+            expected: expect.map(|path| topology::read(&path)).transpose()?.map(Arc::new),
             checks: file.checks,
             warnings,
         })
@@ -725,7 +731,6 @@ impl FileConfig {
         }
         if let Some(s) = root.section("expect") {
             out.expect = s.path("topology").map(|p| base.path(&p));
-            out.not_in_use("expect", s.title());
             s.finish();
         }
         for s in root.sections("vantage") {

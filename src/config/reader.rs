@@ -67,6 +67,11 @@ impl<'a> Document<'a> {
         Section { document: self, table, title: String::new(), at: 0..0, known: RefCell::default() }
     }
 
+    /// Whether nothing was found wrong so far.
+    pub(super) fn is_sound(&self) -> bool {
+        self.problems.borrow().is_empty()
+    }
+
     /// Every problem with its line and a caret, in the order of the file; none when there is none.
     pub(super) fn rendered(&self) -> Option<String> {
         let mut problems = self.problems.take();
@@ -132,6 +137,16 @@ impl<'a> Section<'a> {
         self.table.get(key)
     }
 
+    /// Whether the file has `key` here.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// The string under `key`; nothing is said where it is none.
+    pub(super) fn peek(&self, key: &str) -> Option<&'a str> {
+        self.table.get(key)?.get_ref().as_str()
+    }
+
     fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
         let found = value.get_ref().type_str();
         self.push(value.span(), format!("`{key}` takes {wanted}, not {}", with_article(found)), true);
@@ -144,6 +159,23 @@ impl<'a> Section<'a> {
             self.wrong_type(key, value, "a string");
         }
         text.map(str::to_owned)
+    }
+
+    /// A list of strings.
+    pub(super) fn strings(&self, key: &'static str) -> Option<Vec<String>> {
+        let value = self.get(key)?;
+        let Some(array) = value.get_ref().as_array() else {
+            self.wrong_type(key, value, r#"a list of strings, such as ["a", "b"]"#);
+            return None;
+        };
+        let mut list = Vec::new();
+        for item in array {
+            match item.get_ref().as_str() {
+                Some(text) => list.push(text.to_owned()),
+                None => self.wrong_type(key, item, "strings in its list"),
+            }
+        }
+        Some(list)
     }
 
     /// A path as the user wrote it.

@@ -59,10 +59,6 @@ pub(super) fn line(line: &str, show_value: bool) -> String {
 /// What a server or another program sent is never printed raw: a name could otherwise move the cursor,
 /// recolour the screen or hide what follows.
 pub fn control(text: &str) -> Cow<'_, str> {
-    let hostile = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
     if !text.chars().any(hostile) {
         return Cow::Borrowed(text);
     }
@@ -76,6 +72,12 @@ pub fn control(text: &str) -> Cow<'_, str> {
             out
         })
         .into()
+}
+
+/// Whether `c` controls a terminal, or is not seen.
+pub(super) fn hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

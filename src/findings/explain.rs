@@ -165,7 +165,74 @@ pub static RULES: &[Rule] = &[
         holds: |by, _, of| by.cluster == of.cluster && by.server == of.server,
         why: "the server that dials is gone",
     },
+    Rule {
+        by: "cluster_unreachable",
+        of: "topology_drift",
+        holds: |by, _, of| by.cluster == of.cluster || by.cluster == of.remote,
+        why: "the cluster, its server or a remote of its name cannot be as expected while it is unreachable",
+    },
+    Rule {
+        by: "server_missing",
+        of: "topology_drift",
+        holds: |by, _, of| by.cluster == of.cluster && by.server == of.server,
+        why: "the server is missed, and that says more",
+    },
+    Rule {
+        by: "gateway_disconnected",
+        of: "topology_drift",
+        holds: |by, _, of| is_part_of_link(by, of),
+        why: "the link is lost",
+    },
+    Rule {
+        by: "gateway_config_mismatch",
+        of: "topology_drift",
+        holds: |by, scope, of| {
+            let dials = by.cluster == of.cluster && (by.server.is_none() || by.server == of.server);
+            match (scope, &of.remote) {
+                (Scope::Remotes(remotes), Some(remote)) => dials && remotes.contains(remote),
+                (Scope::AllLinks | Scope::AllBut(_), Some(_)) => dials,
+                _ => false,
+            }
+        },
+        why: "the remote is one that the difference inside the cluster concerns",
+    },
+    Rule {
+        by: "duplicate_server_name",
+        of: "topology_drift",
+        holds: |by, _, of| {
+            by.server == of.server
+                && (by.cluster == of.cluster || of.cluster.is_some() && by.remote == of.cluster)
+        },
+        why: "the server is one of the two",
+    },
+    Rule {
+        by: "gateway_stale_remote",
+        of: "topology_drift",
+        holds: |by, _, of| {
+            by.remote == of.cluster && of.server.is_none() && of.remote.is_none() || is_part_of_link(by, of)
+        },
+        why: "the remote exists nowhere",
+    },
+    Rule {
+        by: "topology_drift",
+        of: "topology_drift",
+        holds: |by, _, of| match (&by.server, &by.remote) {
+            (None, None) => {
+                (by.cluster == of.cluster || by.cluster == of.remote)
+                    && (of.server.is_some() || of.remote.is_some())
+            }
+            (None, Some(_)) => of.server.is_some() && is_part_of_link(by, of),
+            (Some(_), None) => by.cluster == of.cluster && by.server == of.server && of.remote.is_some(),
+            (Some(_), Some(_)) => false,
+        },
+        why: "what is not there, or not expected, as a whole is told of as a whole",
+    },
 ];
+
+/// Whether `by` is the link `of`, or all links of its cluster to that remote.
+fn is_part_of_link(by: &Entity, of: &Entity) -> bool {
+    by.cluster == of.cluster && by.remote == of.remote && (by.server.is_none() || by.server == of.server)
+}
 
 fn cluster_covers_link(by: &Entity, scope: &Scope, of: &Entity) -> bool {
     let other = if by.cluster == of.cluster {
@@ -230,7 +297,8 @@ mod tests {
     fn no_finding_can_explain_itself_in_a_circle() {
         // Between checks the table must be a partial order; within gateway_disconnected a rule goes from a
         // cluster to a server, or from the first cluster by name to the second; within duplicate_server_name
-        // from more clusters to fewer; within gateway_implicit from a wrong name to the right one.
+        // from more clusters to fewer; within gateway_implicit from a wrong name to the right one; within
+        // topology_drift from fewer names to more.
         let order = [
             "gateway_config_mismatch",
             "duplicate_server_name",

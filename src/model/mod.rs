@@ -9,6 +9,7 @@ mod flow;
 mod roster;
 mod snapshot;
 mod time;
+mod topology;
 mod traffic;
 
 pub use facts::{
@@ -23,4 +24,5 @@ pub use snapshot::{
     Vantage, version,
 };
 pub use time::Time;
+pub use topology::{Members, NAME_BYTES_MAX, Remotes, Tie, Topology, is_name};
 pub use traffic::{AccountView, Doubt, Moved, Movement};

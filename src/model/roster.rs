@@ -114,6 +114,7 @@ struct LinkMemory {
 
 #[derive(Debug, Default)]
 struct ClusterMemory {
+    answering_since: Option<Time>,
     dark_since: Option<Time>,
     severed_since: Option<Time>,
     /// Had a server of its own once, or was connected to: not only a name in a configuration.
@@ -450,6 +451,7 @@ impl Roster {
             links,
             movement,
             observer,
+            expected: None,
         }
     }
 
@@ -631,7 +633,12 @@ impl Roster {
                 .flatten();
             let memory = self.clusters.entry(name.clone()).or_default();
             if cluster.answered > 0 {
-                memory.dark_since = None;
+                // Shorter, and only the vantage's gateway to it was made anew.
+                let was_dark = memory.dark_since.take();
+                if was_dark.is_some_and(|since| look.asked_at.since(since) > ABSENCE_GAP) {
+                    memory.answering_since = None;
+                }
+                memory.answering_since.get_or_insert(look.asked_at);
             } else if look.settled {
                 memory.dark_since.get_or_insert(look.asked_at);
             }
@@ -647,6 +654,7 @@ impl Roster {
                 _ => memory.severed_since = None,
             }
             cluster.existed = memory.existed;
+            cluster.answering_since = memory.answering_since;
             cluster.dark_since = memory.dark_since;
             cluster.severed_since = memory.severed_since;
         }

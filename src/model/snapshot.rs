@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accountz, Flow, Gatewayz, Heard, Interest, Jsz, Movement, Name, Routez, ServerInfo, Statsz, Time, Varz,
+    Accountz, Flow, Gatewayz, Heard, Interest, Jsz, Movement, Name, Routez, ServerInfo, Statsz, Time,
+    Topology, Varz,
 };
 
 /// What one look showed, with what is remembered of the looks before.
@@ -35,6 +36,9 @@ pub struct Snapshot {
     pub movement: Arc<Movement>,
     /// How well the agent itself can see.
     pub observer: Observer,
+    /// What ought to be there, where somebody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Arc<Topology>>,
 }
 
 /// Where an agent looks from.
@@ -168,6 +172,9 @@ pub struct Cluster {
     pub answered: usize,
     /// The last sign from any of them.
     pub heard_at: Option<Time>,
+    /// Since when some of them answer, seconds of silence aside.
+    #[serde(default)]
+    pub answering_since: Option<Time>,
     /// The first look in a row that none of them answered.
     pub dark_since: Option<Time>,
     /// The first look in a row in which the vantage's server has no gateway to it and nobody in the

@@ -199,7 +199,7 @@ impl World {
         let now = self.now;
         let server_id = self.id(vantage);
         let settled = now.since(self.connected_at) >= UNSETTLED && answered.contains(&server_id);
-        let snapshot = self.roster.snapshot(Look {
+        let mut snapshot = self.roster.snapshot(Look {
             epoch: self.epoch,
             asked_at: now,
             settled,
@@ -212,6 +212,7 @@ impl World {
             answered,
             observer: self.observer.clone(),
         });
+        snapshot.expected.clone_from(&self.expected);
         if settled {
             let open = self.ledger.open().map(|f| (&*f.check, &f.entity));
             let verdicts = super::super::evaluate(&snapshot, &self.settings, open);
