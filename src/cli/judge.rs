@@ -89,7 +89,7 @@ fn worse(a: u8, b: u8) -> u8 {
 }
 
 /// Why a snapshot without a finding is no proof that there is none.
-fn unknown(snapshot: &Snapshot) -> Option<String> {
+pub(super) fn unknown(snapshot: &Snapshot) -> Option<String> {
     if !snapshot.settled {
         return Some("it was taken in the first seconds of a connection".to_owned());
     }

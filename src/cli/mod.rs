@@ -15,6 +15,7 @@ mod output;
 mod permissions;
 mod run;
 mod sweep;
+mod topology;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -83,6 +84,14 @@ enum Command {
     /// Exits with the worst of all files: 0 nothing found, or info only; 1 a warning; 2 something critical, or a file
     /// or configuration that cannot be used; 3 too little was seen to say.
     Judge(judge::Args),
+    /// Print which clusters, servers and remotes there are
+    ///
+    /// Connects as `gatewatch run` does, with the same flags, and publishes nothing. `--format toml` writes a file
+    /// of names to review, to keep, and to give to `gatewatch run --expect`; equal superclusters give equal files.
+    ///
+    /// Exits with 0, 2 for bad usage or configuration, 3 when the server refuses the login, the user is not one of
+    /// the system account, or not all was seen; then no file is written.
+    Topology(topology::Args),
     /// List the checks
     Checks,
     /// Print one check's manual
@@ -106,6 +115,7 @@ pub fn main() -> ExitCode {
             Ok(exit) => return ExitCode::from(exit),
             Err(e) => Err(e),
         },
+        Command::Topology(args) => block_on(topology::run(args)),
         Command::Checks => checks::run(),
         Command::Explain(args) => explain::run(&args),
         Command::Permissions(args) => permissions::run(&args),
