@@ -43,7 +43,7 @@ const LOOK_SOON: Duration = Duration::from_millis(50);
 const VARZ_EVERY: Duration = Duration::from_secs(30);
 /// A server that did not tell its configuration is asked again.
 const VARZ_RETRY: Duration = Duration::from_secs(1);
-/// Routes are asked for at once where a server is silent; else at this pace.
+/// Routes are asked for at once where a server is silent, each epoch where they are in trouble; else at this pace.
 const ROUTEZ_EVERY: Duration = Duration::from_secs(10);
 /// Heartbeats bring the same every 10 s or 30 s.
 const STATSZ_EVERY: Duration = Duration::from_secs(60);
@@ -482,7 +482,10 @@ impl Agent {
             self.routez_at = Some(now);
             requests.push((all(Endpoint::Routez), prompt));
         } else {
-            let silent = self.roster.clusters_with_silence();
+            let mut silent = self.roster.clusters_with_silence();
+            if opens_epoch {
+                silent.extend(self.roster.clusters_with_route_trouble());
+            }
             if silent.len() > DIRECT_MAX {
                 if opens_epoch {
                     requests.push((all(Endpoint::Routez), prompt));

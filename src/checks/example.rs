@@ -99,6 +99,8 @@ pub(crate) struct World {
     half_open: BTreeSet<(Name, Name)>,
     /// Servers that no request reaches.
     deaf: BTreeSet<Name>,
+    /// The first has no route to the second.
+    no_routes: BTreeSet<(Name, Name)>,
     random: u64,
     made: u64,
     /// Names of servers whose next answer to GATEWAYZ does not come.
@@ -165,6 +167,7 @@ impl World {
             holes: BTreeMap::new(),
             half_open: BTreeSet::new(),
             deaf: BTreeSet::new(),
+            no_routes: BTreeSet::new(),
             random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             made: 0,
             lost: BTreeSet::new(),
@@ -359,6 +362,17 @@ impl World {
         self.deaf.insert(server.into());
     }
 
+    /// There is no route between two servers of a cluster, as both know.
+    pub(crate) fn cut_route(&mut self, a: &str, b: &str) {
+        self.lose_route(a, b);
+        self.lose_route(b, a);
+    }
+
+    /// `server` gave up its route to `peer`, which does not know yet.
+    pub(crate) fn lose_route(&mut self, server: &str, peer: &str) {
+        self.no_routes.insert((server.into(), peer.into()));
+    }
+
     /// Every way is open, every password right.
     pub(crate) fn heal(&mut self) {
         self.refusals.clear();
@@ -367,6 +381,7 @@ impl World {
         for (server, remote) in std::mem::take(&mut self.half_open) {
             self.reset(&server, &remote, ms(1050));
         }
+        self.no_routes.clear();
     }
 
     /// The next answer of `server` gets lost.
@@ -680,7 +695,7 @@ impl World {
     fn say(&mut self, server: &str, signal: &Signal) {
         self.node(server).seq += 1;
         let Some(agent) = self.agent.clone() else { return };
-        if self.nodes[server].power != Power::Up || !self.passes(server, &self.cluster_of(&agent)) {
+        if self.nodes[server].power != Power::Up || !self.reaches(server, &self.nodes[&agent]) {
             return;
         }
         let info = self.info(server);
@@ -713,6 +728,18 @@ impl World {
                 let peer = &self.nodes[peer];
                 peer.runs() && peer.id == *id
             })
+    }
+
+    /// Whether it arrives at `at`, from where it enters the cluster over one route at the most.
+    fn reaches(&self, server: &str, at: &Node) -> bool {
+        let node = &self.nodes[server];
+        let door = node.dials.get(&at.cluster).and_then(|d| d.up.as_ref()).map(|(peer, _)| &self.nodes[peer]);
+        let from = if node.cluster == at.cluster { Some(node) } else { door };
+        self.passes(server, &at.cluster) && from.is_some_and(|from| self.has_route(from, at))
+    }
+
+    fn has_route(&self, from: &Node, to: &Node) -> bool {
+        from.id == to.id || !self.no_routes.contains(&(from.name.clone(), to.name.clone()))
     }
 
     fn statsz(&self, server: &str) -> Statsz {
@@ -780,8 +807,10 @@ impl World {
     fn routez(&self, server: &str) -> Routez {
         let node = &self.nodes[server];
         let named = &*node.ver != "2.9.10";
-        let peers = self.peers(&node.cluster).filter(|p| p.called != node.called).map(|p| {
+        let there = self.peers(&node.cluster).filter(|p| p.called != node.called && self.has_route(node, p));
+        let peers = there.map(|p| {
             let peer = RoutePeer {
+                in_msgs: p.beats,
                 name: named.then(|| p.called.clone()),
                 ip: Some("127.0.0.1".into()),
                 ..RoutePeer::default()

@@ -18,6 +18,7 @@ mod gateway_stale_remote;
 mod gateway_tls_expiring;
 mod gateway_traffic_ratio;
 mod observer_degraded;
+mod route_mesh_incomplete;
 mod server_missing;
 mod settings;
 mod topology_drift;
@@ -86,6 +87,7 @@ pub static REGISTRY: &[&dyn Check] = &[
     &gateway_implicit::GatewayImplicit,
     &gateway_stale_remote::GatewayStaleRemote,
     &gateway_tls_expiring::GatewayTlsExpiring,
+    &route_mesh_incomplete::RouteMeshIncomplete,
     &server_missing::ServerMissing,
     &duplicate_server_name::DuplicateServerName,
     &cross_cluster_stream_access::CrossClusterStreamAccess,

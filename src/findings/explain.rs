@@ -227,6 +227,25 @@ pub static RULES: &[Rule] = &[
         },
         why: "what is not there, or not expected, as a whole is told of as a whole",
     },
+    Rule {
+        by: "route_mesh_incomplete",
+        of: "route_mesh_incomplete",
+        holds: |by, _, of| {
+            by.peer_server.is_none()
+                && of.peer_server.is_some()
+                && by.cluster == of.cluster
+                && (by.server == of.server || by.server == of.peer_server)
+        },
+        why: "one server of the pair lost several peers",
+    },
+    Rule {
+        by: "route_mesh_incomplete",
+        of: "server_missing",
+        holds: |by, _, of| {
+            by.cluster == of.cluster && (by.server == of.server || by.peer_server == of.server)
+        },
+        why: "the server lives, and the way to ask it or to hear it is the route that is missing",
+    },
 ];
 
 /// Whether `by` is the link `of`, or all links of its cluster to that remote.

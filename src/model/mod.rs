@@ -7,6 +7,7 @@ mod facts;
 mod file;
 mod flow;
 mod roster;
+mod routes;
 mod snapshot;
 mod time;
 mod topology;
@@ -19,6 +20,7 @@ pub use facts::{
 pub use file::{FILE_BYTES_MAX, FileError};
 pub use flow::{Flow, Heard};
 pub use roster::{Look, Odd, Roster, SERVERS_MAX};
+use snapshot::heartbeat_interval;
 pub use snapshot::{
     Cluster, Complaint, Life, Link, LinkState, Observer, Outbox, Refusal, Rejection, Server, Sight, Snapshot,
     Vantage, version,

@@ -7,10 +7,12 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::flow::{self, Ends, FlowMemory, Voice};
+use super::routes::Meshes;
 use super::traffic::TrafficMemory;
 use super::{
     Accountz, Cluster, Fact, Gatewayz, Heard, Interest, Jsz, Life, Link, LinkState, Movement, Name, Observer,
     Rejection, Routez, Server, ServerInfo, Sight, Signal, Snapshot, Statsz, Time, Vantage, Varz,
+    heartbeat_interval,
 };
 
 /// How many servers are remembered. What the network says beyond that is counted and not taken in.
@@ -23,6 +25,8 @@ const RETIRED_MAX: usize = 4 * SERVERS_MAX;
 const REJECTION_FRESH: Duration = Duration::from_secs(6);
 /// A route list older than this says nothing about who lives now.
 const ROUTES_FRESH: Duration = Duration::from_secs(3);
+/// Servers whose silence begins this close together may be silent for one reason.
+const TOGETHER: Duration = Duration::from_secs(3);
 /// Two looks at an absent link further apart than this do not join into one absence.
 const ABSENCE_GAP: Duration = Duration::from_secs(10);
 /// A server that moves to another cluster may be told of in both for a while.
@@ -71,6 +75,7 @@ pub struct Roster {
     connected: BTreeMap<(Name, Name, Name), Time>,
     clusters: BTreeMap<Name, ClusterMemory>,
     rejections: BTreeMap<Name, VecDeque<(Name, Rejection)>>,
+    meshes: Meshes,
     retired: BTreeSet<Name>,
     retired_order: VecDeque<Name>,
     over: u64,
@@ -293,6 +298,7 @@ impl Roster {
             memory.dark_since = None;
             memory.severed_since = None;
         }
+        self.meshes.blink();
     }
 
     /// The IDs of the servers whose answer is worth waiting for: they answered the last time or the time
@@ -324,6 +330,11 @@ impl Roster {
             .filter(|r| r.left_at.is_none() && (r.silent_since.is_some() || r.answered_at.is_none()))
             .filter_map(|r| r.info.cluster.clone())
             .collect()
+    }
+
+    /// The clusters whose routes are in trouble: they are worth asking for again.
+    pub fn clusters_with_route_trouble(&self) -> BTreeSet<Name> {
+        self.meshes.incomplete().filter_map(|id| self.cluster_of(id)).collect()
     }
 
     /// The cluster that a server introduced itself with.
@@ -432,9 +443,11 @@ impl Roster {
         let mut servers: BTreeMap<Name, Server> =
             self.records.iter().map(|(id, record)| (id.clone(), record.seen(&look, &witness))).collect();
         self.listen_for_the_silent(&look, &mut servers);
+        self.meshes.fill(&mut servers);
         let clusters = self.clusters(&look, &servers);
+        let lacks = servers.get(&look.vantage.server_id).map(|own| own.lacks.clone()).unwrap_or_default();
         for server in servers.values_mut() {
-            server.sight = sight(server, &look, &clusters);
+            server.sight = sight(server, &look, &clusters, &lacks);
         }
         let links = self.links(&look, &servers, &clusters);
         let movement = self.movement(&look, &servers);
@@ -730,16 +743,17 @@ impl Roster {
         let configured =
             server.varz.as_ref().map(|v| v.gateway.as_ref().is_some_and(|g| g.remotes.contains_key(&remote)));
         let far = clusters.get(&remote).into_iter().flat_map(|c| &c.servers).filter_map(|id| servers.get(id));
+        let key = (id.clone(), remote.clone());
+        let was_connected_at = self.links.get(&key).and_then(|m| m.connected_at);
         let (state, peer_id) = match &server.gatewayz {
             Some(gatewayz) => match gatewayz.outbound.get(&remote) {
                 Some(o) => (LinkState::Connected, Some(o.connection.peer_id.clone())),
                 None => (LinkState::Absent, None),
             },
-            None => far_end(server, cluster, far),
+            None => far_end(server, cluster, far, was_connected_at),
         };
         let ends = ends(server, cluster, &remote, peer_id.as_ref(), servers);
         let peer = peer_id.map(|id| servers.get(&id).map_or(id, |s| s.info.name.clone()));
-        let key = (id.clone(), remote.clone());
         let mut unkept = LinkMemory::default();
         let memory = if self.links.len() < LINKS_MAX || self.links.contains_key(&key) {
             self.links.entry(key).or_default()
@@ -803,6 +817,7 @@ fn far_end<'a>(
     server: &Server,
     cluster: &Name,
     far: impl Iterator<Item = &'a Server>,
+    was_connected_at: Option<Time>,
 ) -> (LinkState, Option<Name>) {
     let (mut all, mut any) = (true, false);
     for end in far.filter(|s| !matches!(s.life, Life::Left | Life::Gone)) {
@@ -815,11 +830,10 @@ fn far_end<'a>(
             return (LinkState::Connected, Some(end.info.id.clone()));
         }
     }
-    if any && all && server.life == Life::Alive {
-        (LinkState::Absent, None)
-    } else {
-        (LinkState::Unknown, None)
-    }
+    // Who was only heard before the link went may have gone with it.
+    let lives =
+        server.life == Life::Alive && (!server.named_by.is_empty() || server.heard_at > was_connected_at);
+    if any && all && lives { (LinkState::Absent, None) } else { (LinkState::Unknown, None) }
 }
 
 /// Both ends of a link, as far as they answered in this look.
@@ -862,7 +876,12 @@ fn reach(cluster: &Name, look: &Look, servers: &BTreeMap<Name, Server>) -> (Opti
     (asks, hears)
 }
 
-fn sight(server: &Server, look: &Look, clusters: &BTreeMap<Name, Cluster>) -> Sight {
+fn sight(
+    server: &Server,
+    look: &Look,
+    clusters: &BTreeMap<Name, Cluster>,
+    own_lacks: &BTreeMap<Name, Time>,
+) -> Sight {
     if server.gatewayz.is_some() {
         return Sight::Answered;
     }
@@ -873,6 +892,10 @@ fn sight(server: &Server, look: &Look, clusters: &BTreeMap<Name, Cluster>) -> Si
         return Sight::Named;
     }
     let own = server.info.cluster == look.vantage.cluster;
+    // A route is one hop too: without one from our own server, a peer of it cannot be asked.
+    if own && own_lacks.contains_key(&server.info.id) {
+        return Sight::Unreachable;
+    }
     let asked = own
         || server.info.cluster.as_ref().and_then(|c| clusters.get(c)).is_some_and(|c| {
             let vantage = look.vantage.cluster.as_ref();
@@ -887,8 +910,11 @@ impl Record {
         let answered = look.answered.contains(id);
         let named_by = witness.named.get(id).cloned().unwrap_or_default();
         let denied_by = if answered { BTreeSet::new() } else { witness.denied(self) };
+        // A heartbeat is a sign of life until the next one is overdue.
         let heard_since_silent = match (self.heard_at, self.silent_since) {
-            (Some(heard), Some(silent)) => heard > silent,
+            (Some(heard), Some(silent)) => {
+                heard > silent && look.asked_at.since(heard) < heartbeat_interval(&self.info.ver) * 3 / 2
+            }
             _ => false,
         };
         let life = if self.left_at.is_some() {
@@ -917,6 +943,8 @@ impl Record {
             gatewayz: answered.then(|| self.gatewayz.as_ref().map(|(_, g)| Arc::clone(g))).flatten(),
             varz: self.varz.as_ref().map(|(_, v)| Arc::clone(v)),
             routez: self.routez.as_ref().map(|(_, r)| Arc::clone(r)),
+            routez_at: self.routez.as_ref().map(|(at, _)| *at),
+            lacks: BTreeMap::new(),
             statsz: self.statsz.as_ref().map(|(_, s)| Arc::clone(s)),
             accountz: self.accountz.as_ref().map(|(_, a)| Arc::clone(a)),
             jsz: self.jsz.as_ref().map(|(_, j)| Arc::clone(j)),
@@ -965,7 +993,31 @@ impl Witness {
                 list.push((record.info.name.clone(), *at, Arc::clone(routez)));
             }
         }
+        witness.hear_the_silent(records, look);
         witness
+    }
+
+    /// A server without a route to ours takes those along whose gateway to our cluster ends there: they live,
+    /// as their peers tell, and fell silent with it. Had it died, they would have dialled another within a
+    /// second or two.
+    fn hear_the_silent(&mut self, records: &BTreeMap<Name, Record>, look: &Look) {
+        let Some(own) = &look.vantage.cluster else { return };
+        let mut doors: Vec<(Name, Name)> = Vec::new();
+        for (id, record) in records {
+            let Some(since) = record.silent_since.filter(|_| self.names(id) && record.left_at.is_none())
+            else {
+                continue;
+            };
+            let last = record.gatewayz.as_ref().and_then(|(_, g)| g.outbound.get(own));
+            let Some(door) = last.map(|o| &o.connection.peer_id) else { continue };
+            let door_since = records.get(door).and_then(|r| r.silent_since);
+            if door_since.is_some_and(|at| at.since(since).max(since.since(at)) <= TOGETHER) {
+                doors.push((door.clone(), record.info.name.clone()));
+            }
+        }
+        for (door, name) in doors {
+            self.named.entry(door).or_default().insert(name);
+        }
     }
 
     fn names(&self, id: &Name) -> bool {

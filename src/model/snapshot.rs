@@ -120,6 +120,12 @@ pub struct Server {
     pub varz: Option<Arc<Varz>>,
     /// The newest ROUTEZ of this life.
     pub routez: Option<Arc<Routez>>,
+    /// When that was asked for.
+    #[serde(default)]
+    pub routez_at: Option<Time>,
+    /// The IDs of those of its cluster that live and that it has no route to, and since when in a row.
+    #[serde(default)]
+    pub lacks: BTreeMap<Name, Time>,
     /// The newest STATSZ of this life.
     pub statsz: Option<Arc<Statsz>>,
     /// The newest ACCOUNT STATZ of this life.
@@ -148,8 +154,13 @@ impl Server {
 
     /// How often it sends a heartbeat when nothing happens: 10 s since 2.10.21, 30 s before (measured).
     pub fn heartbeat_interval(&self) -> Duration {
-        Duration::from_secs(if version(&self.info.ver) >= (2, 10, 21) { 10 } else { 30 })
+        heartbeat_interval(&self.info.ver)
     }
+}
+
+/// As [`Server::heartbeat_interval`], by version.
+pub(super) fn heartbeat_interval(ver: &str) -> Duration {
+    Duration::from_secs(if version(ver) >= (2, 10, 21) { 10 } else { 30 })
 }
 
 /// `2.15.1-beta.2` as (2, 15, 1); zeros for what cannot be read.

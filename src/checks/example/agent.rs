@@ -84,12 +84,12 @@ impl World {
     fn is_asked(&self, server: &str, vantage: &str) -> bool {
         let (node, own) = (&self.nodes[server], &self.nodes[vantage]);
         let hears = node.power == Power::Up && !self.deaf.contains(server);
-        hears && own.power == Power::Up && self.passes(vantage, &node.cluster)
+        hears && own.power == Power::Up && self.reaches(vantage, node)
     }
 
     /// Whether its answer reaches the agent.
     fn answers(&self, server: &str, vantage: &str) -> bool {
-        self.is_asked(server, vantage) && self.passes(server, &self.nodes[vantage].cluster)
+        self.is_asked(server, vantage) && self.reaches(server, &self.nodes[vantage])
     }
 
     /// Who is silent is asked for a heartbeat, and a cluster that is dark by another way.
@@ -148,7 +148,10 @@ impl World {
             self.accountz_at = Some(now);
         }
         let lacking: BTreeSet<Name> = self.roster.without_varz(now.minus(secs(60))).cloned().collect();
-        let silent = self.roster.clusters_with_silence();
+        let mut silent = self.roster.clusters_with_silence();
+        if on_grid && self.half {
+            silent.extend(self.roster.clusters_with_route_trouble());
+        }
         let mut answered = BTreeSet::new();
         let own = self.nodes[&vantage].cluster.clone();
         let remotes: Vec<Name> = self.nodes[&vantage].dials.keys().cloned().collect();
