@@ -1,12 +1,15 @@
 //! The memory between two looks.
 
+mod witness;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use witness::{Witness, ends, far_end, reach, sight};
 
-use super::flow::{self, Ends, FlowMemory, Voice};
+use super::flow::{self, FlowMemory, Voice};
 use super::routes::Meshes;
 use super::traffic::TrafficMemory;
 use super::{
@@ -812,98 +815,6 @@ impl Roster {
     }
 }
 
-/// What the servers at the far end show of the outbound of a server that cannot be asked.
-fn far_end<'a>(
-    server: &Server,
-    cluster: &Name,
-    far: impl Iterator<Item = &'a Server>,
-    was_connected_at: Option<Time>,
-) -> (LinkState, Option<Name>) {
-    let (mut all, mut any) = (true, false);
-    for end in far.filter(|s| !matches!(s.life, Life::Left | Life::Gone)) {
-        let Some(gatewayz) = &end.gatewayz else {
-            all = false;
-            continue;
-        };
-        any = true;
-        if gatewayz.inbound.get(cluster).is_some_and(|cs| cs.iter().any(|c| c.peer_id == server.info.id)) {
-            return (LinkState::Connected, Some(end.info.id.clone()));
-        }
-    }
-    // Who was only heard before the link went may have gone with it.
-    let lives =
-        server.life == Life::Alive && (!server.named_by.is_empty() || server.heard_at > was_connected_at);
-    if any && all && lives { (LinkState::Absent, None) } else { (LinkState::Unknown, None) }
-}
-
-/// Both ends of a link, as far as they answered in this look.
-fn ends<'a>(
-    server: &'a Server,
-    cluster: &Name,
-    remote: &Name,
-    peer_id: Option<&Name>,
-    servers: &'a BTreeMap<Name, Server>,
-) -> Ends<'a> {
-    let near = server.gatewayz.as_ref().and_then(|g| g.outbound.get(remote)).map(|o| &o.connection);
-    let Some((id, peer)) = peer_id.and_then(|id| servers.get_key_value(id)) else {
-        return Ends { near, ..Ends::default() };
-    };
-    let Some(gatewayz) = &peer.gatewayz else { return Ends { near, ..Ends::default() } };
-    let inbound = gatewayz.inbound.get(cluster).into_iter().flatten();
-    let far = inbound.filter(|c| c.peer_id == server.info.id).max_by_key(|c| c.cid);
-    Ends { near, far: far.map(|c| (id, c)), unmatched: near.is_some() && far.is_none() }
-}
-
-/// Whether the vantage's server has a gateway to `cluster`, and whether a server of the vantage's cluster has
-/// one from it. None where that cannot be told.
-fn reach(cluster: &Name, look: &Look, servers: &BTreeMap<Name, Server>) -> (Option<bool>, Option<bool>) {
-    let asks = servers
-        .get(&look.vantage.server_id)
-        .and_then(|own| own.gatewayz.as_ref())
-        .map(|g| look.vantage.cluster.as_ref() == Some(cluster) || g.outbound.contains_key(cluster));
-    let (mut all, mut any) = (true, false);
-    for neighbour in servers.values() {
-        if neighbour.info.cluster != look.vantage.cluster || matches!(neighbour.life, Life::Left | Life::Gone)
-        {
-            continue;
-        }
-        match &neighbour.gatewayz {
-            Some(g) => any |= g.inbound.get(cluster).is_some_and(|connections| !connections.is_empty()),
-            None => all = false,
-        }
-    }
-    let hears = if any { Some(true) } else { all.then_some(false) };
-    (asks, hears)
-}
-
-fn sight(
-    server: &Server,
-    look: &Look,
-    clusters: &BTreeMap<Name, Cluster>,
-    own_lacks: &BTreeMap<Name, Time>,
-) -> Sight {
-    if server.gatewayz.is_some() {
-        return Sight::Answered;
-    }
-    if server.life == Life::Left {
-        return Sight::Left;
-    }
-    if server.answered_at.is_none() && server.heard_at.is_none() {
-        return Sight::Named;
-    }
-    let own = server.info.cluster == look.vantage.cluster;
-    // A route is one hop too: without one from our own server, a peer of it cannot be asked.
-    if own && own_lacks.contains_key(&server.info.id) {
-        return Sight::Unreachable;
-    }
-    let asked = own
-        || server.info.cluster.as_ref().and_then(|c| clusters.get(c)).is_some_and(|c| {
-            let vantage = look.vantage.cluster.as_ref();
-            vantage.and_then(|v| c.seen_by.get(v)).is_some_and(|names| names.contains(&look.vantage.server))
-        });
-    if asked && (own || server.hearable) { Sight::Silent } else { Sight::Unreachable }
-}
-
 impl Record {
     fn seen(&self, look: &Look, witness: &Witness) -> Server {
         let id = &self.info.id;
@@ -951,92 +862,6 @@ impl Record {
             jsz_before: self.jsz_before.clone(),
             interest: self.interest.as_ref().map(|(_, i)| Arc::clone(i)),
         }
-    }
-}
-
-/// What those who answered say about who else lives.
-struct Witness {
-    /// Server ID to the names of those that have a connection to it.
-    named: BTreeMap<Name, BTreeSet<Name>>,
-    /// IDs of servers with a gateway connection into the vantage's cluster.
-    hearable: BTreeSet<Name>,
-    /// Cluster to the fresh route lists of its servers: name, when, IDs.
-    routes: BTreeMap<Name, Vec<(Name, Time, Arc<Routez>)>>,
-}
-
-impl Witness {
-    fn of(records: &BTreeMap<Name, Record>, look: &Look) -> Self {
-        let mut witness = Self { named: BTreeMap::new(), hearable: BTreeSet::new(), routes: BTreeMap::new() };
-        for (id, record) in records {
-            if !look.answered.contains(id) {
-                continue;
-            }
-            if let Some((_, gatewayz)) = &record.gatewayz {
-                let inbound = gatewayz.inbound.values().flatten();
-                if record.info.cluster == look.vantage.cluster {
-                    witness.hearable.extend(inbound.clone().map(|c| c.peer_id.clone()));
-                }
-                for connection in gatewayz.outbound.values().map(|o| &o.connection).chain(inbound) {
-                    let named = witness.named.entry(connection.peer_id.clone()).or_default();
-                    named.insert(record.info.name.clone());
-                }
-            }
-            let Some((at, routez)) = &record.routez else { continue };
-            if look.asked_at.since(*at) > ROUTES_FRESH {
-                continue;
-            }
-            for peer in routez.peers.keys() {
-                witness.named.entry(peer.clone()).or_default().insert(record.info.name.clone());
-            }
-            if let Some(cluster) = &record.info.cluster {
-                let list = witness.routes.entry(cluster.clone()).or_default();
-                list.push((record.info.name.clone(), *at, Arc::clone(routez)));
-            }
-        }
-        witness.hear_the_silent(records, look);
-        witness
-    }
-
-    /// A server without a route to ours takes those along whose gateway to our cluster ends there: they live,
-    /// as their peers tell, and fell silent with it. Had it died, they would have dialled another within a
-    /// second or two.
-    fn hear_the_silent(&mut self, records: &BTreeMap<Name, Record>, look: &Look) {
-        let Some(own) = &look.vantage.cluster else { return };
-        let mut doors: Vec<(Name, Name)> = Vec::new();
-        for (id, record) in records {
-            let Some(since) = record.silent_since.filter(|_| self.names(id) && record.left_at.is_none())
-            else {
-                continue;
-            };
-            let last = record.gatewayz.as_ref().and_then(|(_, g)| g.outbound.get(own));
-            let Some(door) = last.map(|o| &o.connection.peer_id) else { continue };
-            let door_since = records.get(door).and_then(|r| r.silent_since);
-            if door_since.is_some_and(|at| at.since(since).max(since.since(at)) <= TOGETHER) {
-                doors.push((door.clone(), record.info.name.clone()));
-            }
-        }
-        for (door, name) in doors {
-            self.named.entry(door).or_default().insert(name);
-        }
-    }
-
-    fn names(&self, id: &Name) -> bool {
-        self.named.contains_key(id)
-    }
-
-    /// Who of its cluster answered after it went silent and has no route to it.
-    fn denied(&self, record: &Record) -> BTreeSet<Name> {
-        let since = record.silent_since.or(record.heard_at).unwrap_or(record.first_seen_at);
-        record
-            .info
-            .cluster
-            .as_ref()
-            .and_then(|cluster| self.routes.get(cluster))
-            .into_iter()
-            .flatten()
-            .filter(|(_, at, routez)| *at >= since && !routez.peers.contains_key(&record.info.id))
-            .map(|(name, _, _)| name.clone())
-            .collect()
     }
 }
 
