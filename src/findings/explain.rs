@@ -246,6 +246,12 @@ pub static RULES: &[Rule] = &[
         },
         why: "the server lives, and the way to ask it or to hear it is the route that is missing",
     },
+    Rule {
+        by: "route_mesh_incomplete",
+        of: "gateway_one_way",
+        holds: |by, _, of| by.cluster == of.cluster && of.remote.is_none(),
+        why: "requests enter the cluster at one server and go on by routes, of which one is missing",
+    },
 ];
 
 /// Whether `by` is the link `of`, or all links of its cluster to that remote.
