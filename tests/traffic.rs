@@ -310,8 +310,31 @@ async fn holds_on(version: &str) {
     let sourcing = watch.wait("the finding", 0, WITHIN, |e| is_of(e, "SOURCING")).await;
     assert_eq!(sourcing.body["evidence"]["streams_led_by_cluster"], json!({ "eu": 1, "us": 1 }));
     println!("{}", sourcing.line());
+    the_command_for_connections_answers(&watch.lab, &sourcing).await;
     watch.sound();
     watch.end_agent(Signal::SIGTERM).await;
+}
+
+/// What is told to be asked names the account's connections, and no others.
+async fn the_command_for_connections_answers(lab: &Lab, finding: &Event) {
+    let steps = finding.body["remediation"].as_array().unwrap();
+    let run = steps.iter().filter_map(|step| step["run"].as_str()).find(|run| run.contains("CONNZ")).unwrap();
+    let parts: Vec<&str> = run.split('\'').collect();
+    let client = lab.system_client("eu-0").await.unwrap();
+    let mut replies = client.subscribe("probe.replies").await.unwrap();
+    client
+        .publish_with_reply(parts[1].to_owned(), "probe.replies", parts[3].to_owned().into())
+        .await
+        .unwrap();
+    let (mut found, mut answers) = (0, 0);
+    while answers < 6 {
+        let reply = tokio::time::timeout(WITHIN, replies.next()).await.expect("six servers answer").unwrap();
+        let reply: Value = serde_json::from_slice(&reply.payload).unwrap();
+        assert!(reply.get("error").is_none(), "{run}: {reply}");
+        found += reply["data"]["connections"].as_array().unwrap().len();
+        answers += 1;
+    }
+    assert_eq!(found, 2, "{run}");
 }
 
 #[tokio::test]
