@@ -74,8 +74,8 @@ static MANUAL: Manual = Manual {
               is what was sent over gateways. Only one side is summed up, so nothing counts twice. It is a \
               finding when what crossed is `ratio_min` of what was published or more, and `bytes_min` or more. \
               Counters that begin anew, with a server or an account, count from zero; what an answer that got \
-              lost would have told comes with the next. A sum is judged when a minute of the window was seen, or \
-              all of it where it is shorter. Accounts are ranked by what crossed; the 256 that send most are \
+              lost would have told comes with the next. A sum is judged when a minute of the window was seen, \
+              all of it where it is shorter, a thirtieth where that is longer. Accounts are ranked by what crossed; the 256 that send most are \
               judged.",
     silent: "Unknown, never zero: where a server of a version that does not count gateways apart moved bytes of \
              the account; where a server that may well live did not tell its counters, for what it published is \

@@ -153,6 +153,12 @@ impl Record {
         }
     }
 
+    /// When the process started, by its own clock.
+    fn start(&self) -> Option<Time> {
+        let varz = self.varz.as_ref().and_then(|(_, varz)| varz.start);
+        varz.or_else(|| self.statsz.as_ref().and_then(|(_, statsz)| statsz.start))
+    }
+
     fn hear(&mut self, at: Time) {
         self.heard_at = self.heard_at.max(Some(at));
     }
@@ -203,17 +209,10 @@ impl Roster {
             }
             Fact::Statsz(statsz) => replace(&mut record.statsz, made_at, statsz),
             Fact::Accountz(accountz) => {
-                let held = record.accountz.clone().or_else(|| {
-                    let start = record.varz.as_ref().and_then(|(_, v)| v.start);
-                    let start = start.or(record.statsz.as_ref().and_then(|(_, s)| s.start))?;
-                    Some((made_at.minus(told_at?.since(start)), Arc::default()))
-                });
-                let before = held.as_ref().map(|(at, accountz)| (*at, &**accountz));
-                if before.is_none_or(|(at, _)| at <= made_at) {
-                    let (info, accountz) = (record.info.clone(), Arc::new(accountz));
-                    record.accountz = Some((made_at, Arc::clone(&accountz)));
-                    self.traffic.take(&info, before, &accountz, made_at);
-                }
+                let (id, start) = (record.info.id.clone(), record.start());
+                let started_at =
+                    told_at.zip(start).map(|(told_at, start)| made_at.minus(told_at.since(start)));
+                self.accounts(&id, started_at, Arc::new(accountz), made_at);
             }
             Fact::Jsz(jsz) => {
                 if let Some((_, held)) = record.jsz.as_ref().filter(|(at, _)| *at < made_at) {
@@ -224,6 +223,18 @@ impl Roster {
             Fact::Interest(interest) => replace(&mut record.interest, made_at, interest),
         }
         Ok(())
+    }
+
+    fn accounts(&mut self, id: &Name, started_at: Option<Time>, told: Arc<Accountz>, made_at: Time) {
+        let at = self.traffic.poll_at(made_at);
+        let Some(record) = self.records.get_mut(id) else { return };
+        let held = record.accountz.take().or_else(|| Some((started_at?, Arc::default())));
+        if held.as_ref().is_some_and(|(held_at, _)| *held_at > at) {
+            record.accountz = held;
+            return;
+        }
+        record.accountz = Some((at, Arc::clone(&told)));
+        self.traffic.take(&record.info, held.as_ref().map(|(at, held)| (*at, &**held)), &told, at);
     }
 
     /// Takes in what was heard unasked at `now`.

@@ -17,6 +17,8 @@ use super::{Account, Accountz, Life, Name, Server, ServerInfo, Snapshot, Time};
 const SLOTS: u64 = 30;
 /// How many slots are kept: those that not every server has told of yet stand beside the window.
 const SLOTS_KEPT: u64 = SLOTS + SLOTS / 2 + 1;
+/// The servers are asked at least so often, and five times in a shorter window.
+const ASKED_EVERY: Duration = Duration::from_secs(10);
 /// How long a server may say nothing of its accounts: three answers at the usual pace.
 const PATIENCE: Duration = Duration::from_secs(35);
 /// How many accounts are remembered. Those that move least over gateways are dropped beyond that.
@@ -149,6 +151,7 @@ impl AccountView {
 pub(super) struct TrafficMemory {
     window: Duration,
     began_at: Option<Time>,
+    polled_at: Time,
     newest: u64,
     accounts: BTreeMap<Name, AccountMemory>,
     /// When accounts were dropped: one that comes back was not seen before.
@@ -175,6 +178,7 @@ impl Default for TrafficMemory {
         Self {
             window: Duration::from_secs(300),
             began_at: None,
+            polled_at: Time::default(),
             newest: 0,
             accounts: BTreeMap::new(),
             dropped_at: None,
@@ -205,6 +209,16 @@ impl TrafficMemory {
 
     fn patience(&self) -> Duration {
         PATIENCE.min(self.window / 2)
+    }
+
+    /// The time of the answers that belong together with one of `at`: those to one question come within some
+    /// milliseconds, and must not lie in two slots.
+    pub(super) fn poll_at(&mut self, at: Time) -> Time {
+        let together = ASKED_EVERY.min(self.window / 5) / 2;
+        if at.since(self.polled_at) > together {
+            self.polled_at = at;
+        }
+        if self.polled_at.since(at) > together { at } else { self.polled_at }
     }
 
     /// Takes in what `server` told at `at`. `before` is its last answer of this life, or its start with

@@ -229,3 +229,26 @@ fn a_window_that_no_second_divides_is_seen_whole() {
     assert_eq!(told_.total(40), moved(500, 0, 0));
     assert!(Arc::ptr_eq(&told_.view(40), &told_.view(41)), "summed up once");
 }
+
+#[test]
+fn the_answers_to_one_question_lie_in_one_slot() {
+    let mut told_ = Told::new();
+    // A slot ends between them each time; who comes first is another one each time.
+    let end_ms = at(0).as_millis() / 10_000 * 10_000;
+    for n in 0..=7_u64 {
+        let both = [("eu-0", told(1000 * n, 500 * n, 0), 2), ("us-0", told(0, 0, 500 * n), 9)];
+        let order = if n % 2 == 0 { [0, 1] } else { [1, 0] };
+        for (name, accountz, late_ms) in order.map(|which| both[which].clone()) {
+            let came_at = Time::from_millis(end_ms + 10_000 * n + late_ms - 5);
+            let came_at = told_.memory.poll_at(came_at);
+            let before = told_.last.get(name).map(|(at, held)| (*at, held));
+            told_.memory.take(&server(name), before, &accountz, came_at);
+            told_.last.insert(name.into(), (came_at, accountz));
+            let total = told_.total((end_ms + 10_000 * n - at(0).as_millis() + 1000) / 1000);
+            assert_eq!(total.tx_bytes, total.rx_bytes, "after {n} questions");
+            assert_eq!(total.published_bytes, 2 * total.tx_bytes);
+        }
+    }
+    // The slot of the last ones has not ended.
+    assert_eq!(told_.total(80), moved(6000, 3000, 3000));
+}
