@@ -47,7 +47,8 @@ const VARZ_RETRY: Duration = Duration::from_secs(1);
 const ROUTEZ_EVERY: Duration = Duration::from_secs(10);
 /// Heartbeats bring the same every 10 s or 30 s.
 const STATSZ_EVERY: Duration = Duration::from_secs(60);
-/// What accounts move is summed up over minutes; a shorter window has this many answers.
+/// What accounts move is summed up over minutes, and a shorter window has this many answers; it is asked for each
+/// epoch while a gateway is jammed.
 const ACCOUNTZ_EVERY: Duration = Duration::from_secs(10);
 const ACCOUNTZ_PER_WINDOW: u32 = 5;
 /// Streams seldom change their leader: accounts are asked for so often before streams are once.
@@ -504,7 +505,8 @@ impl Agent {
             requests.push((all(Endpoint::Statsz), BTreeSet::new()));
         }
         // Nobody waits for these: what comes is taken in whenever it does.
-        if due(self.accountz_at, self.accountz_every)
+        let pressed = opens_epoch && self.roster.is_pressed();
+        if (pressed || due(self.accountz_at, self.accountz_every))
             && self.wants(&[
                 "gateway_traffic_ratio",
                 "cross_cluster_stream_access",

@@ -101,6 +101,12 @@ pub(crate) struct World {
     deaf: BTreeSet<Name>,
     /// The first has no route to the second.
     no_routes: BTreeSet<(Name, Name)>,
+    jams: BTreeMap<(Name, Name), jam::Jam>,
+    stuck: Vec<(Time, jam::Late)>,
+    /// The round trip between a server or cluster and another cluster, where it is long.
+    far: BTreeMap<(Name, Name), Duration>,
+    rtts: BTreeMap<(Name, Name), (u64, Time, Duration)>,
+    muted: BTreeSet<Name>,
     random: u64,
     made: u64,
     /// Names of servers whose next answer to GATEWAYZ does not come.
@@ -168,6 +174,11 @@ impl World {
             half_open: BTreeSet::new(),
             deaf: BTreeSet::new(),
             no_routes: BTreeSet::new(),
+            jams: BTreeMap::new(),
+            stuck: Vec::new(),
+            far: BTreeMap::new(),
+            rtts: BTreeMap::new(),
+            muted: BTreeSet::new(),
             random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             made: 0,
             lost: BTreeSet::new(),
@@ -382,6 +393,7 @@ impl World {
             self.reset(&server, &remote, ms(1050));
         }
         self.no_routes.clear();
+        self.far.clear();
     }
 
     /// The next answer of `server` gets lost.
@@ -508,6 +520,7 @@ impl World {
     }
 
     fn tick(&mut self) {
+        self.flow();
         let now = self.now;
         let due: Vec<Name> = self
             .nodes
@@ -699,6 +712,11 @@ impl World {
             return;
         }
         let info = self.info(server);
+        let late_by = self.late_by(server, &self.cluster_of(&agent));
+        if !late_by.is_zero() {
+            self.stuck.push((self.now.plus(late_by), jam::Late::Signal(info, signal.clone())));
+            return;
+        }
         let news = !self.roster.knows(&info.id) || !matches!(signal, Signal::Heartbeat(_));
         self.roster.hear(info, signal.clone(), self.now).expect("no two servers share an ID");
         if news {
@@ -771,7 +789,8 @@ impl World {
         let outbound = node.dials.iter().filter_map(|(remote, dial)| {
             let (_, id) = dial.up.as_ref()?;
             let configured = config.remotes.contains_key(remote);
-            Some((remote.clone(), Outbound { configured, connection: connection(dial, id) }))
+            let connection = self.load(connection(dial, id), &node.name, remote);
+            Some((remote.clone(), Outbound { configured, connection }))
         });
         let mut inbound: BTreeMap<Name, Vec<Connection>> = BTreeMap::new();
         let stale = |n: &Node| matches!(n.power, Power::Stopped(at) if self.now.since(at) > STALE_AFTER);
@@ -935,4 +954,5 @@ impl World {
 
 mod agent;
 mod change;
+mod jam;
 mod tests;

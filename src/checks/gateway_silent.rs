@@ -162,6 +162,10 @@ fn unanswered<'a>(snapshot: &'a Snapshot, link: &'a Link) -> Option<Loss<'a>> {
 fn unheard<'a>(snapshot: &'a Snapshot, link: &Link) -> Option<Loss<'a>> {
     let server = snapshot.servers.get(&link.server_id)?;
     let since = server.silent_since?;
+    // Who has no route to the one that a request comes in by was not asked.
+    if snapshot.servers_of(&link.cluster).any(|peer| peer.lacks.contains_key(&link.server_id)) {
+        return None;
+    }
     let others = &server.heard_by_others;
     let speaks =
         others.looks >= HEARD_LOOKS && others.last_at.is_some_and(|at| snapshot.at.since(at) <= HEARD_WITHIN);

@@ -12,13 +12,17 @@ mod gateway_config_mismatch;
 mod gateway_disconnected;
 mod gateway_flapping;
 mod gateway_implicit;
+mod gateway_interest_mode;
 mod gateway_one_way;
+mod gateway_pending_pressure;
+mod gateway_rtt_high;
 mod gateway_silent;
 mod gateway_stale_remote;
 mod gateway_tls_expiring;
 mod gateway_traffic_ratio;
 mod observer_degraded;
 mod route_mesh_incomplete;
+mod route_pending_pressure;
 mod server_missing;
 mod settings;
 mod topology_drift;
@@ -82,12 +86,16 @@ pub static REGISTRY: &[&dyn Check] = &[
     &gateway_config_mismatch::GatewayConfigMismatch,
     &gateway_traffic_ratio::GatewayTrafficRatio,
     &gateway_one_way::GatewayOneWay,
+    &gateway_pending_pressure::GatewayPendingPressure,
+    &gateway_interest_mode::GatewayInterestMode,
+    &gateway_rtt_high::GatewayRttHigh,
     &gateway_silent::GatewaySilent,
     &gateway_flapping::GatewayFlapping,
     &gateway_implicit::GatewayImplicit,
     &gateway_stale_remote::GatewayStaleRemote,
     &gateway_tls_expiring::GatewayTlsExpiring,
     &route_mesh_incomplete::RouteMeshIncomplete,
+    &route_pending_pressure::RoutePendingPressure,
     &server_missing::ServerMissing,
     &duplicate_server_name::DuplicateServerName,
     &cross_cluster_stream_access::CrossClusterStreamAccess,

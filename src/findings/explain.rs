@@ -228,6 +228,55 @@ pub static RULES: &[Rule] = &[
         why: "what is not there, or not expected, as a whole is told of as a whole",
     },
     Rule {
+        by: "gateway_pending_pressure",
+        of: "gateway_silent",
+        holds: |by, _, of| by.cluster == of.cluster && by.server == of.server && by.remote == of.remote,
+        why: "what passes late, or not at all, waits on that gateway",
+    },
+    Rule {
+        by: "gateway_pending_pressure",
+        of: "gateway_disconnected",
+        holds: |by, _, of| by.cluster == of.cluster && by.server == of.server && by.remote == of.remote,
+        why: "the server closed the gateway as a slow consumer, and makes it anew",
+    },
+    Rule {
+        by: "gateway_pending_pressure",
+        of: "server_missing",
+        holds: |by, _, of| by.cluster == of.cluster && by.server == of.server,
+        why: "its answers and heartbeats wait behind the jam on its gateway",
+    },
+    Rule {
+        by: "gateway_pending_pressure",
+        of: "cluster_unreachable",
+        holds: |by, _, of| by.cluster == of.cluster || by.remote == of.cluster,
+        why: "requests to the cluster, or its answers, wait behind the jam",
+    },
+    Rule {
+        by: "gateway_pending_pressure",
+        of: "gateway_rtt_high",
+        holds: |by, _, of| same_pair(by, of),
+        why: "a PING waits behind the jam as everything does",
+    },
+    Rule {
+        by: "gateway_rtt_high",
+        of: "gateway_rtt_high",
+        holds: |by, _, of| {
+            let same = by.cluster == of.cluster;
+            by.server.is_none()
+                && same_pair(by, of)
+                && (of.server.is_some() || !same && by.cluster < of.cluster)
+        },
+        why: "the way between the clusters is long, in both directions: the first by name speaks for all",
+    },
+    Rule {
+        by: "route_pending_pressure",
+        of: "server_missing",
+        holds: |by, _, of| {
+            by.cluster == of.cluster && (by.server == of.server || by.peer_server == of.server)
+        },
+        why: "requests to it, or its answers, wait behind the jam on the route",
+    },
+    Rule {
         by: "route_mesh_incomplete",
         of: "route_mesh_incomplete",
         holds: |by, _, of| {
@@ -257,6 +306,12 @@ pub static RULES: &[Rule] = &[
 /// Whether `by` is the link `of`, or all links of its cluster to that remote.
 fn is_part_of_link(by: &Entity, of: &Entity) -> bool {
     by.cluster == of.cluster && by.remote == of.remote && (by.server.is_none() || by.server == of.server)
+}
+
+/// Both are about the way between the same two clusters.
+fn same_pair(by: &Entity, of: &Entity) -> bool {
+    (&by.cluster, &by.remote) == (&of.cluster, &of.remote)
+        || (&by.cluster, &by.remote) == (&of.remote, &of.cluster)
 }
 
 fn cluster_covers_link(by: &Entity, scope: &Scope, of: &Entity) -> bool {

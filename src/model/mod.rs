@@ -6,6 +6,7 @@
 mod facts;
 mod file;
 mod flow;
+mod pressure;
 mod roster;
 mod routes;
 mod snapshot;
@@ -19,6 +20,7 @@ pub use facts::{
 };
 pub use file::{FILE_BYTES_MAX, FileError};
 pub use flow::{Flow, Heard};
+pub use pressure::{PRESSED_BYTES, Pressure, Rtt};
 pub use roster::{Look, Odd, Roster, SERVERS_MAX};
 use snapshot::heartbeat_interval;
 pub use snapshot::{

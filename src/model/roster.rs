@@ -10,6 +10,7 @@ use thiserror::Error;
 use witness::{Witness, ends, far_end, reach, sight};
 
 use super::flow::{self, FlowMemory, Voice};
+use super::pressure::{Loads, slow_consumers};
 use super::routes::Meshes;
 use super::traffic::TrafficMemory;
 use super::{
@@ -79,6 +80,7 @@ pub struct Roster {
     clusters: BTreeMap<Name, ClusterMemory>,
     rejections: BTreeMap<Name, VecDeque<(Name, Rejection)>>,
     meshes: Meshes,
+    loads: Loads,
     retired: BTreeSet<Name>,
     retired_order: VecDeque<Name>,
     over: u64,
@@ -180,8 +182,14 @@ impl Roster {
     /// # Errors
     /// A reply under another server's ID, or one server too many; nothing is taken in then.
     pub fn answer(&mut self, server: ServerInfo, fact: Fact, made_at: Time) -> Result<(), Odd> {
-        let (cluster, told_at) = (server.cluster.clone(), server.time);
+        let (cluster, told_at, id) = (server.cluster.clone(), server.time, server.id.clone());
         let record = self.introduce(server, made_at)?;
+        let slow = slow_consumers(
+            record.varz.as_ref().map(|(_, v)| &**v),
+            record.statsz.as_ref().map(|(_, s)| &**s),
+        );
+        self.loads.answer(&id, &fact, slow, made_at);
+        let Some(record) = self.records.get_mut(&id) else { return Ok(()) };
         record.hear(made_at);
         record.answered_at = record.answered_at.max(Some(made_at));
         match fact {
@@ -348,7 +356,13 @@ impl Roster {
 
     /// The clusters whose routes are in trouble: they are worth asking for again.
     pub fn clusters_with_route_trouble(&self) -> BTreeSet<Name> {
-        self.meshes.incomplete().filter_map(|id| self.cluster_of(id)).collect()
+        let troubled = self.meshes.incomplete().chain(self.loads.pressed_routes());
+        troubled.filter_map(|id| self.cluster_of(id)).collect()
+    }
+
+    /// Whether more waits to be written on a gateway than usual.
+    pub fn is_pressed(&self) -> bool {
+        self.loads.is_pressed()
     }
 
     /// The cluster that a server introduced itself with.
@@ -458,6 +472,7 @@ impl Roster {
             self.records.iter().map(|(id, record)| (id.clone(), record.seen(&look, &witness))).collect();
         self.listen_for_the_silent(&look, &mut servers);
         self.meshes.fill(&mut servers);
+        self.loads.fill(&mut servers, look.asked_at);
         let clusters = self.clusters(&look, &servers);
         let lacks = servers.get(&look.vantage.server_id).map(|own| own.lacks.clone()).unwrap_or_default();
         for server in servers.values_mut() {
@@ -821,6 +836,8 @@ impl Roster {
             ever_connected_at: self.connected.get(&history).copied(),
             rejected,
             flow,
+            pressure: self.loads.of_link(server, &remote),
+            rtt: self.loads.rtt(id, &remote),
             remote,
         }
     }
@@ -867,6 +884,7 @@ impl Record {
             routez: self.routez.as_ref().map(|(_, r)| Arc::clone(r)),
             routez_at: self.routez.as_ref().map(|(at, _)| *at),
             lacks: BTreeMap::new(),
+            route_pressure: BTreeMap::new(),
             statsz: self.statsz.as_ref().map(|(_, s)| Arc::clone(s)),
             accountz: self.accountz.as_ref().map(|(_, a)| Arc::clone(a)),
             jsz: self.jsz.as_ref().map(|(_, j)| Arc::clone(j)),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accountz, Flow, Gatewayz, Heard, Interest, Jsz, Movement, Name, Routez, ServerInfo, Statsz, Time,
-    Topology, Varz,
+    Accountz, Flow, Gatewayz, Heard, Interest, Jsz, Movement, Name, Pressure, Routez, Rtt, ServerInfo,
+    Statsz, Time, Topology, Varz,
 };
 
 /// What one look showed, with what is remembered of the looks before.
@@ -126,6 +126,9 @@ pub struct Server {
     /// The IDs of those of its cluster that live and that it has no route to, and since when in a row.
     #[serde(default)]
     pub lacks: BTreeMap<Name, Time>,
+    /// Where more waits to be written to a peer than usual, by the peer's ID.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub route_pressure: BTreeMap<Name, Pressure>,
     /// The newest STATSZ of this life.
     pub statsz: Option<Arc<Statsz>>,
     /// The newest ACCOUNT STATZ of this life.
@@ -236,6 +239,12 @@ pub struct Link {
     /// Whether what is sent arrives, and how often the link was made anew.
     #[serde(default)]
     pub flow: Flow,
+    /// Where more waits to be written than usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<Pressure>,
+    /// Its round trip.
+    #[serde(default)]
+    pub rtt: Rtt,
 }
 
 /// The state of a link in one look.

@@ -174,7 +174,8 @@ impl World {
             if all_varz || lacking.contains(&info.id) {
                 facts.push(Fact::Varz(Box::new(self.varz(&name))));
             }
-            if all_routez || silent.contains(&self.nodes[&name].cluster) {
+            let told = self.muted.contains(&name);
+            if !told && (all_routez || silent.contains(&self.nodes[&name].cluster)) {
                 facts.push(Fact::Routez(self.routez(&name)));
             }
             if accounts {
@@ -182,6 +183,9 @@ impl World {
                 facts.extend(self.jsz.get(&name).cloned().map(Fact::Jsz));
             }
             for fact in facts {
+                if self.is_stuck(&info, &fact, &vantage) {
+                    continue;
+                }
                 if self.late.contains(&name) {
                     self.waiting.push((info.clone(), fact, now));
                     continue;
