@@ -220,7 +220,7 @@ impl Roster {
                 let (id, start) = (record.info.id.clone(), record.start());
                 let started_at =
                     told_at.zip(start).map(|(told_at, start)| made_at.minus(told_at.since(start)));
-                self.accounts(&id, started_at, Arc::new(accountz), made_at);
+                self.accounts(&id, started_at, accountz, made_at);
             }
             Fact::Jsz(jsz) => {
                 if let Some((_, held)) = record.jsz.as_ref().filter(|(at, _)| *at < made_at) {
@@ -233,7 +233,7 @@ impl Roster {
         Ok(())
     }
 
-    fn accounts(&mut self, id: &Name, started_at: Option<Time>, told: Arc<Accountz>, made_at: Time) {
+    fn accounts(&mut self, id: &Name, started_at: Option<Time>, told: Accountz, made_at: Time) {
         let at = self.traffic.poll_at(made_at);
         let Some(record) = self.records.get_mut(id) else { return };
         let held = record.accountz.take().or_else(|| Some((started_at?, Arc::default())));
@@ -241,6 +241,7 @@ impl Roster {
             record.accountz = held;
             return;
         }
+        let told = Arc::new(told);
         record.accountz = Some((at, Arc::clone(&told)));
         self.traffic.take(&record.info, held.as_ref().map(|(at, held)| (*at, &**held)), &told, at);
     }
