@@ -41,6 +41,8 @@ pub(crate) enum Do {
     Restart(&'static str, fn(&mut GatewaySpec)),
     /// One of the remote's URLs, and one that leads nowhere.
     OneUrl(&'static str, &'static str),
+    /// It has no remote but this one, by another name and by the servers' own addresses.
+    Misspell(&'static str, &'static str, &'static str),
     Certificate(&'static str, TlsSpec),
     /// From a publisher at the one to a subscriber at the other: so many bytes a second.
     Load(&'static str, &'static str, u64),
@@ -343,6 +345,15 @@ impl Do {
             }
             Self::Start(of) => start(lab, name(of)).await,
             Self::Restart(of, edit) => restart(lab, of, |_, gateway| edit(gateway)).await,
+            Self::Misspell(server, remote, wrong) => {
+                let mut urls = Vec::new();
+                for target in members(lab, remote) {
+                    let gateway = lab.ask(&target, "GATEWAYZ").await.unwrap();
+                    urls.push(format!("nats://{}:{}", gateway["host"].as_str().unwrap(), gateway["port"]));
+                }
+                let misspelt = RemoteSpec { urls: Some(urls), ..RemoteSpec::new(wrong) };
+                lab.restart_with(server, |gateway| gateway.remotes = Some(vec![misspelt])).await.unwrap();
+            }
             Self::OneUrl(server, remote) => {
                 let gateways = lab.ask(server, "VARZ").await.unwrap()["gateway"]["gateways"].clone();
                 let mut gateways = gateways.as_array().unwrap().iter();
@@ -412,7 +423,7 @@ impl Do {
                     lab.cont(&server).await.unwrap();
                 }
             }
-            Self::Restart(of, _) | Self::OneUrl(of, _) => {
+            Self::Restart(of, _) | Self::OneUrl(of, _) | Self::Misspell(of, ..) => {
                 let own = |server: &str| spec.gateways.get(server).cloned().unwrap_or_default();
                 restart(lab, of, |server, gateway| *gateway = own(server)).await;
             }

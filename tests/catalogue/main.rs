@@ -73,7 +73,7 @@ themes! {
     configurations: Default::default, crate::rows::configurations;
     remotes: Default::default, crate::rows::remotes;
     certificates: crate::rows::with_tls, crate::rows::certificates;
-    traffic: Default::default, crate::rows::traffic;
+    traffic: crate::rows::with_named_accounts, crate::rows::traffic;
     pairs: crate::rows::of_two, crate::rows::pairs;
     alone: crate::rows::with_one_alone, crate::rows::alone;
     ports: crate::rows::of_one_port, crate::rows::ports;

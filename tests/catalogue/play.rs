@@ -153,7 +153,7 @@ async fn one(watch: &mut Watch, fault: &Fault, spec: &Spec) -> Option<Duration> 
     drop(held);
     for act in fault.does.iter().rev() {
         match (act, &block) {
-            (Do::Restart(of, _), Some(block)) => {
+            (Do::Restart(of, _) | Do::Misspell(of, ..), Some(block)) => {
                 let host = |server: &str| spec.gateways.get(server).and_then(|own| own.host);
                 fault::restart(&watch.lab, of, |server, gateway| *gateway = as_told(block, host(server)))
                     .await;

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use gatewatch::lab::{Direction, GatewaySpec, RemoteSpec, Spec, TlsSpec};
+use gatewatch::lab::{Auth, Direction, GatewaySpec, RemoteSpec, Spec, TlsSpec};
 
 use crate::fault::Plays::{Each, Table};
 use crate::fault::{Do, Fault, US_M, US_N, fault};
@@ -183,7 +183,7 @@ pub(crate) fn servers() -> Vec<Fault> {
             "two servers of one cluster carry one name: eu-1 is called eu-2",
             &[Do::Restart("eu-1", |gateway| gateway.server_name = Some("eu-2".to_owned()))],
         )
-        .finds("duplicate_server_name eu/eu-2/_")
+        .finds("duplicate_server_name eu/eu-2/eu-2")
         .resolves_in_s(50)
         .plays(Table)
         .server("the two refuse each other, and say so in their logs"),
@@ -421,10 +421,6 @@ fn no_remotes(gateway: &mut GatewaySpec) {
     gateway.remotes = Some(Vec::new());
 }
 
-fn misspelt_eu(gateway: &mut GatewaySpec) {
-    gateway.remotes = Some(vec![RemoteSpec { leads_to: Some("eu".to_owned()), ..RemoteSpec::new("ue") }]);
-}
-
 pub(crate) fn alone() -> Vec<Fault> {
     vec![
         fault(
@@ -442,7 +438,7 @@ pub(crate) fn alone() -> Vec<Fault> {
             .resolves_in_s(50)
             .plays(Table)
             .server("is told of it by gossip, and works"),
-        fault("a cluster of one misspells a remote: us-0 has ue for eu", &[Do::Restart("us-0", misspelt_eu)])
+        fault("a cluster of one misspells a remote: us-0 has ue for eu", &[Do::Misspell("us-0", "eu", "ue")])
             .finds("gateway_implicit us/_/ue")
             .mended_as_told()
             .resolves_in_s(50)
@@ -552,6 +548,11 @@ pub(crate) fn certificates() -> Vec<Fault> {
         .only(&[OLD])
         .server("both ends log a failed handshake every second"),
     ]
+}
+
+/// An operator's are known by their keys.
+pub(crate) fn with_named_accounts() -> Spec {
+    Spec { auth: Auth::Users, ..Spec::default() }
 }
 
 const SOON: &str = "[checks.gateway_traffic_ratio]\nwindow = \"10s\"\n";
@@ -675,7 +676,7 @@ pub(crate) fn observer() -> Vec<Fault> {
 }
 
 pub(crate) fn with_jetstream() -> Spec {
-    Spec { jetstream: true, ..Spec::default() }
+    Spec { jetstream: true, ..with_named_accounts() }
 }
 
 pub(crate) fn streams() -> Vec<Fault> {
