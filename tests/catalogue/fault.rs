@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use gatewatch::lab::{Direction, GatewaySpec, Lab, RemoteSpec, Spec, TlsSpec};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::common::load::Load;
@@ -56,6 +56,9 @@ pub(crate) enum Do {
     Stream(&'static str),
     /// Something answers so many questions of the agent beside the servers, and cannot be understood.
     Garble(usize),
+    /// Something says in the place of this server that it is optimistic about an account towards that remote,
+    /// which no server that can be run here is.
+    Optimistic(&'static str, &'static str),
     /// Milliseconds until the next.
     Wait(u64),
 }
@@ -404,6 +407,7 @@ impl Do {
                     }
                 }));
             }
+            Self::Optimistic(server, remote) => held.tasks.push(optimistic(lab, server, remote).await),
             Self::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
         }
     }
@@ -431,6 +435,7 @@ impl Do {
                 lab.renew_certificate(server, TlsSpec::default()).await.unwrap();
             }
             Self::Stream(_) => stream_request(lab, "DELETE", "").await,
+            Self::Optimistic(server, _) => drop(lab.heal(server, "eu").await.unwrap()),
             // What is held ends with the fault.
             Self::Load(..)
             | Self::Burst(..)
@@ -450,6 +455,29 @@ pub(crate) async fn restart(lab: &Lab, of: &str, edit: impl Fn(&str, &mut Gatewa
     let members = members(lab, of);
     let restarts = members.iter().map(|server| lab.restart_with(server, |gateway| edit(server, gateway)));
     futures_util::future::try_join_all(restarts).await.unwrap();
+}
+
+async fn optimistic(lab: &Lab, server: &str, remote: &str) -> JoinHandle<()> {
+    let client = lab.system_client("eu-2").await.unwrap();
+    let question = format!("$SYS.REQ.SERVER.{}.GATEWAYZ", lab.server_id(server).await.unwrap());
+    let truth = client.request(question, r#"{"accounts":true}"#.into()).await.unwrap();
+    let mut lie: Value = serde_json::from_slice(&truth.payload).unwrap();
+    let account = &mut lie["data"]["outbound_gateways"][remote]["accounts"][0];
+    account["interest_mode"] = json!("Optimistic");
+    // The lie has to be there before the truth.
+    lab.delay(server, "eu", Duration::from_millis(20)).await.unwrap();
+    let mut questions = client.subscribe("$SYS.REQ.SERVER.PING.GATEWAYZ").await.unwrap();
+    client.flush().await.unwrap();
+    tokio::spawn(async move {
+        while let Some(question) = questions.next().await {
+            if let (Some(reply), Ok(body)) =
+                (question.reply, serde_json::from_slice::<Value>(&question.payload))
+                && body["accounts"] == true
+            {
+                client.publish(reply, lie.to_string().into()).await.unwrap();
+            }
+        }
+    })
 }
 
 /// Until the cluster's `JetStream` has a leader it answers with an error.
