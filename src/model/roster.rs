@@ -236,7 +236,7 @@ impl Roster {
     fn accounts(&mut self, id: &Name, started_at: Option<Time>, told: Accountz, made_at: Time) {
         let at = self.traffic.poll_at(made_at);
         let Some(record) = self.records.get_mut(id) else { return };
-        let held = record.accountz.take().or_else(|| Some((started_at?, Arc::default())));
+        let held = record.accountz.take().or_else(|| Some((started_at?.min(at), Arc::default())));
         if held.as_ref().is_some_and(|(held_at, _)| *held_at > at) {
             record.accountz = held;
             return;
