@@ -376,8 +376,9 @@ async fn clients_apart_from_their_stream_are_found_and_the_step_that_is_told_men
     };
     api(&clients[0], "STREAM.CREATE.ORDERS", stream("eu")).await;
     watch.start_agent().await;
-    let about = "cross_cluster_stream_access us/_/_";
-    let opened = watch.wait_opened(0, about, WINDOW * 2).await;
+    let apart = |e: &Event| e.is("opened") && e.text("/check") == "cross_cluster_stream_access";
+    let opened = watch.wait("the clients apart", 0, WINDOW * 2, apart).await;
+    assert_eq!(opened.text("/entity/cluster"), "us");
     assert_eq!(
         opened.text("/summary"),
         "6 of the 6 connections of APP are in us, and its stream is led in eu",
