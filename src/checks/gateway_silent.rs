@@ -230,6 +230,7 @@ fn violation(snapshot: &Snapshot, link: &Link, loss: Loss<'_>, silent_for: Durat
 #[cfg(test)]
 mod tests {
     use super::super::example::{EVERYWHERE, THREE, Trial, World, secs};
+    use super::*;
 
     fn trial<'a>(from: &'a [&'a str], opens: &'a [&'a str]) -> Trial<'a> {
         Trial { of: THREE, from, opens, within: secs(5), lasts: secs(100) }
@@ -273,6 +274,25 @@ mod tests {
         }
         world.run(secs(35));
         assert_eq!(world.story(), ["opened cluster_unreachable us unknown"]);
+    }
+
+    #[test]
+    fn who_was_not_asked_for_want_of_a_route_is_not_silent() {
+        let mut world = World::seen_from("eu-0");
+        world.swallow("us-1", "eu");
+        world.run(secs(5));
+        let mut snapshot = world.view().clone();
+        let outcome = |snapshot: &Snapshot| {
+            let verdicts = GatewaySilent.evaluate(snapshot, &world.settings[MANUAL.slug]);
+            let of = |v: &Verdict| {
+                v.entity.server.as_deref() == Some("us-1") && v.entity.remote.as_deref() == Some("eu")
+            };
+            verdicts.into_iter().find(of).expect("the link is spoken of").outcome
+        };
+        assert!(matches!(outcome(&snapshot), Outcome::Violated(_)), "{:?}", world.story());
+        let (peer, at) = (world.id("us-2"), snapshot.at);
+        snapshot.servers.get_mut(&peer).unwrap().lacks.insert(world.id("us-1"), at);
+        assert_eq!(outcome(&snapshot), Outcome::Unknown);
     }
 
     #[test]
