@@ -38,7 +38,7 @@ static MANUAL: Manual = Manual {
     matters: "What is published here does not reach subscribers there, nor the other way round, and publishing \
               gives no error. JetStream streams and consumers whose leaders are there cannot be used from here.",
     decides: "A cluster is known when one of its servers was ever seen, when a server has a connection with it, \
-              or when the configurations of all other clusters list it. It is dark when none of its servers \
+              or when most configurations of each other cluster list it. It is dark when none of its servers \
               answers. With no gateway from the agent's own server to it, and none from it to any server of the \
               agent's cluster, nothing can be asked and nothing heard: a finding after `dark_for`. Where \
               connections are still listed, as with a stopped host or a black hole, its heartbeats (every 10 s, \
@@ -72,14 +72,18 @@ impl Check for ClusterUnreachable {
             .collect()
     }
 
-    /// No server has it in its configuration or a connection with it, and none of its own is remembered.
+    /// No server has it in its configuration or a connection with it, and none of its own is remembered; or the
+    /// agent moved there.
     fn forgotten(&self, snapshot: &Snapshot, entity: &Entity) -> Outcome {
+        if entity.cluster.is_some() && entity.cluster == snapshot.vantage.cluster {
+            return Outcome::Healthy;
+        }
         let listed = entity.cluster.as_ref().is_some_and(|name| snapshot.clusters.contains_key(name));
         if listed { Outcome::Unknown } else { Outcome::Gone }
     }
 }
 
-/// Whether there is such a cluster, and not only a name in one cluster's configuration.
+/// Whether there is such a cluster, and not only a name in the configuration of one cluster or of few servers.
 pub(super) fn is_known(snapshot: &Snapshot, name: &Name, cluster: &Cluster) -> bool {
     if cluster.existed
         || !cluster.servers.is_empty()
@@ -88,11 +92,14 @@ pub(super) fn is_known(snapshot: &Snapshot, name: &Name, cluster: &Cluster) -> b
     {
         return true;
     }
-    snapshot
-        .clusters
-        .iter()
-        .filter(|(other, c)| *other != name && c.answered > 0)
-        .all(|(other, _)| cluster.configured_by.contains(other))
+    snapshot.clusters.iter().filter(|(other, c)| *other != name && c.answered > 0).all(|(other, _)| {
+        let lists = |s: &Server| {
+            let config = s.varz.as_ref().and_then(|v| v.gateway.as_ref());
+            config.is_some_and(|g| g.remotes.contains_key(name))
+        };
+        let votes: Vec<bool> = snapshot.servers_of(other).filter(|s| s.may_run()).map(lists).collect();
+        votes.iter().filter(|listed| **listed).count() * 2 > votes.len()
+    })
 }
 
 fn judge(snapshot: &Snapshot, name: &Name, cluster: &Cluster, settings: &Settings) -> Outcome {
@@ -382,5 +389,45 @@ mod tests {
         world.run(secs(10));
         assert!(world.view().clusters.contains_key("zz"));
         assert_eq!(world.open(), ["gateway_config_mismatch us/us-1 unknown"]);
+    }
+
+    #[test]
+    fn an_agent_that_moves_into_the_cluster_finds_it_reached_and_the_other_one_not() {
+        let mut world = World::seen_from("eu-0");
+        world.partition("eu", "us");
+        world.run(secs(5));
+        assert_eq!(world.open(), ["cluster_unreachable us path_cut"]);
+        world.reconnect("us-0");
+        world.run(secs(10));
+        assert_eq!(world.open(), ["cluster_unreachable eu path_cut"]);
+        world.assert_in_order();
+    }
+
+    #[test]
+    fn a_cluster_that_comes_back_after_a_goodbye_gets_its_time_to_connect() {
+        for seed in 1..8 {
+            let mut world = World::of(&[("eu", 2), ("us", 2)], "eu-1", seed);
+            world.shut_down("us-0");
+            world.shut_down("us-1");
+            world.run(secs(45));
+            world.start_cluster("us");
+            world.run(secs(20));
+            assert_eq!(world.story(), [""; 0], "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_name_on_one_server_is_no_cluster_while_nobody_else_answers() {
+        let mut world = World::of(&[("eu", 3), ("us", 2)], "eu-2", 1);
+        world.kill_cluster("us");
+        world.run(secs(10));
+        world.reconfigure("eu-1", |g| {
+            let g = g.as_mut().expect("a block");
+            let urls = g.remotes.remove("us").expect("it is listed");
+            g.remotes.insert("su".into(), urls);
+        });
+        world.run(secs(20));
+        let open = world.open();
+        assert!(open.iter().all(|line| !line.contains("cluster_unreachable su")), "{open:?}");
     }
 }

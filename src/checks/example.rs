@@ -113,9 +113,12 @@ pub(crate) struct World {
     lost: BTreeSet<Name>,
     /// Names of servers whose answers come one look late from now on.
     late: BTreeSet<Name>,
-    waiting: Vec<(ServerInfo, Fact, Time)>,
+    /// Late answers: with the time when they were made, and the number of looks until they come.
+    waiting: Vec<(ServerInfo, Fact, Time, u64)>,
     /// Every answer comes twice.
     pub(crate) doubled: bool,
+    /// Answers that get lost or come late by chance.
+    noise: agent::Noise,
     pub(crate) observer: Observer,
     /// What each server counts of accounts; nothing where it stands not here.
     pub(crate) accountz: BTreeMap<Name, Accountz>,
@@ -185,6 +188,7 @@ impl World {
             late: BTreeSet::new(),
             waiting: Vec::new(),
             doubled: false,
+            noise: agent::Noise::default(),
             observer: Observer::default(),
             accountz: BTreeMap::new(),
             jsz: BTreeMap::new(),
@@ -320,7 +324,17 @@ impl World {
 
     /// SIGCONT.
     pub(crate) fn resume(&mut self, server: &str) {
+        let (now, dropped) = (
+            self.now,
+            matches!(self.nodes[server].power, Power::Stopped(at) if self.now.since(at) > STALE_AFTER),
+        );
         self.node(server).power = Power::Up;
+        // What the others gave up meanwhile it notices now.
+        for dial in self.node(server).dials.values_mut().filter(|_| dropped) {
+            dial.up = None;
+            dial.next_at = now.plus(ms(1050));
+        }
+        self.catch_up();
     }
 
     /// The way from `server` to the gateways of `remote` breaks, with a reset.
@@ -394,6 +408,21 @@ impl World {
         }
         self.no_routes.clear();
         self.far.clear();
+        self.catch_up();
+    }
+
+    /// What waited on a connection that passes again arrives.
+    fn catch_up(&mut self) {
+        for server in self.names() {
+            let remotes: Vec<Name> = self.nodes[&server].dials.keys().cloned().collect();
+            for remote in remotes {
+                if self.passes(&server, &remote)
+                    && let Some(dial) = self.node(&server).dials.get_mut(&remote)
+                {
+                    dial.received = dial.sent;
+                }
+            }
+        }
     }
 
     /// The next answer of `server` gets lost.
@@ -955,4 +984,5 @@ impl World {
 mod agent;
 mod change;
 mod jam;
+mod simulation;
 mod tests;

@@ -258,6 +258,13 @@ impl<'a> Group<'a> {
             g.outbound.values().any(|o| o.connection.peer_id == *id)
                 || g.inbound.values().flatten().any(|c| c.peer_id == *id)
         });
+        // Who did not answer may have one with it.
+        let all_told = self
+            .snapshot
+            .servers
+            .values()
+            .filter(|s| s.cluster() != &**self.name && s.may_run())
+            .all(|s| s.gatewayz.is_some());
         let rejected = self.snapshot.links_of(id).any(|l| l.rejected.is_some());
         let named_by_peers = self
             .snapshot
@@ -267,7 +274,7 @@ impl<'a> Group<'a> {
         let doubled = self.snapshot.servers.values().any(|s| {
             s.info.name == server.info.name && s.info.cluster != server.info.cluster && s.life == Life::Alive
         });
-        if seen || rejected || doubled || !named_by_peers || server.info.name == *id {
+        if seen || !all_told || rejected || doubled || !named_by_peers || server.info.name == *id {
             return Outcome::Unknown;
         }
         let differs = [Difference {
@@ -777,5 +784,21 @@ mod tests {
     fn a_half_is_no_majority() {
         assert_eq!(majority(&[1, 1, 2, 2]), None);
         assert_eq!(majority(&[1, 1, 1, 2]), Some(&1));
+    }
+
+    #[test]
+    fn a_server_that_others_may_have_a_gateway_of_is_not_taken_for_one_without_a_block() {
+        let mut world = World::of(&[("ap", 2), ("eu", 2), ("us", 2)], "ap-0", 1);
+        for server in ["eu-0", "eu-1", "us-1"] {
+            world.cut(server, "ap");
+        }
+        world.run(secs(5));
+        world.restart("us-1");
+        world.run(secs(20));
+        let story = world.story();
+        assert!(
+            story.iter().all(|line| !line.contains("gateway_config_mismatch")),
+            "eu was not asked: {story:?}"
+        );
     }
 }

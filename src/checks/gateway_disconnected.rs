@@ -172,7 +172,7 @@ impl Group<'_> {
                 if expected == Expected::No {
                     return Outcome::Gone;
                 }
-                match (self.remote_leaves(), link.absent_since) {
+                match (self.remote_leaves(), self.absent_since(link)) {
                     (false, Some(since)) => {
                         Outcome::Violated(Box::new(self.lost(link, since, expected, absent_for)))
                     }
@@ -193,7 +193,7 @@ impl Group<'_> {
         }
         let since: Option<Vec<Time>> = links
             .iter()
-            .map(|l| (l.state == LinkState::Absent).then_some(l.absent_since).flatten())
+            .map(|l| (l.state == LinkState::Absent).then(|| self.absent_since(l)).flatten())
             .collect();
         let (Some(since), Some(first)) = (since, links.first()) else { return Outcome::Unknown };
         // Of a cluster of one, the server's own finding says more.
@@ -259,6 +259,15 @@ impl Group<'_> {
         let first_seen_at = self.snapshot.servers.get(&link.server_id).map(|s| s.first_seen_at);
         self.snapshot.clusters.get(self.cluster).is_some_and(|c| c.answered > 0)
             && first_seen_at.is_some_and(|at| self.snapshot.at.since(at) < NAMED_WITHIN)
+    }
+
+    /// Since when the server that dials has been without the link. Told by the far end, that may be its death: a
+    /// sign of life since then decides.
+    fn absent_since(&self, link: &Link) -> Option<Time> {
+        let since = link.absent_since?;
+        let own = self.snapshot.servers.get(&link.server_id);
+        let lives = |s: &Server| !s.named_by.is_empty() || s.heard_at.is_some_and(|at| at > since);
+        (link.near || own.is_some_and(lives)).then_some(since)
     }
 
     fn remote_exists(&self) -> bool {
@@ -683,5 +692,33 @@ mod tests {
         {
             assert_eq!(endpoint(odd), None, "{odd:?}");
         }
+    }
+
+    #[test]
+    fn a_link_to_a_lame_duck_stands_until_that_ends_also_where_only_the_far_end_tells() {
+        for seed in 1..6 {
+            let mut world = World::of(&[("eu", 2), ("us", 2), ("ap", 2)], "eu-0", seed);
+            world.cut("us-1", "eu");
+            world.run(secs(5));
+            assert_eq!(world.take_story(), ["opened gateway_disconnected us/us-1→eu path_cut"]);
+            let far = world.peer("us-1", "ap").expect("us-1 has a gateway to ap");
+            world.lame_duck(&far);
+            world.run(secs(30));
+            assert_eq!(world.story(), [""; 0], "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_dies_where_it_cannot_be_asked_has_not_lost_its_gateways_and_is_missed_later() {
+        let mut world = World::seen_from("eu-0");
+        world.cut("eu-0", "us");
+        world.run(secs(20));
+        world.kill("us-1");
+        world.run(secs(30));
+        let open = world.open();
+        assert!(open.iter().all(|line| !line.contains("us-1")), "nobody can tell: {open:?}");
+        world.heal();
+        world.run(secs(25));
+        assert_eq!(world.open(), ["server_missing us/us-1 unreachable"]);
     }
 }

@@ -133,9 +133,12 @@ fn judge_server(snapshot: &Snapshot, server: &Server, settings: &Settings) -> Ou
         Sight::Silent => {}
         Sight::Unreachable | Sight::Named => return Outcome::Unknown,
     }
-    let (Some(since), Some(heard_at)) = (server.silent_since, server.heard_at) else {
+    let (Some(silent_since), Some(asked_since), Some(heard_at)) =
+        (server.silent_since, snapshot.asked_since(server.cluster()), server.heard_at)
+    else {
         return Outcome::Unknown;
     };
+    let since = silent_since.max(asked_since);
     let answering: Vec<&Name> = snapshot
         .servers_of(server.cluster())
         .filter(|s| s.gatewayz.is_some())
@@ -216,5 +219,16 @@ mod tests {
         world.delay_replies("us-2");
         world.run(secs(60));
         assert!(world.story().iter().all(|line| !line.contains("one_way")), "{:?}", world.story());
+    }
+
+    #[test]
+    fn a_server_that_was_heard_before_it_could_be_asked_again_is_not_one_way() {
+        let mut world = World::seen_from("eu-0");
+        world.reset("eu-0", "us", secs(30));
+        world.run(secs(25));
+        world.stop("us-1");
+        world.run(secs(12));
+        let story = world.story();
+        assert!(story.iter().all(|line| !line.contains("gateway_one_way")), "{story:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! A link is listed as connected, and nothing passes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Map, json};
@@ -135,7 +136,7 @@ fn counted<'a>(link: &Link, since: Time) -> Loss<'a> {
 /// No server of the remote answers over our own server's gateway, and they live.
 fn unanswered<'a>(snapshot: &'a Snapshot, link: &'a Link) -> Option<Loss<'a>> {
     let remote = snapshot.clusters.get(&link.remote)?;
-    let since = remote.dark_since?;
+    let since = remote.dark_since?.max(link.connected_since?);
     let heard_since = |s: &Server| s.heard_at.is_some_and(|at| at > since.plus(Snapshot::ON_ITS_WAY));
     let answered_since = |s: &Server| s.answered_at.is_some_and(|at| at >= since);
     let servers = || snapshot.servers_of(&link.remote);
@@ -161,14 +162,14 @@ fn unanswered<'a>(snapshot: &'a Snapshot, link: &'a Link) -> Option<Loss<'a>> {
 /// A server does not answer, others hear it, and its gateway to us stays still.
 fn unheard<'a>(snapshot: &'a Snapshot, link: &Link) -> Option<Loss<'a>> {
     let server = snapshot.servers.get(&link.server_id)?;
-    let since = server.silent_since?;
+    let since = server.silent_since?.max(snapshot.asked_since(server.cluster())?);
     // Who has no route to the one that a request comes in by was not asked.
     if snapshot.servers_of(&link.cluster).any(|peer| peer.lacks.contains_key(&link.server_id)) {
         return None;
     }
     let others = &server.heard_by_others;
-    let speaks =
-        others.looks >= HEARD_LOOKS && others.last_at.is_some_and(|at| snapshot.at.since(at) <= HEARD_WITHIN);
+    let lately = |at: Time| at > since.plus(Snapshot::ON_ITS_WAY) && snapshot.at.since(at) <= HEARD_WITHIN;
+    let speaks = others.looks >= HEARD_LOOKS && others.last_at.is_some_and(lately);
     let still = link.flow.moved_at.is_some_and(|at| at <= since.plus(Snapshot::ON_ITS_WAY))
         && server.heard_at.is_none_or(|at| at <= since.plus(Snapshot::ON_ITS_WAY));
     if !speaks || !still {
@@ -181,6 +182,12 @@ fn unheard<'a>(snapshot: &'a Snapshot, link: &Link) -> Option<Loss<'a>> {
         since.to_the_second()
     );
     Some(Loss { since, detail, confidence: Confidence::Likely, seen_by: "the far end", heard: Vec::new() })
+}
+
+/// The cluster that answers the agent over this link.
+fn answers_over(snapshot: &Snapshot, link: &Link) -> BTreeSet<Name> {
+    let ours = Some(&link.remote) == snapshot.vantage.cluster.as_ref();
+    ours.then(|| link.cluster.clone()).into_iter().collect()
 }
 
 fn violation(snapshot: &Snapshot, link: &Link, loss: Loss<'_>, silent_for: Duration) -> Violation {
@@ -223,7 +230,7 @@ fn violation(snapshot: &Snapshot, link: &Link, loss: Loss<'_>, silent_for: Durat
         evidence,
         remediation,
         server: own.map(|s| s.info.clone()),
-        scope: Scope::Entity,
+        scope: Scope::Remotes(answers_over(snapshot, link)),
     }
 }
 
@@ -304,5 +311,30 @@ mod tests {
         assert_eq!(finding.evidence["seen_by"], "both ends");
         assert!(finding.evidence["lost_msgs"].as_u64() > Some(0), "{:?}", finding.evidence);
         assert!(finding.cause.detail.contains("has received none"), "{}", finding.cause.detail);
+    }
+
+    #[test]
+    fn a_gateway_that_is_up_again_is_not_blamed_for_the_time_before() {
+        let mut world = World::seen_from("eu-0");
+        world.reset("eu-0", "us", secs(30));
+        world.run(secs(25));
+        for server in ["us-0", "us-1", "us-2"] {
+            world.cut(server, "eu");
+        }
+        world.run(secs(15));
+        let story = world.story();
+        assert!(story.iter().all(|line| !line.contains("gateway_silent")), "{story:?}");
+    }
+
+    #[test]
+    fn a_silent_gateway_between_two_others_does_not_hide_that_a_cluster_is_out_of_reach() {
+        let mut world = World::of(&[("ap", 2), ("eu", 2), ("us", 1)], "ap-0", 1);
+        world.swallow("us-0", "eu");
+        world.run(secs(15));
+        assert_eq!(world.open(), ["gateway_silent us/us-0→eu path_cut"]);
+        world.partition("ap", "us");
+        world.run(secs(10));
+        let open = world.open();
+        assert!(open.contains(&"cluster_unreachable us path_cut".to_owned()), "{open:?}");
     }
 }

@@ -123,11 +123,21 @@ pub fn evaluate<'a>(
                 check: check.manual().slug,
                 severity: check.manual().severity,
                 entity: entity.clone(),
-                outcome: check.forgotten(snapshot, entity),
+                outcome: if was_nameless(snapshot, entity) {
+                    Outcome::Gone
+                } else {
+                    check.forgotten(snapshot, entity)
+                },
             });
         }
     }
     verdicts
+}
+
+/// Whether the entity is a server that was known by its ID only, and has a name now or is over.
+fn was_nameless(snapshot: &Snapshot, entity: &Entity) -> bool {
+    let nameless = entity.server.as_ref().filter(|name| entity.server_id.as_ref() == Some(*name));
+    nameless.is_some_and(|id| snapshot.servers.get(id).is_none_or(|s| s.info.name != *id))
 }
 
 /// The check with this slug or code, in any case.

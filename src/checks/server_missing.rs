@@ -95,17 +95,32 @@ fn judge(snapshot: &Snapshot, server: &Server, settings: &Settings) -> Outcome {
     let cluster = snapshot.clusters.get(server.cluster());
     let severed = cluster.is_some_and(|c: &Cluster| c.severed_since.is_some());
     match server.life {
-        Life::Gone => violated(snapshot, server, silent_since, silent_since.plus(silent_for)),
+        // Before 2.10 routes tell no names: a new one that cannot speak to us may be this one's next life.
+        Life::Gone if snapshot.servers_of(server.cluster()).any(is_nameless) => Outcome::Unknown,
+        // One that could not be heard may have restarted a moment ago.
+        Life::Gone => {
+            let since = server.alive_at.map_or(silent_since, |at| at.max(silent_since));
+            violated(snapshot, server, since, since.plus(silent_for))
+        }
         // Part of a cluster that nobody sees: told of by that finding.
         Life::Unknown if severed => violated(snapshot, server, silent_since, silent_since.plus(silent_for)),
         // Not ripe before heartbeats are due; until then it keeps back what it would explain.
         Life::Alive if server.sight != Sight::Unreachable && server.hearable => {
-            let quiet_since = server.heard_at.unwrap_or(silent_since).max(silent_since);
+            // It can be heard since its gateway to our cluster is there.
+            let ours = snapshot
+                .links_of(&server.info.id)
+                .find(|link| Some(&link.remote) == snapshot.vantage.cluster.as_ref());
+            let hearable_since = ours.and_then(|link| link.connected_since).unwrap_or(silent_since);
+            let quiet_since = server.heard_at.unwrap_or(silent_since).max(silent_since).max(hearable_since);
             let due_at = quiet_since.plus(server.heartbeat_interval() * 3 / 2);
-            violated(snapshot, server, silent_since, due_at)
+            violated(snapshot, server, quiet_since, due_at)
         }
         _ => Outcome::Unknown,
     }
+}
+
+fn is_nameless(server: &Server) -> bool {
+    server.sight == Sight::Named && server.life == Life::Alive && server.info.name == server.info.id
 }
 
 fn violated(snapshot: &Snapshot, server: &Server, since: Time, ripe_at: Time) -> Outcome {
@@ -212,5 +227,30 @@ mod tests {
         let finding = world.ledger.open().next().expect("one is open");
         assert_eq!(finding.evidence["no_route_from"], json!(["us-0", "us-2"]));
         assert!(finding.cause.detail.contains("no route to us-1 on us-0, us-2"), "{}", finding.cause.detail);
+    }
+
+    #[test]
+    fn a_server_that_was_not_heard_before_it_died_has_its_time_to_come_back() {
+        for seed in 1..4 {
+            let mut world = World::with_seed("eu-0", seed);
+            world.cut("us-1", "eu");
+            world.run(secs(20));
+            world.kill("us-1");
+            world.run(secs(3));
+            world.start("us-1");
+            world.run(secs(20));
+            let story = world.story();
+            assert!(story.iter().all(|line| !line.contains("server_missing")), "seed {seed}: {story:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_whose_gateway_to_us_is_back_has_its_time_to_be_heard() {
+        let mut world = World::of(&[("ap", 2), ("us", 2)], "ap-0", 1);
+        world.reset("ap-0", "us", secs(60));
+        world.reset("us-1", "ap", secs(40));
+        world.run(secs(55));
+        let story = world.story();
+        assert!(story.iter().all(|line| !line.contains("server_missing")), "{story:?}");
     }
 }

@@ -136,7 +136,7 @@ pub static RULES: &[Rule] = &[
     Rule {
         by: "gateway_silent",
         of: "cluster_unreachable",
-        holds: |by, _, of| by.cluster == of.cluster,
+        holds: |_, scope, of| matches!((scope, &of.cluster), (Scope::Remotes(r), Some(c)) if r.contains(c)),
         why: "the cluster has one server, which lives; what it says is lost on its gateway to us",
     },
     Rule {

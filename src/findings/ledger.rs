@@ -313,12 +313,6 @@ impl Ledger {
         at: Time,
         settings: &BTreeMap<&'static str, Settings>,
     ) -> BTreeMap<Key, Explained> {
-        struct By {
-            key: Key,
-            entity: Entity,
-            scope: Scope,
-            active: bool,
-        }
         let mut by: BTreeMap<Name, Vec<By>> = BTreeMap::new();
         for (key, (verdict, violation)) in &view.violated {
             let open_after = settings.get(verdict.check).map_or(1, |s| s.open_after);
@@ -339,6 +333,39 @@ impl Ledger {
                 active: true,
             });
         }
+        let mut explained = self.explained_by(view, &by);
+        // What is explained itself and not open explains nothing: one that is open and holds for it does.
+        loop {
+            let before: usize = by.values().map(Vec::len).sum();
+            for explainers in by.values_mut() {
+                explainers.retain(|e| {
+                    self.open.contains_key(&e.key) || !explained.get(&e.key).is_some_and(|by| by.active)
+                });
+            }
+            if by.values().map(Vec::len).sum::<usize>() == before {
+                break;
+            }
+            explained = self.explained_by(view, &by);
+        }
+        for (key, e) in &explained {
+            if e.active
+                && let Some(pending) = self.pending.get_mut(key)
+            {
+                pending.held_at = Some(at);
+            }
+        }
+        for (key, e) in &explained {
+            if let Some((verdict, _)) = view.violated.get(key) {
+                let print = fingerprint(verdict.check, verdict.severity, &verdict.entity);
+                for by in &e.by {
+                    view.inhibits.entry(by.clone()).or_default().insert(print.clone());
+                }
+            }
+        }
+        explained
+    }
+
+    fn explained_by(&self, view: &View, by: &BTreeMap<Name, Vec<By>>) -> BTreeMap<Key, Explained> {
         let mut explained: BTreeMap<Key, Explained> = BTreeMap::new();
         for rule in RULES {
             let Some(explainers) = by.get(rule.by) else { continue };
@@ -353,21 +380,6 @@ impl Ledger {
                         entry.active |= explainer.active;
                         entry.by.insert(explainer.key.clone());
                     }
-                }
-            }
-        }
-        for (key, e) in &explained {
-            if e.active
-                && let Some(pending) = self.pending.get_mut(key)
-            {
-                pending.held_at = Some(at);
-            }
-        }
-        for (key, e) in &explained {
-            if let Some((verdict, _)) = view.violated.get(key) {
-                let print = fingerprint(verdict.check, verdict.severity, &verdict.entity);
-                for by in &e.by {
-                    view.inhibits.entry(by.clone()).or_default().insert(print.clone());
                 }
             }
         }
@@ -499,6 +511,14 @@ impl Ledger {
             })
             .min()
     }
+}
+
+/// One that explains others: open, or on its way.
+struct By {
+    key: Key,
+    entity: Entity,
+    scope: Scope,
+    active: bool,
 }
 
 #[derive(Default)]
@@ -808,6 +828,23 @@ mod tests {
             let verdicts = [(LINK, link("a"), bad(0, 0, "x")), (CLUSTER, whole("us"), Outcome::Unknown)];
             assert_eq!(case.epoch(n * 1000, &verdicts), NOTHING);
         }
+    }
+
+    #[test]
+    fn what_is_explained_and_not_open_explains_nothing_itself() {
+        let mut case = Case::new();
+        let silent = Entity { remote: Some("us".into()), ..link("a") };
+        let server = Entity { remote: None, ..link("a") };
+        let other = Entity { remote: Some("ap".into()), ..link("a") };
+        assert_eq!(case.epoch(0, &[("gateway_silent", silent.clone(), bad(0, 0, "x"))]), [OPENED]);
+        let verdicts = [
+            ("gateway_silent", silent, bad(0, 0, "x")),
+            (SERVER, server, bad(0, 0, "x")),
+            (LINK, other, bad(0, 0, "x")),
+        ];
+        assert_eq!(case.epoch(1000, &verdicts), [OPENED], "the server lives, and its other gateway is lost");
+        assert_eq!(case.epoch(2000, &verdicts), NOTHING);
+        assert_eq!(case.epoch(3000, &verdicts), NOTHING, "the server is not missing");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use witness::{Witness, ends, far_end, reach, sight};
 use super::flow::{self, FlowMemory, Voice};
 use super::pressure::{Loads, slow_consumers};
 use super::routes::Meshes;
+use super::snapshot::heartbeat_interval;
 use super::traffic::TrafficMemory;
 use super::{
     Accountz, Cluster, Fact, Gatewayz, Heard, Interest, Jsz, Life, Link, LinkState, Movement, Name, Observer,
@@ -97,6 +98,7 @@ struct Record {
     answered_at: Option<Time>,
     heard_at: Option<Time>,
     silent_since: Option<Time>,
+    alive_at: Option<Time>,
     left_at: Option<Time>,
     heartbeats: VecDeque<Time>,
     /// The first look in a row in which another cluster had a living server of its name.
@@ -119,6 +121,7 @@ struct LinkMemory {
     absent_looks: u32,
     looked_at: Option<Time>,
     connected_at: Option<Time>,
+    connected_since: Option<Time>,
     flow: FlowMemory,
 }
 
@@ -129,6 +132,8 @@ struct ClusterMemory {
     severed_since: Option<Time>,
     /// Had a server of its own once, or was connected to: not only a name in a configuration.
     existed: bool,
+    /// All of its servers had said goodbye in the look before.
+    left: bool,
 }
 
 impl Record {
@@ -140,6 +145,7 @@ impl Record {
             answered_at: None,
             heard_at: None,
             silent_since: None,
+            alive_at: None,
             left_at: None,
             heartbeats: VecDeque::new(),
             doubled_since: None,
@@ -470,7 +476,7 @@ impl Roster {
         self.note_doubles(&look, &witness);
         self.retire(&look, &witness);
         let mut servers: BTreeMap<Name, Server> =
-            self.records.iter().map(|(id, record)| (id.clone(), record.seen(&look, &witness))).collect();
+            self.records.iter_mut().map(|(id, r)| (id.clone(), r.seen(&look, &witness))).collect();
         self.listen_for_the_silent(&look, &mut servers);
         self.meshes.fill(&mut servers);
         self.loads.fill(&mut servers, look.asked_at);
@@ -675,6 +681,11 @@ impl Roster {
                 .then(|| cluster.servers.iter().filter_map(of).filter_map(|s| s.left_at).max())
                 .flatten();
             let memory = self.clusters.entry(name.clone()).or_default();
+            // When it is back, patience starts anew.
+            if std::mem::replace(&mut memory.left, all_left) && !all_left {
+                memory.dark_since = None;
+                memory.severed_since = None;
+            }
             if cluster.answered > 0 {
                 // Shorter, and only the vantage's gateway to it was made anew.
                 let was_dark = memory.dark_since.take();
@@ -791,10 +802,15 @@ impl Roster {
             &mut unkept
         };
         let history = (cluster.clone(), server.info.name.clone(), remote.clone());
+        if state == LinkState::Absent {
+            memory.connected_since = None;
+        }
         match state {
             LinkState::Connected => {
                 let flow = std::mem::take(&mut memory.flow);
-                *memory = LinkMemory { connected_at: Some(look.asked_at), flow, ..LinkMemory::default() };
+                let connected_since = memory.connected_since.or(Some(look.asked_at));
+                let connected_at = Some(look.asked_at);
+                *memory = LinkMemory { connected_at, connected_since, flow, ..LinkMemory::default() };
                 if self.connected.len() < LINKS_MAX || self.connected.contains_key(&history) {
                     self.connected.insert(history.clone(), look.asked_at);
                 }
@@ -834,6 +850,7 @@ impl Roster {
             absent_since: memory.absent_since,
             absent_looks: memory.absent_looks,
             connected_at: memory.connected_at,
+            connected_since: memory.connected_since,
             ever_connected_at: self.connected.get(&history).copied(),
             rejected,
             flow,
@@ -845,7 +862,7 @@ impl Roster {
 }
 
 impl Record {
-    fn seen(&self, look: &Look, witness: &Witness) -> Server {
+    fn seen(&mut self, look: &Look, witness: &Witness) -> Server {
         let id = &self.info.id;
         let answered = look.answered.contains(id);
         let named_by = witness.named.get(id).cloned().unwrap_or_default();
@@ -866,6 +883,9 @@ impl Record {
         } else {
             Life::Unknown
         };
+        if life == Life::Alive {
+            self.alive_at = Some(look.asked_at);
+        }
         Server {
             info: self.info.clone(),
             sight: Sight::Silent,
@@ -874,6 +894,7 @@ impl Record {
             answered_at: self.answered_at,
             heard_at: self.heard_at,
             silent_since: self.silent_since,
+            alive_at: self.alive_at,
             left_at: self.left_at,
             heartbeats: self.heartbeats.len(),
             named_by,

@@ -101,6 +101,8 @@ pub struct Server {
     pub heard_at: Option<Time>,
     /// The first look in a row that it did not answer.
     pub silent_since: Option<Time>,
+    /// The last look that showed it alive, be it by others.
+    pub alive_at: Option<Time>,
     /// When it said goodbye.
     pub left_at: Option<Time>,
     /// How often it was heard unasked in the last [`Self::HEARTBEAT_WINDOW`].
@@ -155,13 +157,24 @@ impl Server {
         self.info.cluster.as_deref().unwrap_or_default()
     }
 
-    /// How often it sends a heartbeat when nothing happens: 10 s since 2.10.21, 30 s before (measured).
+    /// Whether its process may still hold connections: one that said goodbye does until its peers have no route
+    /// to it any more.
+    pub fn may_run(&self) -> bool {
+        match self.life {
+            Life::Alive | Life::Unknown => true,
+            Life::Left => self.denied_by.is_empty(),
+            Life::Gone => false,
+        }
+    }
+
+    /// How often it sends a heartbeat when nothing happens.
     pub fn heartbeat_interval(&self) -> Duration {
         heartbeat_interval(&self.info.ver)
     }
 }
 
-/// As [`Server::heartbeat_interval`], by version.
+/// How often a server of this version sends a heartbeat when nothing happens: every 10 s since 2.10.21, every 30 s
+/// before (measured).
 pub(super) fn heartbeat_interval(ver: &str) -> Duration {
     Duration::from_secs(if version(ver) >= (2, 10, 21) { 10 } else { 30 })
 }
@@ -232,6 +245,8 @@ pub struct Link {
     pub absent_looks: u32,
     /// When it was last seen connected in this life of the server.
     pub connected_at: Option<Time>,
+    /// The first look in a row that showed it connected.
+    pub connected_since: Option<Time>,
     /// When a server of this name was last seen connected to the remote, in any life.
     pub ever_connected_at: Option<Time>,
     /// The newest refusal of this server's login by a server of the remote, since the link is absent.
@@ -332,6 +347,16 @@ impl Snapshot {
             .into_iter()
             .flat_map(|c| c.servers.iter())
             .filter_map(|id| self.servers.get(id))
+    }
+
+    /// Since when the agent's questions have had a way to `cluster`, as far as its own server tells; none while they
+    /// have none.
+    pub fn asked_since(&self, cluster: &str) -> Option<Time> {
+        if self.vantage.cluster.as_deref() == Some(cluster) {
+            return Some(self.began_at);
+        }
+        let link = self.links_of(&self.vantage.server_id).find(|link| *link.remote == *cluster)?;
+        link.connected_since.filter(|_| link.state == LinkState::Connected)
     }
 
     /// The links of one server.

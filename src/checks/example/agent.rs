@@ -1,7 +1,7 @@
 //! The agent's part of the world: it asks, remembers and judges with the real roster, the real checks and the
 //! real ledger, at the agent's own pace.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Power, World, ms, secs};
@@ -11,6 +11,57 @@ use crate::model::{Fact, Look, Name, Roster, ServerInfo, Time, Vantage};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LOOK_GAP_MIN: Duration = Duration::from_millis(250);
 const UNSETTLED: Duration = Duration::from_secs(3);
+
+/// Answers that get lost or come late by chance, with random choices of their own.
+#[derive(Debug, Default)]
+pub(super) struct Noise {
+    random: u64,
+    /// Of a thousand answers.
+    lost: u64,
+    /// Of a thousand answers.
+    late: u64,
+    /// How many answers of one kind in a row did not come in time, by server.
+    streaks: BTreeMap<(Name, u8), u64>,
+}
+
+/// What becomes of one answer: it comes in time, so many looks late, or never.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    InTime,
+    Late(u64),
+    Lost,
+}
+
+impl Noise {
+    /// So much bad luck in a row is not yet a fault.
+    const STREAK_MAX: u64 = 2;
+
+    pub(super) fn new(seed: u64, lost: u64, late: u64) -> Self {
+        Self { random: seed | 1, lost, late, streaks: BTreeMap::new() }
+    }
+
+    fn fate(&mut self, server: &Name, fact: &Fact) -> Fate {
+        if self.lost + self.late == 0 {
+            return Fate::InTime;
+        }
+        let kind = match fact {
+            Fact::Gatewayz(_) => 0,
+            Fact::Varz(_) => 1,
+            Fact::Routez(_) => 2,
+            _ => 3,
+        };
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let chance = (self.random >> 33) % 1000;
+        let streak = self.streaks.entry((server.clone(), kind)).or_default();
+        if *streak >= Self::STREAK_MAX || chance >= self.lost + self.late {
+            *streak = 0;
+            return Fate::InTime;
+        }
+        *streak += 1;
+        if chance < self.lost { Fate::Lost } else { Fate::Late(1 + (self.random >> 50) % 4) }
+    }
+}
 
 impl World {
     /// An agent begins to look from `server`.
@@ -130,8 +181,12 @@ impl World {
         self.soon_at = None;
         self.ripe_at = None;
         self.asked_at = Some(now);
-        for (info, fact, made_at) in std::mem::take(&mut self.waiting) {
-            let _ = self.roster.answer(info, fact, made_at);
+        for (info, fact, made_at, looks) in std::mem::take(&mut self.waiting) {
+            if looks > 1 {
+                self.waiting.push((info, fact, made_at, looks - 1));
+            } else {
+                let _ = self.roster.answer(info, fact, made_at);
+            }
         }
 
         let due = |at: Option<Time>, every| at.is_none_or(|at| now.since(at) >= every);
@@ -186,8 +241,16 @@ impl World {
                 if self.is_stuck(&info, &fact, &vantage) {
                     continue;
                 }
+                match self.noise.fate(&name, &fact) {
+                    Fate::Lost => continue,
+                    Fate::Late(looks) => {
+                        self.waiting.push((info.clone(), fact, now, looks));
+                        continue;
+                    }
+                    Fate::InTime => {}
+                }
                 if self.late.contains(&name) {
-                    self.waiting.push((info.clone(), fact, now));
+                    self.waiting.push((info.clone(), fact, now, 1));
                     continue;
                 }
                 if matches!(fact, Fact::Gatewayz(_)) {

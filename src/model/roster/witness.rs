@@ -101,7 +101,7 @@ pub(super) fn far_end<'a>(
     was_connected_at: Option<Time>,
 ) -> (LinkState, Option<Name>) {
     let (mut all, mut any) = (true, false);
-    for end in far.filter(|s| !matches!(s.life, Life::Left | Life::Gone)) {
+    for end in far.filter(|s| s.may_run()) {
         let Some(gatewayz) = &end.gatewayz else {
             all = false;
             continue;
