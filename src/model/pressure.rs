@@ -100,6 +100,8 @@ struct Memory {
     stalls: Option<u64>,
     slow: Option<u64>,
     cut_at: Option<Time>,
+    /// The most that waited on the connection that ended.
+    cut_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -255,6 +257,7 @@ fn take(
             stalls: sample.stalls,
             slow,
             cut_at: None,
+            cut_bytes: 0,
         };
         of.insert(key.clone(), memory);
     }
@@ -291,8 +294,13 @@ impl Memory {
         let last = self.of_connection().next_back();
         if last.is_some_and(|s| s.pending_bytes >= PRESSED_BYTES && s.at < at) {
             self.cut_at = Some(at);
+            self.cut_bytes = self.peak();
         }
         self.made_at = at;
+    }
+
+    fn peak(&self) -> u64 {
+        self.samples.iter().map(|s| s.pending_bytes).max().unwrap_or(0)
     }
 
     /// Those of the present connection.
@@ -309,6 +317,7 @@ impl Memory {
 
     fn told(&self, slow: Option<u64>) -> Option<Pressure> {
         let told_at = self.samples.back().map(|s| s.at).max(self.cut_at)?;
+        let cut_lately = self.cut_at.is_some_and(|at| told_at.since(at) <= WINDOW);
         let (last, before) = (self.of_connection().next_back(), self.of_connection().rev().nth(1));
         let (drain, inflow, over) = self
             .rates()
@@ -318,7 +327,7 @@ impl Memory {
             told_at,
             pending_bytes: last.map_or(0, |s| s.pending_bytes),
             floor_bytes: last.zip(before).map_or(0, |(a, b)| a.pending_bytes.min(b.pending_bytes)),
-            peak_bytes: self.samples.iter().map(|s| s.pending_bytes).max().unwrap_or(0),
+            peak_bytes: self.peak().max(if cut_lately { self.cut_bytes } else { 0 }),
             drain_bytes_per_s: drain,
             rates_over: over,
             inflow_bytes_per_s: inflow,
@@ -437,6 +446,9 @@ mod tests {
             let p = pressure(&loads, 4).expect("it is remembered");
             assert_eq!(p.cut_at, Some(at(if gone { 1000 } else { 2000 })));
             assert_eq!((p.slow_consumers, p.pending_bytes, p.floor_bytes), (Some(1), 0, 0));
+            loads.answer(&id, &told(8, MB, MB, 5), Some(slow(4)), at(31_900));
+            let peak = |loads: &Loads| pressure(loads, 4).map(|p| p.peak_bytes);
+            assert_eq!(peak(&loads), Some(if gone { MB } else { 40 * MB }), "it is the same jam for a while");
         }
         let mut loads = Loads::default();
         let id = Name::from("U1");
