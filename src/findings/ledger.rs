@@ -470,14 +470,18 @@ impl Ledger {
     /// Brings what is open up to date, and speaks of it where that is due.
     fn refresh(&mut self, view: &View, at: Time, repeat_every: Duration, changes: &mut Vec<Change>) {
         for (key, finding) in &mut self.open {
-            let inhibits = view.inhibited_by(key);
+            // What it has explained once stays among what it explains: consequences come and go.
+            let mut inhibits = view.inhibited_by(key);
+            let more = inhibits.iter().any(|print| !finding.inhibits.contains(print));
+            inhibits
+                .extend(finding.inhibits.iter().take(INHIBITS_MAX.saturating_sub(inhibits.len())).cloned());
             let violated = view.violated.get(key);
             let mut news = false;
             if let Some((_, violation)) = violated {
                 finding.last_seen_at = at;
                 finding.healthy_epochs = 0;
                 finding.scope = violation.scope.clone();
-                let differs = finding.essence != violation.essence || finding.inhibits != inhibits;
+                let differs = finding.essence != violation.essence || more;
                 finding.differs_since = differs.then(|| finding.differs_since.unwrap_or(at));
                 news = finding.differs_since.is_some_and(|since| at.since(since) >= UPDATE_PAUSE);
             }
@@ -844,7 +848,12 @@ mod tests {
         ];
         assert_eq!(case.epoch(1000, &verdicts), [OPENED], "the server lives, and its other gateway is lost");
         assert_eq!(case.epoch(2000, &verdicts), NOTHING);
-        assert_eq!(case.epoch(3000, &verdicts), NOTHING, "the server is not missing");
+        assert_eq!(
+            case.epoch(3000, &verdicts),
+            [(Action::Updated, Reason::EvidenceChanged)],
+            "the server is not missing, and that is told"
+        );
+        assert_eq!(case.epoch(4000, &verdicts), NOTHING);
     }
 
     #[test]

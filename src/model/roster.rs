@@ -12,7 +12,6 @@ use witness::{Witness, ends, far_end, reach, sight};
 use super::flow::{self, FlowMemory, Voice};
 use super::pressure::{Loads, slow_consumers};
 use super::routes::Meshes;
-use super::snapshot::heartbeat_interval;
 use super::traffic::TrafficMemory;
 use super::{
     Accountz, Cluster, Fact, Gatewayz, Heard, Interest, Jsz, Life, Link, LinkState, Movement, Name, Observer,
