@@ -98,6 +98,7 @@ struct Record {
     heard_at: Option<Time>,
     silent_since: Option<Time>,
     alive_at: Option<Time>,
+    ended: bool,
     left_at: Option<Time>,
     heartbeats: VecDeque<Time>,
     /// The first look in a row in which another cluster had a living server of its name.
@@ -145,6 +146,7 @@ impl Record {
             heard_at: None,
             silent_since: None,
             alive_at: None,
+            ended: false,
             left_at: None,
             heartbeats: VecDeque::new(),
             doubled_since: None,
@@ -885,6 +887,9 @@ impl Record {
         if life == Life::Alive {
             self.alive_at = Some(look.asked_at);
         }
+        // A lame duck holds its connections until it ends.
+        let has_ended = self.ended || named_by.is_empty() && !denied_by.is_empty();
+        self.ended = life == Life::Left && has_ended;
         Server {
             info: self.info.clone(),
             sight: Sight::Silent,
@@ -894,6 +899,7 @@ impl Record {
             heard_at: self.heard_at,
             silent_since: self.silent_since,
             alive_at: self.alive_at,
+            ended: self.ended,
             left_at: self.left_at,
             heartbeats: self.heartbeats.len(),
             named_by,

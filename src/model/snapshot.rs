@@ -101,6 +101,9 @@ pub struct Server {
     pub heard_at: Option<Time>,
     /// The first look in a row that it did not answer.
     pub silent_since: Option<Time>,
+    /// Whether its peers have had no route to it since it said goodbye.
+    #[serde(default)]
+    pub ended: bool,
     /// The last look that showed it alive, be it by others.
     pub alive_at: Option<Time>,
     /// When it said goodbye.
@@ -162,7 +165,7 @@ impl Server {
     pub fn may_run(&self) -> bool {
         match self.life {
             Life::Alive | Life::Unknown => true,
-            Life::Left => self.denied_by.is_empty(),
+            Life::Left => !self.ended,
             Life::Gone => false,
         }
     }

@@ -63,8 +63,18 @@ impl Witness {
             };
             let last = record.gatewayz.as_ref().and_then(|(_, g)| g.outbound.get(own));
             let Some(door) = last.map(|o| &o.connection.peer_id) else { continue };
-            let door_since = records.get(door).and_then(|r| r.silent_since);
-            if door_since.is_some_and(|at| at.since(since).max(since.since(at)) <= TOGETHER) {
+            // Whose next life answers is no door any more.
+            let reborn = |door: &Record| {
+                let again = |r: &Record| r.info.name == door.info.name && r.info.cluster == door.info.cluster;
+                look.answered.iter().filter_map(|id| records.get(id)).any(again)
+            };
+            let door_since =
+                records.get(door).filter(|r| !reborn(r)).and_then(|r| r.silent_since.zip(r.heard_at));
+            let near = |a: Time, b: Time| a.since(b).max(b.since(a)) <= TOGETHER;
+            // Not only since we look from another server: they were last heard together too.
+            if door_since.is_some_and(|(silent, heard)| {
+                near(silent, since) && record.heard_at.is_some_and(|at| near(heard, at))
+            }) {
                 doors.push((door.clone(), record.info.name.clone()));
             }
         }
