@@ -9,7 +9,7 @@ TEST_THREADS ?= 4
 export GATEWATCH_USER ?= $(shell id -u):$(shell id -g)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench image up down
+.PHONY: help demo test simulate lint bench image up down
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -21,6 +21,9 @@ demo: ## Play one incident on a supercluster of nine servers, beside a running a
 test: ## Run every test, on each version of nats-server that is supported
 	@for pins in scripts/nats-server.d/*.txt; do scripts/nats-server "$$(basename "$$pins" .txt)" || exit; done
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --no-fail-fast
+
+simulate: ## Play random histories for ten minutes; GATEWATCH_SIMULATE=2h for longer, GATEWATCH_SEED=7 for one
+	GATEWATCH_SIMULATE=$${GATEWATCH_SIMULATE:-10m} $(CARGO) test --locked --lib simulation -- --nocapture
 
 lint: ## Run what must be clean: format, clippy, docs, scripts, and licences where cargo-deny is there
 	$(CARGO) fmt --check

@@ -512,17 +512,13 @@ impl Reference {
         }
     }
 
-    fn caused(&self, at: Option<&Time>, now: Time) -> bool {
-        at.is_some_and(|at| now.since(*at) <= CAUSE_KEPT)
-    }
-
     /// Who runs there with a gateway that can be dialled.
     fn lives(&self, truth: &Truth, cluster: usize) -> bool {
         self.of_cluster(cluster).any(|s| truth.up(s) && truth.gateway[s])
     }
 
     fn config_near(&self, truth: &Truth, deeds: &Deeds, cluster: usize) -> bool {
-        self.of_cluster(cluster).any(|s| self.caused(deeds.config.get(&s), truth.now))
+        self.of_cluster(cluster).any(|s| caused(deeds.config.get(&s), truth.now))
     }
 
     /// Whether some fault made it that nobody serves a cluster: not everyone said goodbye.
@@ -535,11 +531,11 @@ impl Reference {
         let now = truth.now;
         match subject {
             Subject::Link(s, r) => {
-                let cause = self.caused(deeds.link.get(&(s, r)), now)
-                    || self.caused(deeds.config.get(&s), now)
+                let cause = caused(deeds.link.get(&(s, r)), now)
+                    || caused(deeds.config.get(&s), now)
                     || self.config_near(truth, deeds, r)
                     || self.fell(truth, deeds, r);
-                let login = self.caused(deeds.login.get(&(s, r)), now);
+                let login = caused(deeds.login.get(&(s, r)), now);
                 // One that hangs, or ends and was not heard to say so, makes no link anew.
                 let hangs = !truth.up(s) && !truth.down(s) && !deeds.left.contains_key(&s);
                 // The far end drops one that hangs after 41 s.
@@ -558,7 +554,11 @@ impl Reference {
                         return (false, at_least);
                     }
                     // Of what is left when the others said goodbye.
-                    any |= may || self.caused(deeds.link.get(&(s, r)), now);
+                    let rest = !truth.up(s) && caused(deeds.link.get(&(s, r)), now);
+                    any |= may || rest;
+                    if rest {
+                        at_least = Duration::ZERO;
+                    }
                     at_least = at_least.min(time);
                 }
                 (any, at_least)
@@ -570,50 +570,49 @@ impl Reference {
                 }
                 let mute = self.of_cluster(c).all(|s| !truth.up(s) || !truth.passes[s][own]);
                 let severed = mute && (!truth.passes[v][c] || !self.lives(truth, c));
-                let swallowed = self.of_cluster(c).any(|s| self.caused(deeds.hole.get(&(s, own)), now));
-                let linked = self.caused(deeds.link.get(&(v, c)), now)
+                let swallowed = self.of_cluster(c).any(|s| caused(deeds.hole.get(&(s, own)), now));
+                let linked = caused(deeds.link.get(&(v, c)), now)
                     || self.config_near(truth, deeds, c)
                     || self.config_near(truth, deeds, own)
                     || self.fell(truth, deeds, c);
                 if self.all_left[c].since.is_some() {
                     (severed && self.all_left[c].lasts(now) >= secs(175), Duration::ZERO)
                 } else {
-                    (mute && linked || mute && swallowed, if severed { ms(1500) } else { secs(12) })
+                    (mute && (linked || swallowed), if severed { ms(1500) } else { secs(12) })
                 }
             }
             Subject::Server(s) => {
                 // A goodbye that the agent did not hear is none.
                 let fell = !truth.up(s) && !deeds.left.contains_key(&s);
                 // From here one that is not heard cannot always be told from one that hangs.
-                let swallowed = truth.vantage.is_some_and(|(_, own)| {
-                    !truth.passes[s][own] && self.caused(deeds.hole.get(&(s, own)), now)
-                });
+                let swallowed = truth
+                    .vantage
+                    .is_some_and(|(_, own)| !truth.passes[s][own] && caused(deeds.hole.get(&(s, own)), now));
                 (fell || swallowed, if fell { ms(4000) } else { secs(12) })
             }
             Subject::Config(s) => {
                 let c = self.cluster_of[s];
-                let here = self.caused(deeds.config.get(&s), now);
+                let here = caused(deeds.config.get(&s), now);
                 // A server that is cut off or hangs from the start cannot be told from one without a block.
                 let nowhere = !truth.down(s)
                     && !truth.linked[s]
                     && (matches!(truth.power[s], Power::Stopped(_))
-                        || (0..self.clusters.len()).any(|r| self.caused(deeds.link.get(&(s, r)), now)));
+                        || (0..self.clusters.len()).any(|r| caused(deeds.link.get(&(s, r)), now)));
                 (here || nowhere || self.split(truth, deeds, c), Duration::ZERO)
             }
-            Subject::Configs(c) => (self.split(truth, deeds, c), Duration::ZERO),
+            Subject::Configs(c) | Subject::Implicit(c, _) => (self.split(truth, deeds, c), Duration::ZERO),
             Subject::Silent(s, r) => {
-                let hole = truth.up(s) && !truth.passes[s][r] && self.caused(deeds.hole.get(&(s, r)), now);
+                let hole = truth.up(s) && !truth.passes[s][r] && caused(deeds.hole.get(&(s, r)), now);
                 (hole, ms(1500))
             }
             Subject::Flap(s, r) => (self.remade(s, r, now) >= 3, Duration::ZERO),
             Subject::Flaps(c, r) => (self.of_cluster(c).any(|s| self.remade(s, r, now) >= 3), Duration::ZERO),
-            Subject::Implicit(c, _) => (self.split(truth, deeds, c), Duration::ZERO),
             Subject::Version(s) => (self.mixed[self.cluster_of[s]], Duration::ZERO),
             // A name that all of a cluster's configurations have which can be asked for.
             Subject::Ghost(_) => {
                 ((0..self.clusters.len()).any(|c| self.split(truth, deeds, c)), Duration::ZERO)
             }
-            Subject::GhostLink(s) => (self.caused(deeds.config.get(&s), now), Duration::ZERO),
+            Subject::GhostLink(s) => (caused(deeds.config.get(&s), now), Duration::ZERO),
         }
     }
 
@@ -626,7 +625,7 @@ impl Reference {
     /// Whether no more of the servers that run have the block that all should have than have another.
     fn split(&self, truth: &Truth, deeds: &Deeds, cluster: usize) -> bool {
         let runs: Vec<usize> = self.of_cluster(cluster).filter(|s| !truth.down(*s)).collect();
-        let other = runs.iter().filter(|s| self.caused(deeds.config.get(s), truth.now)).count();
+        let other = runs.iter().filter(|s| caused(deeds.config.get(s), truth.now)).count();
         other > 0 && other * 2 >= runs.len()
     }
 
@@ -746,4 +745,8 @@ impl Reference {
 /// How a misspelt configuration calls a cluster.
 pub(super) fn misspelt(cluster: &str) -> String {
     format!("{cluster}{cluster}")
+}
+
+fn caused(at: Option<&Time>, now: Time) -> bool {
+    at.is_some_and(|at| now.since(*at) <= CAUSE_KEPT)
 }
