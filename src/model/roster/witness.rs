@@ -56,7 +56,13 @@ impl Witness {
     pub(super) fn hear_the_silent(&mut self, records: &BTreeMap<Name, Record>, look: &Look) {
         let Some(own) = &look.vantage.cluster else { return };
         let mut doors: Vec<(Name, Name)> = Vec::new();
-        for (id, record) in records {
+        let ours = look.answered.get(&look.vantage.server_id).and_then(|id| records.get(id));
+        let ours = ours.and_then(|r| r.gatewayz.as_ref()).map(|(_, g)| g);
+        // Whom our own server has no gateway to is silent for that.
+        let asked = |r: &Record| {
+            ours.zip(r.info.cluster.as_ref()).is_some_and(|(g, cluster)| g.outbound.contains_key(cluster))
+        };
+        for (id, record) in records.iter().filter(|(_, r)| asked(r)) {
             let Some(since) = record.silent_since.filter(|_| self.names(id) && record.left_at.is_none())
             else {
                 continue;
