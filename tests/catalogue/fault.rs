@@ -91,9 +91,9 @@ impl Finds {
 pub(crate) enum Plays {
     /// Servers of all versions do the same in it.
     Newest,
-    /// They differ in it.
-    Table,
-    /// It is what the agent is for.
+    /// Also on the oldest of the table that has the fault.
+    Oldest,
+    /// On each version that is supported, and on versions mixed.
     Each,
 }
 

@@ -6,7 +6,8 @@
 //! it takes to be found, so that what it draws after it would be seen; then it is healed, and nothing is left.
 //!
 //! * `GATEWATCH_VERSIONS=all` plays each fault on every version that the table has, `=2.12.8,2.15.1` on those;
-//!   else a fault is played where servers differ in it, and what does not differ on the newest only.
+//!   else a fault is played on the newest only, where more might differ on the oldest too, and what the agent is
+//!   for on each version that is supported.
 //! * `GATEWATCH_FAULTS=black` plays those that have the word in their name.
 //! * `GATEWATCH_FAULT_TABLE=docs/faults.md` writes what was measured into the table.
 #![cfg(feature = "lab")]

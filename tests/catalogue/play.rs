@@ -27,11 +27,14 @@ fn wanted(fault: &Fault, version: &str) -> bool {
     let plays = match std::env::var("GATEWATCH_VERSIONS").as_deref() {
         Ok("all") => TABLE.contains(&version) || fault.plays == Plays::Each,
         Ok(list) => list.split(',').any(|one| one == version),
-        Err(_) => match fault.plays {
-            Plays::Each => true,
-            Plays::Table => TABLE.contains(&version),
-            Plays::Newest => version == fault.only.and_then(|o| o.last()).copied().unwrap_or(NEWEST),
-        },
+        Err(_) => {
+            let those = fault.only.unwrap_or(TABLE);
+            match fault.plays {
+                Plays::Each => true,
+                Plays::Oldest => those.first() == Some(&version) || those.last() == Some(&version),
+                Plays::Newest => those.last() == Some(&version),
+            }
+        }
     };
     has && plays && fault.name.contains(&part)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gatewatch::lab::{Auth, Direction, GatewaySpec, RemoteSpec, Spec, TlsSpec};
 
-use crate::fault::Plays::{Each, Table};
+use crate::fault::Plays::{Each, Oldest};
 use crate::fault::{Do, Fault, US_M, US_N, fault};
 use crate::{NEWEST, OLD};
 
@@ -31,12 +31,12 @@ pub(crate) fn links() -> Vec<Fault> {
         fault("a link towards the agent's cluster is cut: us-1 to eu", &[Do::Cut("us-1", "eu")])
             .finds("gateway_disconnected us/us-1/eu")
             .because("path_cut", "likely")
-            .plays(Each)
+            .plays(Oldest)
             .server(REDIALS),
         fault("a link between two other clusters is cut: us-2 to ap", &[Do::Cut("us-2", "ap")])
             .finds("gateway_disconnected us/us-2/ap")
             .because("path_cut", "likely")
-            .plays(Each)
+            .plays(Oldest)
             .server(REDIALS),
         fault(
             "a link is away for one second: us-2 to ap",
@@ -69,7 +69,7 @@ pub(crate) fn silent_links() -> Vec<Fault> {
         fault("the agent's own link is a black hole: from eu-0 to us", &[Do::Blackhole("eu-0", "us", forth)])
             .finds("gateway_silent eu/eu-0/us")
             .within_s(5)
-            .plays(Table)
+            .plays(Oldest)
             .server(CLOSES),
         fault(
             "the agent's own link is a black hole both ways: eu-0 and us",
@@ -84,7 +84,6 @@ pub(crate) fn silent_links() -> Vec<Fault> {
         )
         .finds("gateway_silent us/us-1/eu")
         .within_s(5)
-        .plays(Table)
         .server(CLOSES),
         fault(
             "a link between two other clusters is a black hole: from us-1 to ap",
@@ -92,7 +91,7 @@ pub(crate) fn silent_links() -> Vec<Fault> {
         )
         .finds("gateway_silent us/us-1/ap")
         .within_s(15)
-        .plays(Table)
+        .plays(Oldest)
         .server(CLOSES),
         fault(
             "a link of the agent's cluster is a black hole both ways: eu-1 and ap",
@@ -110,7 +109,7 @@ pub(crate) fn silent_links() -> Vec<Fault> {
         .server("closes it after 30 to 45 s"),
         fault("a link is open at its dialer only: us-1 to ap", &[Do::HalfOpen("us-1", "ap")])
             .finds("gateway_one_way us/us-1/ap")
-            .plays(Table)
+            .plays(Oldest)
             .server("the dialer lists it as well for 30 to 45 s"),
     ]
 }
@@ -143,7 +142,7 @@ pub(crate) fn slow_links() -> Vec<Fault> {
         .finds("gateway_pending_pressure eu/eu-1/us")
         .which_is("warning")
         .server("tells the bytes that wait")
-        .plays(Table)
+        .plays(Oldest)
         .resolves_in_s(30),
         fault(
             "a throttled link is given more and more: 3 MB/s where 1 MB/s pass, from eu-1 to us",
@@ -177,7 +176,7 @@ pub(crate) fn servers() -> Vec<Fault> {
             .server(REDIALS),
         fault("the agent's own server is killed: eu-0", &[Do::Kill("eu-0")])
             .finds("server_missing eu/eu-0/_")
-            .plays(Each)
+            .plays(Oldest)
             .server(SAYS_NOTHING),
         fault(
             "two servers of one cluster carry one name: eu-1 is called eu-2",
@@ -185,7 +184,6 @@ pub(crate) fn servers() -> Vec<Fault> {
         )
         .finds("duplicate_server_name eu/eu-2/eu-2")
         .resolves_in_s(50)
-        .plays(Table)
         .server("the two refuse each other, and say so in their logs"),
         fault(
             "two servers carry one name: us-1 is called eu-1",
@@ -193,7 +191,7 @@ pub(crate) fn servers() -> Vec<Fault> {
         )
         .finds("duplicate_server_name eu/eu-1/us")
         .resolves_in_s(50)
-        .plays(Table)
+        .plays(Oldest)
         .server("the two refuse each other, and say so in their logs"),
     ]
 }
@@ -202,14 +200,13 @@ pub(crate) fn stopped() -> Vec<Fault> {
     vec![
         fault("a server freezes: SIGSTOP of us-1", &[Do::Stop("us-1")])
             .finds("server_missing us/us-1/_")
-            .plays(Table)
+            .plays(Oldest)
             .server(CLOSES),
         fault("the server that the agent asks us through freezes: SIGSTOP", &[Do::Stop(US_N)])
             .finds("server_missing us/us-n/_")
             .server(CLOSES),
         fault("a cluster freezes: SIGSTOP of all of ap", &[Do::Stop("ap")])
             .finds("cluster_unreachable ap/_/_")
-            .plays(Table)
             .server(CLOSES),
     ]
 }
@@ -221,7 +218,7 @@ pub(crate) fn partitions() -> Vec<Fault> {
             .finds("cluster_unreachable us/_/_")
             .because("path_cut", "likely")
             .seen_by("ap")
-            .plays(Each)
+            .plays(Oldest)
             .server(REDIALS),
         fault("two of three clusters lose each other, seen from the second: eu and us", &cut)
             .seen_from("us")
@@ -248,7 +245,7 @@ pub(crate) fn two() -> Vec<Fault> {
             &[Do::Cut("eu", "us"), Do::Cut("us", "eu")],
         )
         .finds("cluster_unreachable us/_/_")
-        .plays(Table)
+        .plays(Oldest)
         .server(REDIALS),
         fault(
             "a black hole between two clusters with nobody between: eu and us alone",
@@ -263,14 +260,13 @@ pub(crate) fn routes() -> Vec<Fault> {
     vec![
         fault("a route of the agent's cluster is cut: eu-1 and eu-2", &[Do::Cut("eu-1", "eu-2")])
             .finds("route_mesh_incomplete eu/eu-1/eu-2")
-            .plays(Table)
+            .plays(Oldest)
             .server(REDIALS),
         fault("a route of the agent's own server is cut: eu-0 and eu-2", &[Do::Cut("eu-0", "eu-2")])
             .finds("route_mesh_incomplete eu/eu-0/eu-2")
             .server(REDIALS),
         fault("a route of the server that the agent asks us through is cut", &[Do::Cut(US_N, US_M)])
             .finds("route_mesh_incomplete us/us-n/us-m")
-            .plays(Table)
             .server(REDIALS),
         fault("a route of another cluster is cut: ap-0 and ap-2", &[Do::Cut("ap-0", "ap-2")])
             .finds("route_mesh_incomplete ap/ap-0/ap-2")
@@ -317,7 +313,7 @@ fn wrong_password(gateway: &mut GatewaySpec, remote: &str, other: &str) {
 
 pub(crate) fn configurations() -> Vec<Fault> {
     let mismatch = |name, server, edit: fn(&mut GatewaySpec), keys| {
-        fault(name, &[Do::Restart(server, edit)]).differs(keys).plays(Table)
+        fault(name, &[Do::Restart(server, edit)]).differs(keys)
     };
     vec![
         fault(
@@ -334,7 +330,7 @@ pub(crate) fn configurations() -> Vec<Fault> {
         )
         .finds("gateway_disconnected us/us-1/eu")
         .because("auth_rejected", "certain")
-        .plays(Each)
+        .plays(Oldest)
         .server("the one that refuses tells a system client of it, once a second"),
         fault(
             "a server knows a remote by other URLs: eu-1 has one of us and a dead one",
@@ -344,6 +340,7 @@ pub(crate) fn configurations() -> Vec<Fault> {
         .within_s(8),
         mismatch("one server lacks a remote: eu-1 has no us", "eu-1", no_us, &["remotes"])
             .finds("gateway_config_mismatch eu/eu-1/_")
+            .plays(Oldest)
             .server("is told of it by gossip, and works"),
         mismatch("one server has no gateway: eu-1", "eu-1", no_gateway, &["gateway"])
             .finds("gateway_config_mismatch eu/eu-1/_")
@@ -351,6 +348,7 @@ pub(crate) fn configurations() -> Vec<Fault> {
         // It cannot be asked: neither a request nor a reply passes.
         mismatch("one server of another cluster has no gateway: us-1", "us-1", no_gateway, &["gateway"])
             .finds("gateway_config_mismatch us/us-1/_")
+            .plays(Oldest)
             .server(SAYS_NOTHING),
         mismatch(
             "one server alone wants TLS: eu-1",
@@ -430,19 +428,17 @@ pub(crate) fn alone() -> Vec<Fault> {
         .finds("gateway_stale_remote us/_/old")
         .mended_as_told()
         .resolves_in_s(50)
-        .plays(Table)
+        .plays(Oldest)
         .server("dials it every second"),
         fault("a cluster of one lists no remote: us-0", &[Do::Restart("us-0", no_remotes)])
             .finds("gateway_implicit us/_/eu")
             .mended_as_told()
             .resolves_in_s(50)
-            .plays(Table)
             .server("is told of it by gossip, and works"),
         fault("a cluster of one misspells a remote: us-0 has ue for eu", &[Do::Misspell("us-0", "eu", "ue")])
             .finds("gateway_implicit us/_/ue")
             .mended_as_told()
             .resolves_in_s(50)
-            .plays(Table)
             .server("logs the wrong name all the time"),
     ]
 }
@@ -520,7 +516,6 @@ pub(crate) fn certificates() -> Vec<Fault> {
         .finds("gateway_tls_expiring eu/eu-1/_")
         .which_is("warning")
         .only(TELLS_CERTIFICATES)
-        .plays(Table)
         .within_s(40)
         .resolves_in_s(40)
         .server("tells the date"),
@@ -537,7 +532,7 @@ pub(crate) fn certificates() -> Vec<Fault> {
             .finds("gateway_tls_expiring eu/eu-1/_")
             .which_is("critical")
             .only(TELLS_CERTIFICATES)
-            .plays(Table)
+            .plays(Oldest)
             .server("both ends log a failed handshake every second"),
         fault(
             "a server that tells no date starts with a certificate that has ended: eu-1",
@@ -574,7 +569,7 @@ pub(crate) fn traffic() -> Vec<Fault> {
         .finds("gateway_traffic_ratio _/_/APP")
         .only(COUNTS_ACCOUNTS)
         .config(SOON)
-        .plays(Table)
+        .plays(Oldest)
         .within_s(40)
         .resolves_in_s(40)
         .server("counts it by account"),
