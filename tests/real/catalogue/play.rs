@@ -13,9 +13,9 @@ use gatewatch::lab::{GatewaySpec, RemoteSpec, Spec, TlsSpec};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use super::fault::{Do, Fault, Held, Plays, Us};
+use super::{MIXED, NEWEST, TABLE, Theme, fault, table};
 use crate::common::{Event, SETTLE, WITHIN, Watch, binary};
-use crate::fault::{Do, Fault, Held, Plays, Us};
-use crate::{MIXED, NEWEST, TABLE, Theme, fault, table};
 
 /// How long after the last finding its consequences may show.
 const AFTER: Duration = Duration::from_secs(3);

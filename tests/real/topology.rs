@@ -1,20 +1,11 @@
 //! `gatewatch topology` and `topology_drift`: what is seen, saved, and held against reality.
-#![cfg(feature = "lab")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a failure here is a failed test"
-)]
-
-mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{AgentSpec, SETTLE, WITHIN, Watch, binary};
+use crate::common::{AgentSpec, SETTLE, WITHIN, Watch, binary};
 use gatewatch::lab::{GatewaySpec, RemoteSpec, Spec};
 use nix::sys::signal::Signal;
 use tokio::process::Command;

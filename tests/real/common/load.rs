@@ -15,7 +15,7 @@ const MESSAGE_BYTES: usize = 8 * 1024;
 
 /// A publisher, and a subscriber where there is one, until it is dropped.
 #[derive(Debug)]
-pub struct Load(Vec<JoinHandle<()>>);
+pub(crate) struct Load(Vec<JoinHandle<()>>);
 
 impl Drop for Load {
     fn drop(&mut self) {
@@ -26,7 +26,7 @@ impl Drop for Load {
 impl Load {
     /// Publishes at `from` so many bytes a second, `bytes_max` in all where that is said. With `to`, there is
     /// a subscriber, and what it is to get has found its way when this returns.
-    pub async fn start(
+    pub(crate) async fn start(
         lab: &Lab,
         from: &str,
         to: Option<&str>,

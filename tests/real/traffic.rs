@@ -1,20 +1,10 @@
 //! What accounts send over gateways, measured on real servers against workloads whose bytes are known.
-#![cfg(feature = "lab")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a failure here is a failed test"
-)]
-
-mod common;
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use crate::common::{AgentSpec, Event, WITHIN, Watch, binary};
 use async_nats::{Client, Subscriber};
-use common::{AgentSpec, Event, WITHIN, Watch, binary};
 use futures_util::StreamExt;
 use gatewatch::lab::{Auth, Lab, Spec};
 use nix::sys::signal::Signal;

@@ -10,17 +10,7 @@
 //!   for on each version that is supported.
 //! * `GATEWATCH_FAULTS=black` plays those that have the word in their name.
 //! * `GATEWATCH_FAULT_TABLE=docs/faults.md` writes what was measured into the table.
-#![cfg(feature = "lab")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a failure here is a failed test"
-)]
 
-#[path = "../common/mod.rs"]
-mod common;
 mod fault;
 mod play;
 mod rows;
@@ -64,23 +54,23 @@ macro_rules! themes {
 }
 
 themes! {
-    links: Default::default, crate::rows::links;
-    silent_links: Default::default, crate::rows::silent_links;
-    slow_links: Default::default, crate::rows::slow_links;
-    servers: Default::default, crate::rows::servers;
-    stopped: Default::default, crate::rows::stopped;
-    partitions: Default::default, crate::rows::partitions;
-    routes: Default::default, crate::rows::routes;
-    configurations: Default::default, crate::rows::configurations;
-    remotes: Default::default, crate::rows::remotes;
-    certificates: crate::rows::with_tls, crate::rows::certificates;
-    traffic: crate::rows::with_named_accounts, crate::rows::traffic;
-    pairs: crate::rows::of_two, crate::rows::pairs;
-    alone: crate::rows::with_one_alone, crate::rows::alone;
-    ports: crate::rows::of_one_port, crate::rows::ports;
-    skewed: crate::rows::with_an_older_one, crate::rows::skewed;
-    expected: Default::default, crate::rows::expected;
-    observer: Default::default, crate::rows::observer;
-    streams: crate::rows::with_jetstream, crate::rows::streams;
-    two: crate::rows::two_clusters, crate::rows::two;
+    links: Default::default, crate::catalogue::rows::links;
+    silent_links: Default::default, crate::catalogue::rows::silent_links;
+    slow_links: Default::default, crate::catalogue::rows::slow_links;
+    servers: Default::default, crate::catalogue::rows::servers;
+    stopped: Default::default, crate::catalogue::rows::stopped;
+    partitions: Default::default, crate::catalogue::rows::partitions;
+    routes: Default::default, crate::catalogue::rows::routes;
+    configurations: Default::default, crate::catalogue::rows::configurations;
+    remotes: Default::default, crate::catalogue::rows::remotes;
+    certificates: crate::catalogue::rows::with_tls, crate::catalogue::rows::certificates;
+    traffic: crate::catalogue::rows::with_named_accounts, crate::catalogue::rows::traffic;
+    pairs: crate::catalogue::rows::of_two, crate::catalogue::rows::pairs;
+    alone: crate::catalogue::rows::with_one_alone, crate::catalogue::rows::alone;
+    ports: crate::catalogue::rows::of_one_port, crate::catalogue::rows::ports;
+    skewed: crate::catalogue::rows::with_an_older_one, crate::catalogue::rows::skewed;
+    expected: Default::default, crate::catalogue::rows::expected;
+    observer: Default::default, crate::catalogue::rows::observer;
+    streams: crate::catalogue::rows::with_jetstream, crate::catalogue::rows::streams;
+    two: crate::catalogue::rows::two_clusters, crate::catalogue::rows::two;
 }

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::fault::Fault;
-use crate::{TABLE, THEMES};
+use super::fault::Fault;
+use super::{TABLE, THEMES};
 
 const FILE: &str = "docs/faults.md";
 const VARIABLE: &str = "GATEWATCH_FAULT_TABLE";
@@ -25,7 +25,7 @@ subscriber, or from the agent's first complete look where the fault was there be
 stands beside.
 
 The table is written by the tests that play it, `GATEWATCH_VERSIONS=all GATEWATCH_FAULT_TABLE=docs/faults.md
-cargo test --test catalogue`, and a test holds it to them.
+cargo test --test real catalogue`, and a test holds it to them.
 
 ";
 
@@ -103,7 +103,7 @@ fn finding(fault: &Fault) -> String {
 #[test]
 fn the_table_in_the_docs_is_that_of_the_faults() {
     let mend = format!(
-        "play what changed and have it written: GATEWATCH_VERSIONS=all {VARIABLE}={FILE} cargo test --test \
+        "play what changed and have it written: GATEWATCH_VERSIONS=all {VARIABLE}={FILE} cargo test --test real \
          catalogue"
     );
     let written = std::fs::read_to_string(FILE).unwrap_or_default();

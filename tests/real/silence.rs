@@ -1,19 +1,10 @@
 //! Silence: what is healthy, and what operators do on purpose, opens nothing.
 //!
 //! `GATEWATCH_SILENCE=10m` watches the healthy supercluster for ten minutes instead of twenty seconds.
-#![cfg(feature = "lab")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a failure here is a failed test"
-)]
-
-mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{SETTLE, WITHIN, Watch};
+use crate::common::{SETTLE, WITHIN, Watch};
 use gatewatch::lab::Spec;
 
 /// Until the next server is restarted: as long as an operator's script waits at the least.
@@ -91,7 +82,7 @@ async fn reconnects_of_the_agent_open_nothing() {
 
 /// Has the agent's server close its connection; it takes any server of the cluster then.
 async fn kick(watch: &Watch) {
-    let last = watch.since(0).into_iter().rfind(common::Event::is_epoch).unwrap();
+    let last = watch.since(0).into_iter().rfind(crate::common::Event::is_epoch).unwrap();
     let server = last.text("/vantage/server");
     let connections = watch.lab.ask(server, "CONNZ").await.unwrap();
     let connections = connections["connections"].as_array().unwrap();

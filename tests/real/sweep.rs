@@ -1,13 +1,4 @@
 //! `gatewatch sweep` and `judge`: a file shows the findings that the running agent has open.
-#![cfg(feature = "lab")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a failure here is a failed test"
-)]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,7 +6,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use common::{Event, WITHIN, Watch, binary};
+use crate::common::{Event, WITHIN, Watch, binary};
 use futures_util::StreamExt;
 use gatewatch::lab::{Direction, RemoteSpec, Spec};
 use serde_json::Value;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use gatewatch::lab::{Auth, Direction, GatewaySpec, RemoteSpec, Spec, TlsSpec};
 
-use crate::fault::Plays::{Each, Oldest};
-use crate::fault::{Do, Fault, US_M, US_N, fault};
-use crate::{NEWEST, OLD};
+use super::fault::Plays::{Each, Oldest};
+use super::fault::{Do, Fault, US_M, US_N, fault};
+use super::{NEWEST, OLD};
 
 const DAY: u64 = 24 * 3600;
 /// Both say when a gateway's certificate ends.

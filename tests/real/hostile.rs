@@ -2,20 +2,11 @@
 //!
 //! A client in the system account answers the agent's broadcasts beside nine real servers, in every wrong way
 //! at once. Meanwhile a real link is cut, and found.
-#![cfg(feature = "lab")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a failure here is a failed test"
-)]
-
-mod common;
 
 use std::time::{Duration, Instant};
 
+use crate::common::{AgentSpec, Event, SETTLE, WITHIN, Watch};
 use async_nats::{Client, HeaderMap};
-use common::{AgentSpec, Event, SETTLE, WITHIN, Watch};
 use futures_util::StreamExt;
 use gatewatch::lab::{Lab, Spec};
 use nix::sys::signal::Signal;

@@ -1,15 +1,7 @@
 //! The built agent beside a lab: everything that it publishes is kept, and each finding is held against the
 //! contract as it arrives.
 
-#![allow(dead_code, unreachable_pub, reason = "each suite uses a part of this module")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a failure here is a failed test"
-)]
-
-pub mod load;
+pub(crate) mod load;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -31,58 +23,58 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
 /// Nothing that is waited for takes longer, unless it never comes.
-pub const WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const WITHIN: Duration = Duration::from_secs(20);
 /// How long after a fault its consequences may show.
-pub const SETTLE: Duration = Duration::from_secs(8);
+pub(crate) const SETTLE: Duration = Duration::from_secs(8);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// So many superclusters of nine servers keep pace on two cores.
 static LABS: Semaphore = Semaphore::const_new(4);
 
 /// A lab's nats-server of one version.
-pub async fn binary(version: &str) -> PathBuf {
+pub(crate) async fn binary(version: &str) -> PathBuf {
     lab::nats_server(Some(version)).await.unwrap()
 }
 
 /// Something that the agent published.
 #[derive(Clone, Debug)]
-pub struct Event {
-    pub subject: String,
-    pub body: Value,
-    pub at: Instant,
+pub(crate) struct Event {
+    pub(crate) subject: String,
+    pub(crate) body: Value,
+    pub(crate) at: Instant,
 }
 
 impl Event {
-    pub fn text(&self, pointer: &str) -> &str {
+    pub(crate) fn text(&self, pointer: &str) -> &str {
         self.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }
 
-    pub fn list(&self, pointer: &str) -> Vec<String> {
+    pub(crate) fn list(&self, pointer: &str) -> Vec<String> {
         let list = self.body.pointer(pointer).and_then(Value::as_array);
         list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
     /// `gateway_disconnected eu/eu-1/us`: the check, and cluster, server and peer, `_` for none.
-    pub fn about(&self) -> String {
+    pub(crate) fn about(&self) -> String {
         let name = |key: &str| self.body["entity"][key].as_str();
         let peer = name("remote").or(name("account")).or(name("peer_server"));
         let [cluster, server, peer] = [name("cluster"), name("server"), peer].map(|name| name.unwrap_or("_"));
         format!("{} {cluster}/{server}/{peer}", self.text("/check"))
     }
 
-    pub fn is(&self, action: &str) -> bool {
+    pub(crate) fn is(&self, action: &str) -> bool {
         self.body["action"] == action
     }
 
-    pub fn is_finding(&self) -> bool {
+    pub(crate) fn is_finding(&self) -> bool {
         self.body["type"] == "io.nats.gatewatch.advisory.v1.finding"
     }
 
-    pub fn is_epoch(&self) -> bool {
+    pub(crate) fn is_epoch(&self) -> bool {
         self.body["type"] == "io.nats.gatewatch.metric.v1.epoch"
     }
 
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         format!(
             "{} {} {} [{} {}: {}] {} inhibits {:?}",
             self.text("/action"),
@@ -225,13 +217,13 @@ fn header(message: &Message, name: &str) -> String {
 
 /// How to start the agent.
 #[derive(Clone, Debug)]
-pub struct AgentSpec {
+pub(crate) struct AgentSpec {
     /// The only server that it is told; it learns the others of that cluster.
-    pub server: String,
+    pub(crate) server: String,
     /// Its configuration.
-    pub config: Option<String>,
+    pub(crate) config: Option<String>,
     /// Where we hear it from; in the same cluster, so that nothing but the two themselves can keep us apart.
-    pub listen_at: String,
+    pub(crate) listen_at: String,
 }
 
 impl Default for AgentSpec {
@@ -242,8 +234,8 @@ impl Default for AgentSpec {
 
 /// A lab with an agent beside it, and all that the agent said.
 #[derive(Debug)]
-pub struct Watch {
-    pub lab: Lab,
+pub(crate) struct Watch {
+    pub(crate) lab: Lab,
     spec: AgentSpec,
     heard: Arc<Mutex<Heard>>,
     agent: Option<Agent>,
@@ -265,13 +257,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Watch {
     /// A healthy lab, watched.
-    pub async fn start(spec: Spec) -> Self {
+    pub(crate) async fn start(spec: Spec) -> Self {
         Self::start_as(spec, AgentSpec::default(), true).await
-    }
-
-    /// A lab that may be broken from its start, watched.
-    pub async fn start_unsettled(spec: Spec, agent: AgentSpec) -> Self {
-        Self::start_as(spec, agent, false).await
     }
 
     async fn start_as(spec: Spec, agent: AgentSpec, healthy: bool) -> Self {
@@ -281,7 +268,7 @@ impl Watch {
     }
 
     /// A lab, and nobody who watches it yet.
-    pub async fn unwatched(spec: Spec, agent: AgentSpec, healthy: bool) -> Self {
+    pub(crate) async fn unwatched(spec: Spec, agent: AgentSpec, healthy: bool) -> Self {
         let permit = LABS.acquire().await.unwrap();
         let lab = if healthy { Lab::start(spec).await } else { Lab::start_unsettled(spec).await }.unwrap();
         let heard = Arc::new(Mutex::new(Heard::default()));
@@ -299,7 +286,7 @@ impl Watch {
     }
 
     /// The next agent is another one, and is heard from elsewhere.
-    pub async fn move_to(&mut self, spec: AgentSpec) {
+    pub(crate) async fn move_to(&mut self, spec: AgentSpec) {
         assert!(self.agent.is_none(), "an agent runs");
         if spec.listen_at != self.spec.listen_at {
             self.listener.abort();
@@ -309,7 +296,7 @@ impl Watch {
     }
 
     /// Starts the agent; done when it judges what it sees.
-    pub async fn start_agent(&mut self) {
+    pub(crate) async fn start_agent(&mut self) {
         let mark = self.mark();
         self.spawn_agent();
         self.wait("the agent's first settled epoch", mark, WITHIN, |event| {
@@ -361,7 +348,7 @@ impl Watch {
     }
 
     /// Ends the agent by a signal; what it says on its way is heard.
-    pub async fn end_agent(&mut self, signal: Signal) {
+    pub(crate) async fn end_agent(&mut self, signal: Signal) {
         let mut agent = self.agent.take().expect("an agent runs");
         let pid = agent.child.id().and_then(|pid| i32::try_from(pid).ok()).expect("the agent has not ended");
         kill(Pid::from_raw(pid), signal).unwrap();
@@ -373,20 +360,20 @@ impl Watch {
     }
 
     /// How much was heard so far.
-    pub fn mark(&self) -> usize {
+    pub(crate) fn mark(&self) -> usize {
         lock(&self.heard).events.len()
     }
 
-    pub fn since(&self, mark: usize) -> Vec<Event> {
+    pub(crate) fn since(&self, mark: usize) -> Vec<Event> {
         lock(&self.heard).events.get(mark..).unwrap_or_default().to_vec()
     }
 
-    pub fn findings(&self, mark: usize) -> Vec<Event> {
+    pub(crate) fn findings(&self, mark: usize) -> Vec<Event> {
         self.since(mark).into_iter().filter(Event::is_finding).collect()
     }
 
     /// Waits for the first event since `mark` that is wanted.
-    pub async fn wait(
+    pub(crate) async fn wait(
         &mut self,
         what: &str,
         mark: usize,
@@ -404,14 +391,14 @@ impl Watch {
         }
     }
 
-    pub async fn wait_opened(&mut self, mark: usize, about: &str, within: Duration) -> Event {
+    pub(crate) async fn wait_opened(&mut self, mark: usize, about: &str, within: Duration) -> Event {
         self.wait(&format!("opened {about}"), mark, within, |event| {
             event.is("opened") && event.about() == about
         })
         .await
     }
 
-    pub async fn wait_resolved(&mut self, mark: usize, opened: &Event, within: Duration) -> Event {
+    pub(crate) async fn wait_resolved(&mut self, mark: usize, opened: &Event, within: Duration) -> Event {
         let fingerprint = opened.text("/fingerprint").to_owned();
         let what = format!("resolved {}", opened.about());
         self.wait(&what, mark, within, |event| {
@@ -421,7 +408,7 @@ impl Watch {
     }
 
     /// Waits until so long after `from`. Only time can prove that nothing comes.
-    pub async fn observe_until(&mut self, until: Instant) {
+    pub(crate) async fn observe_until(&mut self, until: Instant) {
         while Instant::now() < until {
             self.sound();
             tokio::time::sleep(LOOK_EVERY.min(until.saturating_duration_since(Instant::now()))).await;
@@ -430,7 +417,7 @@ impl Watch {
 
     /// Waits for a finding, and until `SETTLE` after the fault for whatever else might come: nothing may.
     /// The answer is the finding as it was said last.
-    pub async fn exactly_one(&mut self, mark: usize, about: &str) -> Event {
+    pub(crate) async fn exactly_one(&mut self, mark: usize, about: &str) -> Event {
         let start = Instant::now();
         self.wait_opened(mark, about, WITHIN).await;
         eprintln!("{about}: opened after {} ms", start.elapsed().as_millis());
@@ -444,7 +431,7 @@ impl Watch {
     }
 
     /// Exactly these findings opened since `mark`.
-    pub fn opened_are(&self, mark: usize, expected: &[&str]) {
+    pub(crate) fn opened_are(&self, mark: usize, expected: &[&str]) {
         let mut opened: Vec<String> =
             self.findings(mark).iter().filter(|event| event.is("opened")).map(Event::about).collect();
         let mut expected: Vec<String> = expected.iter().map(|about| (*about).to_owned()).collect();
@@ -454,25 +441,25 @@ impl Watch {
     }
 
     /// The last that was said of each finding that opened since `mark`.
-    pub fn last_of_each(&self, mark: usize) -> BTreeMap<String, Event> {
+    pub(crate) fn last_of_each(&self, mark: usize) -> BTreeMap<String, Event> {
         let findings = self.findings(mark).into_iter();
         findings.map(|event| (event.text("/fingerprint").to_owned(), event)).collect()
     }
 
     /// Every finding that was ever opened is resolved.
-    pub fn all_closed(&self) {
+    pub(crate) fn all_closed(&self) {
         self.all_closed_since(0);
     }
 
     /// Every finding that was opened since `mark` is resolved.
-    pub fn all_closed_since(&self, mark: usize) {
+    pub(crate) fn all_closed_since(&self, mark: usize) {
         let last = self.last_of_each(mark);
         let open: Vec<String> = last.values().filter(|e| !e.is("resolved")).map(Event::line).collect();
         assert!(open.is_empty(), "still open: {open:#?}\n{}", self.story(mark));
     }
 
     /// After healing: the finding resolves, nothing else opened meanwhile, and none is open.
-    pub async fn resolves(&mut self, mark: usize, finding: &Event) -> Event {
+    pub(crate) async fn resolves(&mut self, mark: usize, finding: &Event) -> Event {
         let resolved = self.wait_resolved(mark, finding, WITHIN).await;
         self.lab.wait_healthy(WITHIN).await.unwrap();
         self.opened_are(mark, &[&finding.about()]);
@@ -481,7 +468,7 @@ impl Watch {
     }
 
     /// The agent lives and has not panicked, and all that it said is as the contract has it.
-    pub fn sound(&mut self) {
+    pub(crate) fn sound(&mut self) {
         if let Some(agent) = &mut self.agent {
             let ended = agent.child.try_wait().unwrap();
             assert!(ended.is_none(), "the agent ended: {ended:?}\n{}", lock(&agent.log));
@@ -494,22 +481,17 @@ impl Watch {
     }
 
     /// What was found since `mark`, for whoever reads a failed test.
-    pub fn story(&self, mark: usize) -> String {
+    pub(crate) fn story(&self, mark: usize) -> String {
         let lines: Vec<String> = self.findings(mark).iter().map(Event::line).collect();
         format!("findings:\n  {}", lines.join("\n  "))
     }
 
-    pub fn agent_log(&self) -> String {
+    pub(crate) fn agent_log(&self) -> String {
         self.logs.iter().map(|log| lock(log).clone()).collect::<Vec<_>>().join("--- next start\n")
     }
 
-    pub fn agent_pid(&self) -> Pid {
-        let id = self.agent.as_ref().and_then(|agent| agent.child.id()).expect("an agent runs");
-        Pid::from_raw(i32::try_from(id).unwrap())
-    }
-
     /// The last words: the agent ends in order, and all is closed.
-    pub async fn finish(mut self) {
+    pub(crate) async fn finish(mut self) {
         self.sound();
         let mark = self.mark();
         self.end_agent(Signal::SIGTERM).await;
@@ -519,7 +501,7 @@ impl Watch {
         self.done = true;
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.lab.dir()
     }
 }

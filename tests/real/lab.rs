@@ -1,6 +1,4 @@
 //! The lab against real nats-servers.
-#![cfg(feature = "lab")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure here is a failed test")]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,16 +1,7 @@
 //! Level, not edge: what is wrong when the agent comes is found, and an agent that comes back takes up what it
 //! left.
-#![cfg(feature = "lab")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a failure here is a failed test"
-)]
 
-mod common;
-
-use common::{AgentSpec, WITHIN, Watch};
+use crate::common::{AgentSpec, WITHIN, Watch};
 use gatewatch::lab::{RemoteSpec, Spec};
 use nix::sys::signal::Signal;
 
@@ -92,7 +83,7 @@ async fn an_agent_that_restarts_during_a_fault_opens_it_once_and_resolves_it_onc
         watch.end_agent(signal).await;
         let again = watch.mark();
         watch.start_agent().await;
-        watch.observe_until(std::time::Instant::now() + common::SETTLE).await;
+        watch.observe_until(std::time::Instant::now() + crate::common::SETTLE).await;
         watch.opened_are(mark, &["gateway_disconnected us/us-1/ap"]);
         let resolved = watch.findings(again).iter().filter(|event| event.is("resolved")).count();
         assert_eq!(resolved, 0, "{}", watch.story(mark));
@@ -117,7 +108,7 @@ async fn a_missing_server_stays_one_finding_when_the_agent_restarts() {
     let finding = watch.exactly_one(mark, "server_missing us/us-1/_").await;
     watch.end_agent(Signal::SIGKILL).await;
     watch.start_agent().await;
-    watch.observe_until(std::time::Instant::now() + common::SETTLE).await;
+    watch.observe_until(std::time::Instant::now() + crate::common::SETTLE).await;
     watch.opened_are(mark, &["server_missing us/us-1/_"]);
     watch.lab.start_server("us-1").await.unwrap();
     watch.resolves(mark, &finding).await;

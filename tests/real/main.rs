@@ -1,0 +1,20 @@
+//! What needs real nats-servers, in one program: so many superclusters run at once as two cores carry, whatever
+//! is tested with them.
+#![cfg(feature = "lab")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failure here is a failed test"
+)]
+
+mod catalogue;
+mod common;
+mod hostile;
+mod lab;
+mod level;
+mod silence;
+mod sweep;
+mod topology;
+mod traffic;
