@@ -33,10 +33,10 @@ static MANUAL: Manual = Manual {
     matters: "Every request to a service in the other cluster takes at least one round trip, and one connection \
               carries no more than its TCP window in each of them. A way that became longer often leads over \
               another line than it should.",
-    decides: "GATEWAYZ tells the round trip of each gateway, which a server measures about every 15 s. All \
-              gateways of one cluster to another are one finding, when the newest round trip of each is above \
-              `rtt_max`, and those of the way back are too or it was so twice. A single gateway is a finding of its \
-              own when its last two are above. The two directions of a pair are one fault: the finding of the \
+    decides: "GATEWAYZ tells the round trip of each gateway, which a server measures about every 15 s. A \
+              finding when the last two of a gateway are above `rtt_max`: once says little, for a PING that waited in \
+              a black hole is answered when that ends. When it is so for all gateways of one cluster to another there \
+              is one finding, for the pair. The two directions of a pair are one fault: the finding of the \
               first cluster by name speaks for both, and of a slow host the finding that shows it. The agent learns \
               no baseline of its own: what is usual for a pair is set.",
     silent: "For a round trip that began while more than 256 KiB waited on the gateway: that shows the jam, and \
@@ -116,9 +116,9 @@ fn is_calm(link: &Link, max: Duration) -> bool {
 impl Pair<'_> {
     fn judge(&self) -> Outcome {
         let (max, back_max) = (self.max, self.back_max);
-        let all = self.links.iter().all(|l| is_high(l, max));
         let both = !self.back.is_empty() && self.back.iter().all(|l| is_high(l, back_max));
-        if all && (both || self.links.iter().all(|l| was_high(l, max))) {
+        // Once says little: a PING that waited in a black hole or a stopped process is answered when that ends.
+        if self.links.iter().all(|l| was_high(l, max)) {
             // They all end at one slow host.
             if !both && self.links.iter().all(|l| self.is_shown_by_the_other_end(l)) {
                 return Outcome::Unknown;
@@ -142,7 +142,9 @@ impl Pair<'_> {
 
     fn judge_link(&self, link: &Link) -> Outcome {
         if was_high(link, self.max) {
-            if self.is_shown_by_the_other_end(link) {
+            // Whether the whole pair is slow is known when each was measured twice.
+            let all = self.links.len() > 1 && self.links.iter().all(|l| is_high(l, self.max));
+            if all || self.is_shown_by_the_other_end(link) {
                 return Outcome::Unknown;
             }
             let rtt = link.rtt.last.unwrap_or_default();

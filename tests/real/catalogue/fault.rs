@@ -261,11 +261,6 @@ impl Fault {
             config: self.config.map(str::to_owned),
         }
     }
-
-    /// The checks that it is about.
-    pub(crate) fn checks(&self) -> impl Iterator<Item = &'static str> {
-        self.finds.iter().map(Finds::check).chain(self.silent)
-    }
 }
 
 /// What a fault holds while it lasts.

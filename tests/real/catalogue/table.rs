@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use gatewatch::checks::REGISTRY;
+
 use super::fault::Fault;
 use super::{TABLE, THEMES};
 
@@ -111,6 +113,16 @@ fn the_table_in_the_docs_is_that_of_the_faults() {
     assert_eq!(written, text(&cells), "{mend}");
     let unmeasured: Vec<_> = cells.iter().filter(|(_, cell)| *cell == UNMEASURED).collect();
     assert!(unmeasured.is_empty(), "{mend}: {unmeasured:#?}");
+}
+
+#[test]
+fn every_check_finds_a_fault_and_every_fault_is_for_a_check() {
+    let played: BTreeSet<&str> = faults().flat_map(|fault| fault.finds).map(|finds| finds.check()).collect();
+    let registered: BTreeSet<&str> = REGISTRY.iter().map(|check| check.manual().slug).collect();
+    assert_eq!(played, registered, "give each check a row in tests/catalogue/rows.rs: left are the rows");
+    for check in faults().filter_map(|fault| fault.silent) {
+        assert!(registered.contains(check), "{check} is no check");
+    }
 }
 
 #[test]
