@@ -290,7 +290,7 @@ mod tests {
     use super::*;
 
     fn trial<'a>(opens: &'a [&'a str]) -> Trial<'a> {
-        Trial { of: THREE, from: EVERYWHERE, opens, within: secs(18), lasts: secs(60) }
+        Trial { of: THREE, from: EVERYWHERE, opens, within: secs(33), lasts: secs(60) }
     }
 
     fn far(a: &'static str, b: &'static str, rtt: u64) -> impl Fn(&mut World) {
