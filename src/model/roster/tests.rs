@@ -263,3 +263,26 @@ fn a_server_that_moves_to_another_cluster_takes_its_name_along() {
     let ids: Vec<&str> = snapshot.servers.keys().map(|id| &**id).collect();
     assert_eq!(ids, ["U0"]);
 }
+
+#[test]
+fn a_door_whose_own_gateways_are_gone_is_dead_though_one_that_dialled_it_fell_silent_with_it() {
+    for far_end_answers in [false, true] {
+        let mut roster = Roster::default();
+        for millis in [0, 500] {
+            roster
+                .answer(info("eu-0", "E0", "eu", 1), Fact::Gatewayz(to(&[("sa", "S0")])), at(millis))
+                .unwrap();
+            roster
+                .answer(info("us-0", "U0", "us", 1), Fact::Gatewayz(to(&[("eu", "E0")])), at(millis))
+                .unwrap();
+        }
+        roster.answer(info("eu-1", "E1", "eu", 1), Fact::Gatewayz(to(&[("us", "U0")])), at(0)).unwrap();
+        roster.answer(info("sa-0", "S0", "sa", 1), Fact::Gatewayz(to(&[("eu", "E1")])), at(0)).unwrap();
+        roster.snapshot(look(100, &["E0", "E1", "S0", "U0"]));
+        let answered: &[&str] = if far_end_answers { &["E0", "U0"] } else { &["E0"] };
+        let snapshot = roster.snapshot(look(600, answered));
+        let names: Vec<&str> = snapshot.servers["E1"].named_by.iter().map(|name| &**name).collect();
+        let expected: &[&str] = if far_end_answers { &[] } else { &["sa-0"] };
+        assert_eq!(names, expected, "the far end of its gateway answers: {far_end_answers}");
+    }
+}

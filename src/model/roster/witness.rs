@@ -74,8 +74,16 @@ impl Witness {
                 let again = |r: &Record| r.info.name == door.info.name && r.info.cluster == door.info.cluster;
                 look.answered.iter().filter_map(|id| records.get(id)).any(again)
             };
-            let door_since =
-                records.get(door).filter(|r| !reborn(r)).and_then(|r| r.silent_since.zip(r.heard_at));
+            // Whose own gateways are gone at far ends that answer is dead: only those fell silent with it that
+            // they end at, too.
+            let lost = |door: &Record| {
+                let gatewayz = door.gatewayz.iter().flat_map(|(_, g)| g.outbound.values());
+                gatewayz.map(|o| &o.connection.peer_id).any(|peer| look.answered.contains(peer))
+            };
+            let door_since = records
+                .get(door)
+                .filter(|r| !reborn(r) && !lost(r))
+                .and_then(|r| r.silent_since.zip(r.heard_at));
             let near = |a: Time, b: Time| a.since(b).max(b.since(a)) <= TOGETHER;
             // Not only since we look from another server: they were last heard together too.
             if door_since.is_some_and(|(silent, heard)| {
