@@ -184,10 +184,11 @@ fn unheard<'a>(snapshot: &'a Snapshot, link: &Link) -> Option<Loss<'a>> {
     Some(Loss { since, detail, confidence: Confidence::Likely, seen_by: "the far end", heard: Vec::new() })
 }
 
-/// The cluster that answers the agent over this link.
+/// The cluster that answers the agent over this link, and over no other.
 fn answers_over(snapshot: &Snapshot, link: &Link) -> BTreeSet<Name> {
     let ours = Some(&link.remote) == snapshot.vantage.cluster.as_ref();
-    ours.then(|| link.cluster.clone()).into_iter().collect()
+    let alone = snapshot.servers_of(&link.cluster).filter(|s| s.may_run()).nth(1).is_none();
+    (ours && alone).then(|| link.cluster.clone()).into_iter().collect()
 }
 
 fn violation(snapshot: &Snapshot, link: &Link, loss: Loss<'_>, silent_for: Duration) -> Violation {
@@ -336,5 +337,25 @@ mod tests {
         world.run(secs(10));
         let open = world.open();
         assert!(open.contains(&"cluster_unreachable us path_cut".to_owned()), "{open:?}");
+    }
+
+    #[test]
+    fn one_silent_gateway_of_several_does_not_keep_back_that_the_cluster_is_out_of_reach() {
+        let mut world = World::of(&[("sa", 1), ("eu", 3)], "sa-0", 1);
+        world.swallow("eu-1", "sa");
+        world.run(secs(10));
+        assert_eq!(world.take_story(), ["opened gateway_silent eu/eu-1→sa path_cut"]);
+        // Its far end cannot be asked any more, so that nothing tells whether it passes again.
+        world.refuse_handshake("sa-0", "eu");
+        world.run(secs(1));
+        world.heal();
+        world.refuse_handshake("sa-0", "eu");
+        world.run(secs(15));
+        for server in ["eu-0", "eu-1", "eu-2"] {
+            world.cut(server, "sa");
+        }
+        world.run(secs(6));
+        let story = world.story();
+        assert!(story.iter().any(|line| line.starts_with("opened cluster_unreachable eu")), "{story:?}");
     }
 }
