@@ -578,7 +578,8 @@ impl Reference {
                 if self.all_left[c].since.is_some() {
                     (severed && self.all_left[c].lasts(now) >= secs(175), Duration::ZERO)
                 } else {
-                    (mute && (linked || swallowed), if severed { ms(1500) } else { secs(12) })
+                    let at_least = if severed { ms(1500) } else { unheard(v, c, truth, deeds) };
+                    (mute && (linked || swallowed), at_least)
                 }
             }
             Subject::Server(s) => {
@@ -587,8 +588,11 @@ impl Reference {
                 // From here one that is not heard cannot always be told from one that hangs.
                 let swallowed = truth
                     .vantage
-                    .is_some_and(|(_, own)| !truth.passes[s][own] && caused(deeds.hole.get(&(s, own)), now));
-                (fell || swallowed, if fell { ms(4000) } else { secs(12) })
+                    .filter(|(_, own)| !truth.passes[s][*own] && caused(deeds.hole.get(&(s, *own)), now));
+                let at_least = swallowed
+                    .filter(|_| !fell)
+                    .map_or(ms(4000), |(v, _)| unheard(v, self.cluster_of[s], truth, deeds));
+                (fell || swallowed.is_some(), at_least)
             }
             Subject::Config(s) => {
                 let c = self.cluster_of[s];
@@ -740,6 +744,13 @@ impl Reference {
                 || truth.down(s) && (deeds.left.contains_key(&s) || self.down[s].lasts(truth.now) > secs(5))
         })
     }
+}
+
+/// How long nothing must have come from a cluster before its heartbeats are overdue, at 15 s after the last.
+/// Who could be asked until then was heard to the end; of others the last one may be 10 s older.
+fn unheard(vantage: usize, cluster: usize, truth: &Truth, deeds: &Deeds) -> Duration {
+    let asked = deeds.link.get(&(vantage, cluster)).is_none_or(|at| truth.now.since(*at) > secs(15));
+    if truth.passes[vantage][cluster] && asked { secs(12) } else { ms(4000) }
 }
 
 /// How a misspelt configuration calls a cluster.
