@@ -565,6 +565,9 @@ impl Agent {
         if let Err(odd) = self.roster.hold_to_its_id(&server) {
             return self.complain_of(Some(server), odd.to_string(), now);
         }
+        if self.roster.is_repeated(&server, &fact) {
+            return;
+        }
         let id = server.id.clone();
         let look = self.look.as_mut().filter(|l| l.number == number);
         let on_time = look.is_some();

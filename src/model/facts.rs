@@ -319,6 +319,24 @@ pub enum Fact {
     Interest(Interest),
 }
 
+impl Fact {
+    /// How many kinds there are.
+    pub const KINDS: usize = 7;
+
+    /// Which one it is, below [`Self::KINDS`].
+    pub const fn kind(&self) -> usize {
+        match self {
+            Self::Gatewayz(_) => 0,
+            Self::Varz(_) => 1,
+            Self::Routez(_) => 2,
+            Self::Statsz(_) => 3,
+            Self::Accountz(_) => 4,
+            Self::Jsz(_) => 5,
+            Self::Interest(_) => 6,
+        }
+    }
+}
+
 /// What is heard without asking.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Signal {

@@ -113,6 +113,8 @@ struct Record {
     interest: Option<(Time, Arc<Interest>)>,
     /// While it is silent.
     voice: Option<Voice>,
+    /// The number that its newest answer of each kind carried.
+    told_seq: [u64; Fact::KINDS],
 }
 
 #[derive(Debug, Default)]
@@ -159,6 +161,7 @@ impl Record {
             jsz_before: None,
             interest: None,
             voice: None,
+            told_seq: [0; Fact::KINDS],
         }
     }
 
@@ -190,7 +193,11 @@ impl Roster {
     /// A reply under another server's ID, or one server too many; nothing is taken in then.
     pub fn answer(&mut self, server: ServerInfo, fact: Fact, made_at: Time) -> Result<(), Odd> {
         let (cluster, told_at, id) = (server.cluster.clone(), server.time, server.id.clone());
+        let seq = server.seq;
         let record = self.introduce(server, made_at)?;
+        if let Some(told) = record.told_seq.get_mut(fact.kind()) {
+            *told = seq.max(*told);
+        }
         let slow = slow_consumers(
             record.varz.as_ref().map(|(_, v)| &**v),
             record.statsz.as_ref().map(|(_, s)| &**s),
@@ -410,6 +417,13 @@ impl Roster {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the server has given this answer, or a newer one of its kind, before: it numbers what it sends. A
+    /// copy that somebody sends once more must not take the place of the true answer.
+    pub fn is_repeated(&self, server: &ServerInfo, fact: &Fact) -> bool {
+        let told = self.records.get(&server.id).and_then(|r| r.told_seq.get(fact.kind()));
+        server.seq > 0 && told.is_some_and(|told| server.seq <= *told)
     }
 
     /// Whether `id` has spoken to us itself.

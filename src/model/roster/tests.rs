@@ -286,3 +286,18 @@ fn a_door_whose_own_gateways_are_gone_is_dead_though_one_that_dialled_it_fell_si
         assert_eq!(names, expected, "the far end of its gateway answers: {far_end_answers}");
     }
 }
+
+#[test]
+fn an_answer_that_is_sent_once_more_is_known_by_its_number() {
+    let mut roster = Roster::default();
+    let gateways = || Fact::Gatewayz(to(&[("us", "U0")]));
+    let says = |seq| info("eu-0", "E0", "eu", seq);
+    assert!(!roster.is_repeated(&says(7), &gateways()), "nobody of that ID has spoken");
+    roster.answer(says(7), gateways(), at(0)).unwrap();
+    assert!(roster.is_repeated(&says(7), &gateways()) && roster.is_repeated(&says(3), &gateways()));
+    assert!(!roster.is_repeated(&says(8), &gateways()));
+    let statsz = Fact::Statsz(Statsz::default());
+    assert!(!roster.is_repeated(&says(6), &statsz), "answers to two questions may overtake each other");
+    roster.answer(says(0), gateways(), at(1)).unwrap();
+    assert!(!roster.is_repeated(&says(0), &gateways()), "without a number nothing can be told");
+}
