@@ -307,7 +307,8 @@ impl<'a> Group<'a> {
     /// decide between.
     fn judge_whole(&self) -> Outcome {
         let lists: Vec<&GatewayConfig> = self.with_gateway().filter_map(gateway).collect();
-        if lists.is_empty() {
+        // What only lives said that may be over tells nothing of the cluster now.
+        if !self.with_gateway().any(|s| s.life == Life::Alive) {
             return Outcome::Unknown;
         }
         let lacks: BTreeSet<Name> = self
@@ -611,6 +612,23 @@ mod tests {
             assert_eq!(world.story(), [""; 0], "a server of our own would answer without a gateway too");
             world.run(secs(30));
             assert_eq!(world.story(), ["opened server_missing us/us-1 unknown"]);
+        }
+    }
+
+    #[test]
+    fn the_blocks_of_lives_that_may_be_over_make_no_finding_of_their_cluster() {
+        let world = World::seen_from("eu-0");
+        for (life, found) in [(Life::Alive, true), (Life::Unknown, false)] {
+            let mut snapshot = world.snapshot.clone().expect("it was looked");
+            for server in snapshot.servers.values_mut().filter(|s| s.cluster() == "us") {
+                let mut varz = (**server.varz.as_ref().expect("it was asked")).clone();
+                varz.gateway.as_mut().expect("it has a block").remotes.remove("ap");
+                server.varz = Some(std::sync::Arc::new(varz));
+                server.life = life;
+            }
+            let verdicts = GatewayConfigMismatch.evaluate(&snapshot, &world.settings[MANUAL.slug]);
+            let violated = |v: &Verdict| matches!(v.outcome, Outcome::Violated(_));
+            assert_eq!(verdicts.iter().any(violated), found, "{life:?}");
         }
     }
 
