@@ -667,6 +667,11 @@ impl Play {
         let patience = match self.world.nodes[&agent].power {
             Power::Up => {
                 self.moves_at = None;
+                // Its connection ended with the process.
+                if self.world.nodes[&agent].started_at > self.world.connected_at {
+                    self.note(format!("the agent connects to {agent} again"));
+                    self.world.reconnect(&agent);
+                }
                 return;
             }
             Power::Stopped(_) => secs(20),

@@ -429,7 +429,9 @@ impl Reference {
             ));
         }
         account.doubled.set(
-            is_open && open.iter().any(|o| *o != subject && self.covers(*o, subject)),
+            is_open
+                && !self.is_stranger(subject)
+                && open.iter().any(|o| *o != subject && self.covers(*o, subject)),
             now,
             Duration::ZERO,
         );
@@ -493,6 +495,12 @@ impl Reference {
             (Silent(x, y), Link(s, r)) => (x, y) == (s, r),
             _ => false,
         }
+    }
+
+    /// Whether it is a gateway of a life that only the routes of an old server tell of: without its name.
+    fn is_stranger(&self, subject: Subject) -> bool {
+        let Subject::Link(s, _) = subject else { return false };
+        self.known[s].1.last.is_none() && self.of_cluster(self.cluster_of[s]).any(|p| self.old[p])
     }
 
     /// Whether it may, depending on what exactly is wrong there.
