@@ -321,8 +321,8 @@ impl Reference {
                 deeds.left.remove(&server);
             }
             // The goodbye was that of the life before.
-            let hangs = matches!(truth.power[server], Power::Stopped(_));
-            if hangs && deeds.left.get(&server).is_some_and(|at| *at < node.started_at) {
+            let fell = matches!(truth.power[server], Power::Stopped(_) | Power::Down);
+            if fell && deeds.left.get(&server).is_some_and(|at| *at < node.started_at) {
                 deeds.left.remove(&server);
             }
             self.down[server].set(truth.down(server), truth.now, Duration::ZERO);
