@@ -107,7 +107,7 @@ pub struct Movement {
     pub until: Option<Time>,
     /// Why no account can be judged.
     pub doubt: Option<Doubt>,
-    /// The accounts that moved anything, without the system account: the [`SHOWN_MAX`] that move most over
+    /// The accounts that moved anything, without the system account: the `SHOWN_MAX` that move most over
     /// gateways.
     pub accounts: BTreeMap<Name, AccountView>,
     /// How many moved anything.
