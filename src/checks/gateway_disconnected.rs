@@ -16,6 +16,8 @@ use crate::model::{Life, Link, LinkState, Name, Server, Sight, Snapshot, Time};
 const SETTLING: Duration = Duration::from_secs(3);
 /// A process younger than this is starting: it dials its remotes 1 s after its start, and has patience of its own.
 const STARTING: Duration = Duration::from_secs(5);
+/// So long a server may go on meeting one of a doubled name by chance, a dial a second.
+const REFUSED_BY_A_DOUBLE: Duration = Duration::from_secs(10);
 /// Routes are asked for within ten seconds, and tell the names of those who have not spoken themselves.
 const NAMED_WITHIN: Duration = Duration::from_secs(15);
 /// One heartbeat in ten seconds is usual; this many in five are one at each dial.
@@ -270,6 +272,14 @@ impl Group<'_> {
         (link.near || own.is_some_and(lives)).then_some(since)
     }
 
+    /// A server of the remote refuses whoever has a server of its own name in the cluster, and a dial finds it by
+    /// chance: it takes a few more until one finds another.
+    fn shares_a_name(&self) -> bool {
+        let alive = |cluster| self.snapshot.servers_of(cluster).filter(|s| s.life == Life::Alive);
+        let names: BTreeSet<&Name> = alive(self.cluster).map(|s| &s.info.name).collect();
+        alive(self.remote).any(|s| names.contains(&s.info.name))
+    }
+
     fn remote_exists(&self) -> bool {
         self.snapshot.servers_of(self.remote).any(|s| s.life == Life::Alive)
             || self.snapshot.clusters.get(self.remote).is_some_and(|c| !c.seen_by.is_empty())
@@ -285,6 +295,9 @@ impl Group<'_> {
         let cause = self.cause(link);
         let patience = if link.rejected.is_some() { Duration::ZERO } else { absent_for };
         let mut ripe_at = since.plus(patience);
+        if self.shares_a_name() {
+            ripe_at = ripe_at.max(since.plus(REFUSED_BY_A_DOUBLE));
+        }
         if cause.kind == CauseKind::Restarting
             && let Some(own) = self.snapshot.servers.get(&link.server_id)
         {

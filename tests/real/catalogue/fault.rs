@@ -342,7 +342,7 @@ impl Do {
                 }
             }
             Self::Start(of) => start(lab, name(of)).await,
-            Self::Restart(of, edit) => restart(lab, of, |_, gateway| edit(gateway)).await,
+            Self::Restart(of, edit) => restart(lab, name(of), |_, gateway| edit(gateway)).await,
             Self::Misspell(server, remote, wrong) => {
                 let mut urls = Vec::new();
                 for target in members(lab, remote) {
@@ -424,7 +424,7 @@ impl Do {
             }
             Self::Restart(of, _) | Self::OneUrl(of, _) | Self::Misspell(of, ..) => {
                 let own = |server: &str| spec.gateways.get(server).cloned().unwrap_or_default();
-                restart(lab, of, |server, gateway| *gateway = own(server)).await;
+                restart(lab, name(of), |server, gateway| *gateway = own(server)).await;
             }
             Self::Certificate(server, _) => {
                 lab.renew_certificate(server, TlsSpec::default()).await.unwrap();

@@ -186,8 +186,9 @@ pub(crate) fn servers() -> Vec<Fault> {
         .resolves_in_s(50)
         .server("the two refuse each other, and say so in their logs"),
         fault(
-            "two servers carry one name: us-1 is called eu-1",
-            &[Do::Restart("us-1", |gateway| gateway.server_name = Some("eu-1".to_owned()))],
+            // Who asks through it loses its gateway with it, and cannot see more until it has another.
+            "two servers carry one name: one of us, not the one that the agent asks through, is called eu-1",
+            &[Do::Restart(US_M, |gateway| gateway.server_name = Some("eu-1".to_owned()))],
         )
         .finds("duplicate_server_name eu/eu-1/us")
         .resolves_in_s(50)
