@@ -283,7 +283,7 @@ mod tests {
     fn a_link_that_the_name_does_not_explain_is_told_beside_it() {
         let mut world = doubled_from(THREE, "ap-0", 1);
         world.cut("us-2", "eu");
-        world.run(secs(10));
+        world.run(secs(13));
         assert_eq!(
             world.open(),
             [
