@@ -52,22 +52,11 @@ impl Check for GatewayOneWay {
         let verdict =
             |entity, outcome| Verdict { check: MANUAL.slug, severity: MANUAL.severity, entity, outcome };
         let links = snapshot.links.iter().map(|link| {
-            let entity = Entity {
-                cluster: Some(link.cluster.clone()),
-                server: Some(link.server.clone()),
-                server_id: Some(link.server_id.clone()),
-                remote: Some(link.remote.clone()),
-                ..Entity::default()
-            };
+            let entity = Entity::of_link(link);
             verdict(entity, judge_link(snapshot, link, settings))
         });
         let servers = snapshot.servers.values().map(|server| {
-            let entity = Entity {
-                cluster: server.info.cluster.clone(),
-                server: Some(server.info.name.clone()),
-                server_id: Some(server.info.id.clone()),
-                ..Entity::default()
-            };
+            let entity = Entity::of_server(server);
             verdict(entity, judge_server(snapshot, server, settings))
         });
         links.chain(servers).collect()

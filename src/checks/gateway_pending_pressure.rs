@@ -84,13 +84,7 @@ impl Check for GatewayPendingPressure {
                         (severity, Outcome::Violated(Box::new(violation(snapshot, link, pressure))))
                     }
                 };
-                let entity = Entity {
-                    cluster: Some(link.cluster.clone()),
-                    server: Some(link.server.clone()),
-                    server_id: Some(link.server_id.clone()),
-                    remote: Some(link.remote.clone()),
-                    ..Entity::default()
-                };
+                let entity = Entity::of_link(link);
                 Verdict { check: MANUAL.slug, severity, entity, outcome }
             })
             .collect()

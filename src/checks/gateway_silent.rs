@@ -64,13 +64,7 @@ impl Check for GatewaySilent {
         let verdict = |link: &Link| Verdict {
             check: MANUAL.slug,
             severity: MANUAL.severity,
-            entity: Entity {
-                cluster: Some(link.cluster.clone()),
-                server: Some(link.server.clone()),
-                server_id: Some(link.server_id.clone()),
-                remote: Some(link.remote.clone()),
-                ..Entity::default()
-            },
+            entity: Entity::of_link(link),
             outcome: judge(snapshot, link, settings),
         };
         snapshot.links.iter().map(verdict).collect()

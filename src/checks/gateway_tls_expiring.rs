@@ -74,12 +74,7 @@ impl Check for GatewayTlsExpiring {
                 Verdict {
                     check: MANUAL.slug,
                     severity,
-                    entity: Entity {
-                        cluster: server.info.cluster.clone(),
-                        server: Some(server.info.name.clone()),
-                        server_id: Some(server.info.id.clone()),
-                        ..Entity::default()
-                    },
+                    entity: Entity::of_server(server),
                     outcome: judge(snapshot, server, widest),
                 }
             })

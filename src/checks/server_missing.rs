@@ -61,12 +61,7 @@ impl Check for ServerMissing {
             let verdict = Verdict {
                 check: MANUAL.slug,
                 severity: MANUAL.severity,
-                entity: Entity {
-                    cluster: server.info.cluster.clone(),
-                    server: Some(server.info.name.clone()),
-                    server_id: Some(server.info.id.clone()),
-                    ..Entity::default()
-                },
+                entity: Entity::of_server(server),
                 outcome,
             };
             let key = (&server.info.cluster, &server.info.name);

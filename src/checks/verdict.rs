@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Severity;
-use crate::model::{Name, Server, ServerInfo, Snapshot, Time};
+use crate::model::{Link, Name, Server, ServerInfo, Snapshot, Time};
 
 /// What a finding is about. IDs stand beside names for the reader; they are no part of its identity, for a
 /// restart changes them.
@@ -28,6 +28,27 @@ pub struct Entity {
 }
 
 impl Entity {
+    /// A server's gateway to a remote cluster.
+    pub(super) fn of_link(link: &Link) -> Self {
+        Self {
+            cluster: Some(link.cluster.clone()),
+            server: Some(link.server.clone()),
+            server_id: Some(link.server_id.clone()),
+            remote: Some(link.remote.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// A server.
+    pub(super) fn of_server(server: &Server) -> Self {
+        Self {
+            cluster: server.info.cluster.clone(),
+            server: Some(server.info.name.clone()),
+            server_id: Some(server.info.id.clone()),
+            ..Self::default()
+        }
+    }
+
     /// Whether both mean the same, whatever the ID of its present life.
     pub fn is(&self, other: &Self) -> bool {
         let names =
