@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::Client;
 use tokio::sync::mpsc;
 
+use super::io::Action;
 use super::{Agent, AgentError, Effect, Io, UNSETTLED};
 use crate::collect::decode::Endpoint;
 use crate::collect::{Request, Target};
@@ -36,7 +37,7 @@ pub struct Sweep {
 }
 
 /// Looks as [`run`](super::run) does, and publishes and saves nothing: for `at_least`, and from then on until a
-/// look is conclusive, but no more than 20 s. None when the connection was away all that time.
+/// look is conclusive, but no more than 20 s; `stop` ends it at once. None when nothing was seen until then.
 ///
 /// # Errors
 /// As [`run`](super::run).
@@ -46,10 +47,10 @@ pub async fn sweep(
     link: mpsc::Receiver<LinkEvent>,
     missing: Vec<(String, String)>,
     at_least: Duration,
+    stop: impl Future<Output = &'static str>,
 ) -> Result<Option<Sweep>, AgentError> {
     let inbox = client.new_inbox();
-    let mut io =
-        Io::open(client, config.connect.clone(), link, &inbox, Box::pin(std::future::pending())).await?;
+    let mut io = Io::open(client, config.connect.clone(), link, &inbox, Box::pin(stop)).await?;
     let interval = config.interval.min(INTERVAL_MAX);
     let mut agent = Agent::new(Config { interval, state_file: None, ..config }, inbox, io.clock.now());
     agent.outbox = Outbox::closed();
@@ -64,6 +65,9 @@ pub async fn sweep(
     let mut nudges = Nudges::default();
     while io.clock.now() < latest {
         let action = io.select(agent.due().min(latest)).await?;
+        if matches!(action, Action::Stop(_)) {
+            break;
+        }
         let effects = agent.apply(action, io.identity(), io.clock.now());
         io.perform(effects).await;
         if let Some(snapshot) = agent.seen.take() {

@@ -1,5 +1,6 @@
 //! `gatewatch run`: the agent.
 
+use std::io;
 use std::path::PathBuf;
 
 use async_nats::Client;
@@ -32,15 +33,20 @@ pub(super) async fn start(config: &Config) -> Result<(Client, mpsc::Receiver<Lin
     Ok((client, events, account))
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let config = load(&Flags { name: args.name, expect: args.expect, ..args.connection.into_flags() })?;
+/// Ends when the process is told to end; from here on it does not end by itself.
+pub(super) fn stop() -> io::Result<impl Future<Output = &'static str>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stop = async move {
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         }
-    };
+    })
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let config = load(&Flags { name: args.name, expect: args.expect, ..args.connection.into_flags() })?;
+    let stop = stop()?;
     tokio::pin!(stop);
     let (client, events, account) = tokio::select! {
         started = start(&config) => started?,

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::connection::ConnectionArgs;
 use super::{EXIT_CANNOT_SEE, Failure, load, output, run};
-use crate::agent;
+use crate::agent::{self, Sweep};
+use crate::config::Config;
 use crate::connect::Operation;
 
 #[derive(Debug, clap::Args)]
@@ -13,16 +14,23 @@ pub(super) struct Args {
     /// Where to write it [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Look at least this long: some checks count over a time, such as traffic and reconnects
+    /// Look at least this long: some checks count over a time, such as traffic and reconnects. Ctrl-C ends it
+    /// sooner, and what was seen until then is written
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     at_least: Option<Duration>,
     #[command(flatten)]
     connection: ConnectionArgs,
 }
 
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let config = load(&args.connection.into_flags())?;
-    let (client, events, account) = run::start(&config).await?;
+/// Looks as the agent does and publishes nothing: at least so long, until it has seen enough or is told to end.
+pub(super) async fn look(config: Config, at_least: Duration) -> Result<Sweep, Failure> {
+    let stop = run::stop()?;
+    tokio::pin!(stop);
+    let blind = || Failure::new(EXIT_CANNOT_SEE, "it ended before anything was seen", None);
+    let (client, events, account) = tokio::select! {
+        started = run::start(&config) => started?,
+        _ = &mut stop => return Err(blind()),
+    };
     let own = format!("{}.>", config.prefix);
     let missing = account
         .missing
@@ -31,12 +39,13 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         .filter(|p| p.operation != Operation::Publish || p.subject != own)
         .map(|p| (p.operation.as_str().to_owned(), p.subject.clone()))
         .collect();
-    let seen = agent::sweep(config, client, events, missing, args.at_least.unwrap_or_default())
-        .await
-        .map_err(|e| Failure::new(1, e, None))?;
-    let Some(sweep) = seen else {
-        return Err(Failure::new(EXIT_CANNOT_SEE, "the connection was lost before anything was seen", None));
-    };
+    let seen = agent::sweep(config, client, events, missing, at_least, stop).await;
+    seen.map_err(|e| Failure::new(1, e, None))?.ok_or_else(blind)
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let config = load(&args.connection.into_flags())?;
+    let sweep = look(config, args.at_least.unwrap_or_default()).await?;
     let text = sweep.snapshot.to_file().map_err(|e| Failure::new(1, e, None))?;
     match args.output.as_deref().filter(|path| *path != Path::new("-")) {
         Some(path) => std::fs::write(path, text)

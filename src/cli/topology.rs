@@ -1,12 +1,12 @@
 //! `gatewatch topology`: what there is, by name.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use clap::ValueEnum;
 
 use super::connection::ConnectionArgs;
-use super::{EXIT_CANNOT_SEE, Failure, judge, load, output, run};
-use crate::agent;
+use super::{EXIT_CANNOT_SEE, Failure, judge, load, output, sweep};
 use crate::config::{Config, redact, topology};
 use crate::model::{Cluster, Name, Remotes, Snapshot, Topology};
 
@@ -29,15 +29,7 @@ enum Format {
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     // What is seen does not depend on what is expected.
     let config = Config { expected: None, ..load(&args.connection.into_flags())? };
-    let (client, events, account) = run::start(&config).await?;
-    let missing =
-        account.missing.iter().map(|p| (p.operation.as_str().to_owned(), p.subject.clone())).collect();
-    let seen = agent::sweep(config, client, events, missing, std::time::Duration::ZERO)
-        .await
-        .map_err(|e| Failure::new(1, e, None))?;
-    let Some(sweep) = seen else {
-        return Err(Failure::new(EXIT_CANNOT_SEE, "the connection was lost before anything was seen", None));
-    };
+    let sweep = sweep::look(config, Duration::ZERO).await?;
     let topology = Topology::of(&sweep.snapshot);
     let blind = unseen(&sweep.snapshot);
     let names = names_only(&sweep.snapshot, &topology);

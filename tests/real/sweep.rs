@@ -3,90 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Output, Stdio};
-use std::time::Duration;
+use std::process::Stdio;
 
-use crate::common::{Event, WITHIN, Watch, binary};
+use crate::common::sweep::{Sweep, judge, judges_alike, open, output};
+use crate::common::{WITHIN, Watch, binary, gatewatch};
 use futures_util::StreamExt;
 use gatewatch::lab::{Direction, RemoteSpec, Spec};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
-
-/// What a sweep may take: it looks for 20 s at the most.
-const SWEEP_WITHIN: Duration = Duration::from_secs(40);
-
-fn gatewatch(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gatewatch"));
-    // The contexts and variables of whoever runs the tests are not ours.
-    command.args(args).env_clear().env("RUST_LOG", "info").kill_on_drop(true);
-    if let Some(profile) = std::env::var_os("LLVM_PROFILE_FILE") {
-        command.env("LLVM_PROFILE_FILE", profile);
-    }
-    command
-}
-
-async fn output(mut command: Command, within: Duration) -> Output {
-    let ran = tokio::time::timeout(within, command.stdin(Stdio::null()).output()).await;
-    ran.expect("it ends").unwrap()
-}
-
-/// A sweep from the server that the agent looks from.
-async fn sweep(watch: &Watch, file: &Path, more: &[&str]) -> String {
-    let url = watch.lab.url("eu-0").unwrap();
-    let mut command = gatewatch(&["sweep", "--server", &url, "--inbox-prefix", "_INBOX_gatewatch"]);
-    command.arg("--creds").arg(watch.lab.creds().unwrap().user("gatewatch"));
-    command.arg("--output").arg(file).args(more);
-    let done = output(command, SWEEP_WITHIN).await;
-    let log = String::from_utf8(done.stderr).unwrap();
-    assert!(done.status.success(), "{:?}\n{log}", done.status);
-    assert!(done.stdout.is_empty(), "it stands in the file");
-    log
-}
-
-/// The exit code, what was printed, and what was said beside.
-async fn judge(args: &[&str]) -> (i32, String, String) {
-    let done = output(gatewatch(&[&["judge"], args].concat()), WITHIN).await;
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let stderr = text(done.stderr);
-    assert!(!stderr.contains("panicked"), "{stderr}");
-    (done.status.code().expect("it ends by itself"), text(done.stdout), stderr)
-}
-
-/// What is the same in an event and in what a file is judged to: by fingerprint. Causes and what is
-/// explained are not: who came after the fault does not know what stood before.
-fn told<'a>(events: impl Iterator<Item = &'a Value>) -> BTreeMap<String, Vec<Value>> {
-    let keys = ["type", "check", "code", "severity", "state", "entity"];
-    let told = |event: &Value| {
-        let told = keys.iter().map(|key| event[*key].clone()).collect();
-        (event["fingerprint"].as_str().unwrap().to_owned(), told)
-    };
-    events.map(told).collect()
-}
-
-fn open(watch: &Watch) -> BTreeMap<String, Vec<Value>> {
-    let mut last: BTreeMap<String, Event> = BTreeMap::new();
-    for event in watch.findings(0) {
-        last.insert(event.text("/fingerprint").to_owned(), event);
-    }
-    told(last.values().filter(|event| !event.is("resolved")).map(|event| &event.body))
-}
-
-/// The file is judged to exactly what the running agent has open, and exits with this.
-async fn judges_alike(watch: &Watch, file: &Path, log: &str, exit: i32) {
-    let file = file.to_str().unwrap();
-    let (code, lines, said) = judge(&["--json", file]).await;
-    let events: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(told(events.iter()), open(watch), "the file, and what is open\n{log}\n{said}");
-    assert_eq!(code, exit, "{lines}\n{said}");
-    assert_eq!(judge(&["--json", file]).await.1, lines, "the same file, the same bytes");
-    let (code, text, said) = judge(&[file]).await;
-    assert_eq!((code, text.is_empty()), (exit, events.is_empty()), "{text}\n{said}");
-    for event in events {
-        assert!(text.contains(event["code"].as_str().unwrap()), "{text}");
-        assert!(text.contains(event["summary"].as_str().unwrap()), "{text}");
-    }
-}
 
 #[tokio::test]
 async fn a_file_shows_what_the_running_agent_found_on_the_newest() {
@@ -101,19 +25,17 @@ async fn a_file_shows_what_the_running_agent_found_on_the_oldest() {
 async fn each_fault(version: &str) {
     let mut watch = Watch::start(Spec { binary: Some(binary(version).await), ..Spec::default() }).await;
     let mark = watch.mark();
-    let file = watch.dir().join("sweep.json");
-    let healthy = watch.dir().join("healthy.json");
 
-    let log = sweep(&watch, &healthy, &[]).await;
-    judges_alike(&watch, &healthy, &log, 0).await;
-    assert_eq!(open(&watch), BTreeMap::new());
+    let (healthy, log) = Sweep::start(&watch, "healthy.json", &[]).done().await;
+    shows_what_is_open(&watch, &healthy, &log, 0).await;
+    assert_eq!(open(&watch, 0), BTreeMap::new());
     holds_no_secret(&watch, &healthy);
 
     // A link.
     watch.lab.cut("eu-1", "us").await.unwrap();
     let finding = watch.wait_opened(watch.mark(), "gateway_disconnected eu/eu-1/us", WITHIN).await;
-    let log = sweep(&watch, &file, &[]).await;
-    judges_alike(&watch, &file, &log, 2).await;
+    let (file, log) = Sweep::start(&watch, "sweep.json", &[]).done().await;
+    shows_what_is_open(&watch, &file, &log, 2).await;
     of_many_files_the_worst_counts(&healthy, &file).await;
     judged_by_other_settings(&watch, &file).await;
     what_is_cut_off_is_refused(&watch, &file).await;
@@ -125,8 +47,8 @@ async fn each_fault(version: &str) {
     watch.lab.cut("eu", "us").await.unwrap();
     watch.lab.cut("us", "eu").await.unwrap();
     let finding = watch.wait_opened(mark, "cluster_unreachable us/_/_", WITHIN).await;
-    let log = sweep(&watch, &file, &[]).await;
-    judges_alike(&watch, &file, &log, 2).await;
+    let (file, log) = Sweep::start(&watch, "sweep.json", &[]).done().await;
+    shows_what_is_open(&watch, &file, &log, 2).await;
     watch.lab.heal("eu", "us").await.unwrap();
     watch.lab.heal("us", "eu").await.unwrap();
     watch.wait_resolved(mark, &finding, WITHIN).await;
@@ -135,9 +57,9 @@ async fn each_fault(version: &str) {
     let mark = watch.mark();
     watch.lab.wait_healthy(WITHIN).await.unwrap();
     watch.lab.blackhole("us-1", "ap", Direction::FromDialer).await.unwrap();
-    let log = sweep(&watch, &file, &[]).await;
+    let (file, log) = Sweep::start(&watch, "sweep.json", &[]).done().await;
     let finding = watch.wait_opened(mark, "gateway_silent us/us-1/ap", WITHIN).await;
-    judges_alike(&watch, &file, &log, 2).await;
+    shows_what_is_open(&watch, &file, &log, 2).await;
     watch.lab.heal("us-1", "ap").await.unwrap();
     watch.wait_resolved(mark, &finding, WITHIN).await;
 
@@ -147,23 +69,20 @@ async fn each_fault(version: &str) {
     let remotes = Some(vec![RemoteSpec::new("ap")]);
     watch.lab.restart_with("eu-1", |gateway| gateway.remotes = remotes).await.unwrap();
     let finding = watch.wait_opened(mark, "gateway_config_mismatch eu/eu-1/_", WITHIN).await;
-    let log = sweep(&watch, &file, &[]).await;
-    judges_alike(&watch, &file, &log, 1).await;
+    let (file, log) = Sweep::start(&watch, "sweep.json", &[]).done().await;
+    shows_what_is_open(&watch, &file, &log, 1).await;
     watch.lab.restart_with("eu-1", |gateway| gateway.remotes = None).await.unwrap();
     watch.wait_resolved(mark, &finding, WITHIN).await;
 
     // A server that is gone is missed by who saw it before.
     let mark = watch.mark();
     watch.lab.wait_healthy(WITHIN).await.unwrap();
-    let ((), log) = tokio::join!(
-        async {
-            two_look(&watch).await;
-            watch.lab.kill("us-1").await.unwrap();
-        },
-        sweep(&watch, &file, &["--for", "14s"])
-    );
+    let sweep = Sweep::start(&watch, "sweep.json", &["--for", "10m"]);
+    two_look(&watch).await;
+    watch.lab.kill("us-1").await.unwrap();
     let finding = watch.wait_opened(mark, "server_missing us/us-1/_", WITHIN).await;
-    judges_alike(&watch, &file, &log, 1).await;
+    let (file, log) = sweep.end().await;
+    shows_what_is_open(&watch, &file, &log, 1).await;
     watch.lab.start_server("us-1").await.unwrap();
     watch.resolves(mark, &finding).await;
 
@@ -175,6 +94,20 @@ async fn each_fault(version: &str) {
         .collect();
     assert!(agents.is_empty(), "a sweep publishes nothing: {agents:?}");
     watch.finish().await;
+}
+
+async fn shows_what_is_open(watch: &Watch, file: &Path, log: &str, exit: i32) {
+    let (code, lines) = judges_alike(watch, 0, file, log).await;
+    assert_eq!(code, exit, "{lines}");
+    let file = file.to_str().unwrap();
+    assert_eq!(judge(&["--json", file]).await.1, lines, "the same file, the same bytes");
+    let (code, text, said) = judge(&[file]).await;
+    assert_eq!((code, text.is_empty()), (exit, lines.is_empty()), "{text}\n{said}");
+    for event in lines.lines() {
+        let event: Value = serde_json::from_str(event).unwrap();
+        assert!(text.contains(event["code"].as_str().unwrap()), "{text}");
+        assert!(text.contains(event["summary"].as_str().unwrap()), "{text}");
+    }
 }
 
 /// Waits until two look, each for some looks: the agent and the sweep.
@@ -213,7 +146,9 @@ async fn of_many_files_the_worst_counts(healthy: &Path, critical: &Path) {
     assert!(text.starts_with(&format!("{critical}:\n")), "which file it is about: {text}");
     assert_eq!(judge(&[healthy, healthy]).await.0, 0);
 
-    let mut child = gatewatch(&["judge", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut command = gatewatch();
+    command.args(["judge", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(&fs::read(critical).unwrap()).await.unwrap();
     let done = tokio::time::timeout(WITHIN, child.wait_with_output()).await.unwrap().unwrap();
     assert_eq!(done.status.code(), Some(2), "standard input is a file too");
@@ -290,8 +225,9 @@ async fn a_sweep_without_a_server_is_refused_and_writes_nothing() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("sweep.json");
     let file = file.to_str().unwrap();
-    let done =
-        output(gatewatch(&["sweep", "--server", "nats://nats.example:x", "--output", file]), WITHIN).await;
+    let mut command = gatewatch();
+    command.args(["sweep", "--server", "nats://nats.example:x", "--output", file]);
+    let done = output(command, WITHIN).await;
     assert_eq!(done.status.code(), Some(2), "{}", String::from_utf8_lossy(&done.stderr));
     assert!(!Path::new(file).exists());
 }

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
-use crate::common::{AgentSpec, SETTLE, WITHIN, Watch, binary};
+use crate::common::sweep::output;
+use crate::common::{self, AgentSpec, SETTLE, WITHIN, Watch, binary};
 use gatewatch::lab::{GatewaySpec, RemoteSpec, Spec};
 use nix::sys::signal::Signal;
-use tokio::process::Command;
 
 /// What a look at everything may take: it lasts 20 s at the most.
 const LOOK_WITHIN: Duration = Duration::from_secs(40);
@@ -23,15 +23,11 @@ differs_for = "2s"
 "#;
 
 async fn gatewatch(watch: &Watch, server: &str, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gatewatch"));
-    // The contexts and variables of whoever runs the tests are not ours.
-    command.args(args).env_clear().stdin(Stdio::null()).kill_on_drop(true);
-    if let Some(profile) = std::env::var_os("LLVM_PROFILE_FILE") {
-        command.env("LLVM_PROFILE_FILE", profile);
-    }
+    let mut command = common::gatewatch();
+    command.args(args);
     command.args(["--server", &watch.lab.url(server).unwrap(), "--inbox-prefix", "_INBOX_gatewatch"]);
     command.arg("--creds").arg(watch.lab.creds().unwrap().user("gatewatch"));
-    tokio::time::timeout(LOOK_WITHIN, command.output()).await.expect("it ends").unwrap()
+    output(command, LOOK_WITHIN).await
 }
 
 /// What it prints, where all is seen.

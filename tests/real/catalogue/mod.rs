@@ -9,6 +9,8 @@
 //!   else a fault is played on the newest only, where more might differ on the oldest too, and what the agent is
 //!   for on each version that is supported.
 //! * `GATEWATCH_FAULTS=black` plays those that have the word in their name.
+//! * `GATEWATCH_SWEEP=1` has a sweep look beside the agent in each fault, whose file must judge to the same; else
+//!   that is so where a fault is not played on the newest.
 //! * `GATEWATCH_FAULT_TABLE=docs/faults.md` writes what was measured into the table.
 
 mod fault;

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::fault::{Do, Fault, Held, Plays, Us};
 use super::{MIXED, NEWEST, TABLE, Theme, fault, table};
+use crate::common::sweep::{Sweep, judges_alike};
 use crate::common::{Event, SETTLE, WITHIN, Watch, binary};
 
 /// How long after the last finding its consequences may show.
@@ -37,6 +38,14 @@ fn wanted(fault: &Fault, version: &str) -> bool {
         }
     };
     has && plays && fault.name.contains(&part)
+}
+
+/// Whether a sweep looks beside the agent. It has servers send heartbeats too, so the times that are told of
+/// the newest, and of the table, are the agent's alone.
+fn swept(fault: &Fault, version: &str) -> bool {
+    let newest = fault.only.unwrap_or(TABLE).last() == Some(&version);
+    std::env::var_os("GATEWATCH_SWEEP").is_some()
+        || (!newest && std::env::var_os("GATEWATCH_FAULT_TABLE").is_none())
 }
 
 async fn of_version(spec: Spec, version: &str) -> Spec {
@@ -70,7 +79,8 @@ pub(crate) async fn all(theme: &Theme, version: &str) {
             Watch::unwatched(spec.clone(), fault.agent(), true).await
         };
         // A failed fault leaves the lab as it is: the next one gets another.
-        let played = AssertUnwindSafe(one(&mut watch, &fault, &spec)).catch_unwind().await;
+        let swept = swept(&fault, version);
+        let played = AssertUnwindSafe(one(&mut watch, &fault, &spec, swept)).catch_unwind().await;
         if let Ok(took) = played {
             eprintln!("played on {version}: {}: {}", fault.name, table::cell(took));
             table::note(fault.name, version, took);
@@ -85,7 +95,8 @@ pub(crate) async fn all(theme: &Theme, version: &str) {
 }
 
 /// One fault, from a healthy lab to a healthy lab. How long its last finding took, if there is one.
-async fn one(watch: &mut Watch, fault: &Fault, spec: &Spec) -> Option<Duration> {
+/// Where it is `swept`, a file of what was seen meanwhile is judged to the same.
+async fn one(watch: &mut Watch, fault: &Fault, spec: &Spec, swept: bool) -> Option<Duration> {
     watch.move_to(fault.agent()).await;
     if let Some(text) = fault.topology {
         std::fs::write(watch.dir().join("topology.toml"), text).unwrap();
@@ -96,6 +107,7 @@ async fn one(watch: &mut Watch, fault: &Fault, spec: &Spec) -> Option<Duration> 
         act.apply(watch, &us, &mut held).await;
     }
     let before = watch.mark();
+    let sweep = swept.then(|| Sweep::start(watch, "sweep.json", &["--for", "1h"]));
     watch.start_agent().await;
     let name = |text: &str| us.in_text(text);
     let expected: Vec<String> =
@@ -140,6 +152,11 @@ async fn one(watch: &mut Watch, fault: &Fault, spec: &Spec) -> Option<Duration> 
             let cause = (event.text("/cause/kind"), event.text("/cause/confidence"));
             assert_eq!(cause, (kind, confidence), "{}", event.line());
         }
+    }
+
+    if let Some(sweep) = sweep {
+        let (file, log) = sweep.end().await;
+        judges_alike(watch, mark, &file, &log).await;
     }
 
     let block = match (last.values().next(), fault.told) {

@@ -2,6 +2,7 @@
 //! contract as it arrives.
 
 pub(crate) mod load;
+pub(crate) mod sweep;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -215,6 +216,17 @@ fn header(message: &Message, name: &str) -> String {
     headers.and_then(|h| h.get(name)).map(|v| v.as_str().to_owned()).unwrap_or_default()
 }
 
+/// The built program.
+pub(crate) fn gatewatch() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatewatch"));
+    // The contexts and variables of whoever runs the tests are not ours.
+    command.env_clear().env("RUST_LOG", "info").stdin(Stdio::null()).kill_on_drop(true);
+    if let Some(profile) = std::env::var_os("LLVM_PROFILE_FILE") {
+        command.env("LLVM_PROFILE_FILE", profile);
+    }
+    command
+}
+
 /// How to start the agent.
 #[derive(Clone, Debug)]
 pub(crate) struct AgentSpec {
@@ -306,32 +318,8 @@ impl Watch {
     }
 
     fn spawn_agent(&mut self) {
-        let url = self.lab.url(&self.spec.server).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gatewatch"));
-        command
-            .args(["run", "--name", "watcher", "--inbox-prefix", "_INBOX_gatewatch", "--server", &url])
-            // The contexts and variables of whoever runs the tests are not ours.
-            .env_clear()
-            .env("HOME", self.lab.dir())
-            .env("RUST_LOG", "info")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        if let Some(profile) = std::env::var_os("LLVM_PROFILE_FILE") {
-            command.env("LLVM_PROFILE_FILE", profile);
-        }
-        match (self.lab.creds(), self.lab.password()) {
-            (Some(creds), _) => command.arg("--creds").arg(creds.user("gatewatch")),
-            (None, password) => {
-                command.args(["--user", "gatewatch", "--password", password.unwrap_or_default()])
-            }
-        };
-        if let Some(config) = &self.spec.config {
-            let file = self.lab.dir().join("gatewatch.toml");
-            std::fs::write(&file, config).unwrap();
-            command.arg("--config").arg(file);
-        }
+        let mut command = self.gatewatch("run");
+        command.args(["--name", "watcher"]).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(String::new()));
@@ -345,6 +333,32 @@ impl Watch {
         });
         self.logs.push(Arc::clone(&log));
         self.agent = Some(Agent { child, log });
+    }
+
+    /// A command of ours that looks from where the agent looks, by the same configuration.
+    pub(crate) fn gatewatch(&self, name: &str) -> Command {
+        let mut command = gatewatch();
+        let url = self.lab.url(&self.spec.server).unwrap();
+        command.args([name, "--inbox-prefix", "_INBOX_gatewatch", "--server", &url]);
+        command.env("HOME", self.lab.dir());
+        match (self.lab.creds(), self.lab.password()) {
+            (Some(creds), _) => command.arg("--creds").arg(creds.user("gatewatch")),
+            (None, password) => {
+                command.args(["--user", "gatewatch", "--password", password.unwrap_or_default()])
+            }
+        };
+        if let Some(file) = self.config() {
+            command.arg("--config").arg(file);
+        }
+        command
+    }
+
+    /// The agent's configuration, where it has one.
+    pub(crate) fn config(&self) -> Option<PathBuf> {
+        let file = self.lab.dir().join("gatewatch.toml");
+        let config = self.spec.config.as_ref()?;
+        std::fs::write(&file, config).unwrap();
+        Some(file)
     }
 
     /// Ends the agent by a signal; what it says on its way is heard.
