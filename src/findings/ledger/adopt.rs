@@ -1,0 +1,44 @@
+//! What one ledger takes over from another: of an earlier start, of the agent that led before, of an island that
+//! has healed.
+
+use std::cmp::Ordering;
+
+use super::{Action, Change, Finding, Key, Ledger, Reason};
+use crate::model::Time;
+
+impl Ledger {
+    /// Takes in what another ledger has open. Of one that both have, the earlier life goes on; of one whose
+    /// severity they see differently, the one that was seen later, and the other ends as reclassified.
+    pub fn adopt(&mut self, theirs: impl IntoIterator<Item = Finding>, at: Time) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for mut their in theirs.into_iter().filter(|finding| finding.resolved_at.is_none()) {
+            let key = Key::of(&their.check, &their.entity);
+            let Some(our) = self.open.get_mut(&key) else {
+                // Only what this ledger sees from here on ends it.
+                their.healthy_epochs = 0;
+                self.open.insert(key, their);
+                continue;
+            };
+            if our.fingerprint == their.fingerprint {
+                our.inhibits.append(&mut their.inhibits);
+                our.last_seen_at = our.last_seen_at.max(their.last_seen_at);
+                // Revisions count within a life, which begins when it opened.
+                match their.opened_at.cmp(&our.opened_at) {
+                    Ordering::Less => {
+                        our.opened_at = their.opened_at;
+                        our.revision = their.revision;
+                    }
+                    Ordering::Equal => our.revision = our.revision.max(their.revision),
+                    Ordering::Greater => {}
+                }
+                continue;
+            }
+            if their.last_seen_at > our.last_seen_at {
+                std::mem::swap(our, &mut their);
+            }
+            their.end(at);
+            changes.push(Change { action: Action::Resolved, reason: Reason::Reclassified, finding: their });
+        }
+        changes
+    }
+}
