@@ -88,6 +88,8 @@ struct RttMemory {
     told: Option<Duration>,
     rtt: Rtt,
     pressed_at: Option<Time>,
+    /// When the last one was seen.
+    taken_at: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -373,7 +375,11 @@ impl RttMemory {
         if self.pressed_at.is_some_and(|pressed_at| pressed_at >= sent_at) {
             return;
         }
-        self.rtt = Rtt { last: Some(rtt), before: self.rtt.last };
+        // Two PINGs that waited in one black hole or stopped process tell of it once.
+        let another = self.taken_at.is_none_or(|taken_at| at.minus(rtt) >= taken_at);
+        let before = if another { self.rtt.last } else { self.rtt.before };
+        self.rtt = Rtt { last: Some(rtt), before };
+        self.taken_at = Some(at);
     }
 }
 
@@ -512,7 +518,11 @@ mod tests {
         assert_eq!(rtt(&loads), (Some(5), None), "it began in the jam");
         loads.answer(&id, &told(7, 0, 0, 6), None, at(26_000));
         assert_eq!(rtt(&loads), (Some(6), Some(5)));
-        loads.answer(&id, &told(8, 0, 0, 7), None, at(27_000));
+        loads.answer(&id, &told(7, 0, 0, 20_000), None, at(50_000));
+        assert_eq!(rtt(&loads), (Some(20_000), Some(6)));
+        loads.answer(&id, &told(7, 0, 0, 5_000), None, at(50_500));
+        assert_eq!(rtt(&loads), (Some(5_000), Some(6)), "it began before the other one was back");
+        loads.answer(&id, &told(8, 0, 0, 7), None, at(52_000));
         assert_eq!(rtt(&loads), (Some(7), None), "another connection, another way");
     }
 

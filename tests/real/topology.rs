@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use crate::common::sweep::output;
+use crate::common::sweep::{judge, output};
 use crate::common::{self, AgentSpec, SETTLE, WITHIN, Watch, binary};
 use gatewatch::lab::{GatewaySpec, RemoteSpec, Spec};
 use nix::sys::signal::Signal;
@@ -123,11 +123,9 @@ async fn judged(watch: &Watch) -> String {
     let [config, file] = [config.to_str().unwrap(), file.to_str().unwrap()];
     let done = gatewatch(watch, "eu-0", &["sweep", "--config", config, "--output", file]).await;
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let mut judge = Command::new(env!("CARGO_BIN_EXE_gatewatch"));
-    judge.args(["judge", "--json", "--config", config, file]).env_clear().stdin(Stdio::null());
-    let done = tokio::time::timeout(WITHIN, judge.output()).await.expect("it ends").unwrap();
-    assert_eq!(done.status.code(), Some(1), "a warning: {}", String::from_utf8_lossy(&done.stderr));
-    let event: serde_json::Value = serde_json::from_slice(&done.stdout).expect("one line");
+    let (code, line, said) = judge(&["--json", "--config", config, file]).await;
+    assert_eq!(code, 1, "a warning: {said}");
+    let event: serde_json::Value = serde_json::from_str(&line).expect("one line");
     event["summary"].as_str().unwrap().to_owned()
 }
 

@@ -285,6 +285,7 @@ impl Watch {
         let lab = if healthy { Lab::start(spec).await } else { Lab::start_unsettled(spec).await }.unwrap();
         let heard = Arc::new(Mutex::new(Heard::default()));
         let listener = listen(&lab, &agent.listen_at, &heard).await;
+        write_config(&lab, &agent);
         Self {
             lab,
             spec: agent,
@@ -304,6 +305,7 @@ impl Watch {
             self.listener.abort();
             self.listener = listen(&self.lab, &spec.listen_at, &self.heard).await;
         }
+        write_config(&self.lab, &spec);
         self.spec = spec;
     }
 
@@ -355,10 +357,7 @@ impl Watch {
 
     /// The agent's configuration, where it has one.
     pub(crate) fn config(&self) -> Option<PathBuf> {
-        let file = self.lab.dir().join("gatewatch.toml");
-        let config = self.spec.config.as_ref()?;
-        std::fs::write(&file, config).unwrap();
-        Some(file)
+        self.spec.config.as_ref().map(|_| config_file(&self.lab))
     }
 
     /// Ends the agent by a signal; what it says on its way is heard.
@@ -517,6 +516,16 @@ impl Watch {
 
     pub(crate) fn dir(&self) -> &Path {
         self.lab.dir()
+    }
+}
+
+fn config_file(lab: &Lab) -> PathBuf {
+    lab.dir().join("gatewatch.toml")
+}
+
+fn write_config(lab: &Lab, agent: &AgentSpec) {
+    if let Some(config) = &agent.config {
+        std::fs::write(config_file(lab), config).unwrap();
     }
 }
 
