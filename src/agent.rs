@@ -5,6 +5,7 @@
 //! due now.
 
 mod io;
+mod peers;
 mod sweep;
 
 pub use sweep::{Sweep, sweep};
@@ -17,6 +18,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use io::{Action, Effect, Identity, Io};
+use peers::Company;
 
 use crate::checks::{self, Severity, Verdict};
 use crate::collect::decode::{self, Endpoint, Garbled};
@@ -27,7 +29,8 @@ use crate::findings::{Action as Happened, Finding, Judgement, Ledger};
 use crate::model::{
     self, Complaint, Fact, Name, Observer, Refusal, Roster, ServerInfo, Signal, Snapshot, Time, Vantage,
 };
-use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Style};
+use crate::peers::Peers;
+use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Speaker, Style};
 use crate::publish::{Message, Outbox, State, StateFile};
 
 /// A server that just started sees its own cluster only, for 1.0 s; so does who is connected to it (measured).
@@ -60,6 +63,8 @@ const INTEREST_EVERY: Duration = Duration::from_secs(300);
 const DETOUR_EVERY: Duration = Duration::from_millis(1500);
 /// More servers than this one by one are asked all at once.
 const DIRECT_MAX: usize = 8;
+/// As good as never.
+const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How many servers' complaints are kept.
@@ -95,8 +100,13 @@ pub async fn run(
     stop: impl Future<Output = &'static str>,
 ) -> Result<(), AgentError> {
     let inbox = client.new_inbox();
-    let mut io = Io::open(client, config.connect.clone(), link, &inbox, Box::pin(stop)).await?;
-    let mut agent = Agent::new(config, inbox, io.clock.now());
+    let instance = nuid::next().to_string();
+    let others = peers::subjects(&config.prefix, &instance);
+    let pulls = peers::pull_subject(&config.prefix);
+    let mut io = Io::open(client, config.connect.clone(), link, &inbox, &others, Box::pin(stop)).await?;
+    io.pull_subject = pulls;
+    let peers = Peers::new(instance.into(), io.clock.now());
+    let mut agent = Agent::new(config, inbox, peers, io.clock.now());
     for (operation, subject) in missing {
         agent.refused(&operation, &subject);
     }
@@ -165,6 +175,11 @@ struct Agent {
     slowest: Duration,
     cost: EpochCost,
     degraded: bool,
+    company: Company,
+    /// From where and how completely the last look saw.
+    sight: Sight,
+    /// Since when it looks without a break.
+    looking_since: Time,
     /// When a cluster was last asked by another way.
     detour_at: Option<Time>,
     /// Whether the state file tells of findings as not confirmed.
@@ -174,8 +189,9 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(config: Config, inbox: String, now: Time) -> Self {
-        let style = Style { prefix: config.prefix.clone(), cloudevents: config.cloudevents };
+    fn new(config: Config, inbox: String, peers: Peers, now: Time) -> Self {
+        let speaker = Speaker { instance: peers.instance().clone(), ..Speaker::default() };
+        let style = Style { prefix: config.prefix.clone(), cloudevents: config.cloudevents, speaker };
         let vantage = Vantage { agent: config.name.as_str().into(), ..Vantage::default() };
         let mut roster = Roster::default();
         let mut accountz_every = ACCOUNTZ_EVERY;
@@ -220,6 +236,9 @@ impl Agent {
             slowest: Duration::ZERO,
             cost: EpochCost::default(),
             degraded: false,
+            company: Company::new(peers),
+            sight: Sight::default(),
+            looking_since: now,
             detour_at: None,
             owes: false,
             seen: None,
@@ -237,8 +256,9 @@ impl Agent {
             "watching"
         );
         self.say(AgentEvent::Started, "the agent was started", now);
-        self.say(AgentEvent::Leading, "no other agent is known", now);
-        self.send(now)
+        let mut effects = self.send(now);
+        effects.extend(self.attend(now));
+        effects
     }
 
     fn restore(&mut self, now: Time) {
@@ -274,6 +294,13 @@ impl Agent {
         self.identity = identity;
         self.connected = true;
         self.connected_at = now;
+        self.outbox.rewind();
+        self.start_to_look(now);
+    }
+
+    /// What was seen before may be old.
+    fn start_to_look(&mut self, now: Time) {
+        self.looking_since = now;
         self.look = None;
         self.grid_at = now;
         self.grid_step = 0;
@@ -281,18 +308,18 @@ impl Agent {
         self.ripe_at = None;
         self.statsz_at = None;
         self.routez_at = None;
-        self.outbox.rewind();
         self.roster.blink();
     }
 
     /// When something is due even if nothing happens.
     fn due(&self) -> Time {
-        match &self.look {
+        let at = match &self.look {
             Some(look) => look.ends_at(),
-            // Nothing is: the connection wakes us.
-            None if !self.connected => self.asked_last_at.plus(Duration::from_secs(3600)),
+            // Nothing is: the connection, or another agent, wakes us.
+            None if !self.connected || !self.company.peers.leads() => self.asked_last_at.plus(FAR),
             None => self.next_look_at(),
-        }
+        };
+        self.company_due().map_or(at, |due| at.min(due))
     }
 
     fn next_look_at(&self) -> Time {
@@ -311,11 +338,18 @@ impl Agent {
     }
 
     fn apply(&mut self, action: Action, identity: Identity, now: Time) -> Vec<Effect> {
+        let mut effects = self.doubt(now);
+        effects.extend(self.act(action, identity, now));
+        effects
+    }
+
+    fn act(&mut self, action: Action, identity: Identity, now: Time) -> Vec<Effect> {
         match action {
             Action::Stop(reason) => {
                 tracing::info!(reason, "stopping");
                 self.say(AgentEvent::Stopping, reason, now);
                 let mut effects = self.release();
+                effects.extend(self.beat(true, now));
                 effects.extend(self.ask_for_receipt());
                 effects
             }
@@ -327,15 +361,20 @@ impl Agent {
                 }
                 self.reply(&message, now)
             }
-            Action::Heard(message) => {
+            Action::Heard(message) => self.peer_said(&message, now).unwrap_or_else(|| {
                 self.heard(&message, now);
                 Vec::new()
+            }),
+            Action::Due => {
+                let mut effects = self.attend(now);
+                let leads = self.company.peers.leads();
+                effects.extend(match &self.look {
+                    Some(look) if now >= look.ends_at() => self.finish(now),
+                    None if leads && self.connected && now >= self.next_look_at() => self.ask(now),
+                    _ => Vec::new(),
+                });
+                effects
             }
-            Action::Due => match &self.look {
-                Some(look) if now >= look.ends_at() => self.finish(now),
-                None if self.connected && now >= self.next_look_at() => self.ask(now),
-                _ => Vec::new(),
-            },
         }
     }
 
@@ -348,6 +387,7 @@ impl Agent {
                 let lost_at = self.lost.take();
                 let from = self.vantage.server.clone();
                 self.attach(identity, now);
+                self.meet_again(now);
                 let away_ms = lost_at.map_or(0, |at| now.since(at).as_millis());
                 let reason =
                     format!("connected to {} after {away_ms} ms without {from}", self.vantage.server);
@@ -535,6 +575,9 @@ impl Agent {
     }
 
     fn reply(&mut self, message: &Incoming, now: Time) -> Vec<Effect> {
+        if let Some(effects) = self.peer_replied(message, now) {
+            return effects;
+        }
         let Some((number, endpoint)) = parse_inbox(&message.subject) else { return Vec::new() };
         // Whoever answered: what was sent before the question has arrived.
         let confirmed = number == self.looks && self.outbox.confirm(self.mark);
@@ -659,7 +702,7 @@ impl Agent {
         if let Err(odd) = self.roster.hear(server.clone(), signal, now) {
             return self.complain_of(Some(server), odd.to_string(), now);
         }
-        if news && self.connected {
+        if news && self.connected && self.company.peers.leads() {
             self.soon_at.get_or_insert(now.plus(LOOK_SOON));
         }
     }
@@ -677,8 +720,8 @@ impl Agent {
         self.observer
             .complaints
             .retain(|id, complaint| now.since(complaint.at) < Complaint::APART * 2 || open.contains(id));
-        let settled =
-            look.asked_at.since(self.connected_at) >= UNSETTLED && answered.contains(&self.vantage.server_id);
+        let settled = look.asked_at.since(self.looking_since) >= UNSETTLED
+            && answered.contains(&self.vantage.server_id);
         let mut snapshot = self.roster.snapshot(model::Look {
             epoch: look.epoch,
             asked_at: look.asked_at,
@@ -688,10 +731,10 @@ impl Agent {
             observer: self.observer.clone(),
         });
         snapshot.expected.clone_from(&self.config.expected);
-        let sight = Sight::of(&snapshot);
+        self.sight = Sight::of(&snapshot);
         let verdicts = self.judge(&snapshot);
         self.ripe_at = Ledger::next_ripe(&verdicts, look.asked_at);
-        let changes = if settled {
+        let changes = if settled && self.may_judge(now) {
             self.ledger.step(Judgement {
                 at: look.asked_at.max(now),
                 epoch: look.epoch,
@@ -703,22 +746,10 @@ impl Agent {
             Vec::new()
         };
         let mut effects = self.provoke(&snapshot, now);
-        for change in &changes {
-            let f = &change.finding;
-            tracing::info!(
-                action = change.action.as_str(),
-                reason = ?change.reason,
-                severity = f.severity.as_str(),
-                check = %f.check,
-                cause = f.cause.kind.as_str(),
-                "{}",
-                f.summary.escape_debug()
-            );
-            self.outbox.push(event::finding(change, &sight, &self.style, &nuid::next().to_string()));
-        }
+        self.publish_changes(&changes);
         self.say_how_we_see(&changes, now);
         if look.opens_epoch {
-            self.say_epoch(&snapshot, &sight, look.asked_at, now);
+            self.say_epoch(&snapshot, look.asked_at, now);
         }
         if !changes.is_empty() {
             effects.extend(self.save());
@@ -788,15 +819,20 @@ impl Agent {
         }
     }
 
-    fn say_epoch(&mut self, snapshot: &Snapshot, sight: &Sight, asked_at: Time, now: Time) {
+    fn say_epoch(&mut self, snapshot: &Snapshot, asked_at: Time, now: Time) {
         let steps_left = (LOOKS_PER_EPOCH - self.grid_step) % LOOKS_PER_EPOCH;
         let next_at = self.grid_at.plus(self.config.interval / LOOKS_PER_EPOCH * steps_left);
         self.cost.duration_ms = millis(now.since(asked_at));
         self.cost.next_epoch_in_ms = millis(next_at.since(now));
-        let open = [Severity::Critical, Severity::Warning, Severity::Info].map(|s| self.ledger.count(s));
         let id = nuid::next().to_string();
+        let (sight, open) = (&self.sight, self.counts());
         self.outbox.push(event::epoch(snapshot, sight, self.cost, open, &self.style, &id, now));
         self.cost = EpochCost { started_at: self.cost.started_at, ..EpochCost::default() };
+    }
+
+    /// How many findings are open: critical, warning, info.
+    fn counts(&self) -> [usize; 3] {
+        [Severity::Critical, Severity::Warning, Severity::Info].map(|s| self.ledger.count(s))
     }
 
     fn say(&mut self, event: AgentEvent, reason: &str, now: Time) {

@@ -20,6 +20,7 @@
 //! | [`findings`] | the [`Ledger`](findings::Ledger): what opens, is explained, is repeated, resolves, and the named reason | no |
 //! | [`publish`] | the public events, the outbox that keeps them until the server has them, the state file | the file |
 //! | [`agent`] | `select` one action, `apply` it, `perform` its effects | `select`, `perform` |
+//! | [`peers`] | which of many agents leads | no |
 //! | [`config`], [`cli`] | what the user says, what the user sees | |
 //! | [`clock`] | the one place where a clock is read | |
 //! | `lab` | real nats-servers on loopback, each link behind a proxy; the tests and the demo stand on it | yes |
@@ -55,4 +56,5 @@ pub mod findings;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod model;
+pub mod peers;
 pub mod publish;

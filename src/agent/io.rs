@@ -44,6 +44,14 @@ pub(super) enum Effect {
         besides: Name,
     },
     Publish(Message),
+    /// To other agents.
+    Send {
+        subject: String,
+        reply: Option<String>,
+        body: String,
+    },
+    /// Whether who comes is to find us as the one that leads.
+    Listen(bool),
     Save(StateFile, Box<State>),
 }
 
@@ -62,6 +70,9 @@ pub(super) struct Io<S> {
     link: mpsc::Receiver<LinkEvent>,
     replies: Subscriber,
     heard: SelectAll<Subscriber>,
+    /// Where those that come ask who leads.
+    pub(super) pull_subject: String,
+    pulls: Option<Subscriber>,
     stop: Pin<Box<S>>,
     stopped: bool,
 }
@@ -72,6 +83,7 @@ impl<S: Future<Output = &'static str>> Io<S> {
         connect: Connect,
         link: mpsc::Receiver<LinkEvent>,
         inbox: &str,
+        others: &[String],
         stop: Pin<Box<S>>,
     ) -> Result<Self, AgentError> {
         let subscribe = async |subject: String| {
@@ -82,11 +94,23 @@ impl<S: Future<Output = &'static str>> Io<S> {
         };
         let replies = subscribe(format!("{inbox}.*")).await?;
         let mut heard = Vec::new();
-        for subject in [collect::HEARTBEAT, collect::SHUTDOWN, collect::LAMEDUCK, collect::AUTH_ERROR] {
-            heard.push(subscribe(subject.to_owned()).await?);
+        let servers = [collect::HEARTBEAT, collect::SHUTDOWN, collect::LAMEDUCK, collect::AUTH_ERROR];
+        for subject in servers.into_iter().map(str::to_owned).chain(others.iter().cloned()) {
+            heard.push(subscribe(subject).await?);
         }
         let heard = select_all(heard);
-        Ok(Self { client, connect, clock: Clock::start(), link, replies, heard, stop, stopped: false })
+        Ok(Self {
+            client,
+            connect,
+            clock: Clock::start(),
+            link,
+            replies,
+            heard,
+            pull_subject: String::new(),
+            pulls: None,
+            stop,
+            stopped: false,
+        })
     }
 
     pub(super) fn identity(&self) -> Identity {
@@ -110,11 +134,12 @@ impl<S: Future<Output = &'static str>> Io<S> {
             event = self.link.recv() => event.map(Action::Link).ok_or(AgentError::Closed),
             message = self.replies.next() => message.map(Action::Reply).ok_or(AgentError::Closed),
             message = self.heard.next() => message.map(Action::Heard).ok_or(AgentError::Closed),
+            Some(message) = next(&mut self.pulls) => Ok(Action::Heard(message)),
             () = timer => Ok(Action::Due),
         }
     }
 
-    pub(super) async fn perform(&self, effects: Vec<Effect>) {
+    pub(super) async fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Ask { subject, reply, body } => {
@@ -156,6 +181,26 @@ impl<S: Future<Output = &'static str>> Io<S> {
                         tracing::warn!(%error, "cannot publish");
                     }
                 }
+                Effect::Send { subject, reply, body } => {
+                    let sent = match reply {
+                        Some(reply) => self.client.publish_with_reply(subject, reply, body.into()).await,
+                        None => self.client.publish(subject, body.into()).await,
+                    };
+                    if let Err(error) = sent {
+                        tracing::warn!(%error, "cannot speak to other agents");
+                    }
+                }
+                Effect::Listen(true) if self.pulls.is_none() => {
+                    match self.client.subscribe(self.pull_subject.clone()).await {
+                        Ok(pulls) => self.pulls = Some(pulls),
+                        Err(error) => tracing::warn!(%error, "agents that come will not find this one"),
+                    }
+                }
+                Effect::Listen(listens) => {
+                    if !listens {
+                        self.pulls = None;
+                    }
+                }
                 Effect::Save(file, state) => {
                     let saved = tokio::task::spawn_blocking(move || file.save(&state)).await;
                     if let Ok(Err(error)) = saved {
@@ -164,5 +209,13 @@ impl<S: Future<Output = &'static str>> Io<S> {
                 }
             }
         }
+    }
+}
+
+/// What comes next, for ever nothing where nobody listens.
+async fn next(subscriber: &mut Option<Subscriber>) -> Option<Incoming> {
+    match subscriber {
+        Some(subscriber) => subscriber.next().await,
+        None => std::future::pending().await,
     }
 }

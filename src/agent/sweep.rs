@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::connect::LinkEvent;
 use crate::findings::judge;
 use crate::model::{Link, Sight, Snapshot, Time};
+use crate::peers::Peers;
 use crate::publish::Outbox;
 
 /// How long a sweep looks beyond what it was told to, at the most: a server that stopped is missed after one and
@@ -50,9 +51,10 @@ pub async fn sweep(
     stop: impl Future<Output = &'static str>,
 ) -> Result<Option<Sweep>, AgentError> {
     let inbox = client.new_inbox();
-    let mut io = Io::open(client, config.connect.clone(), link, &inbox, Box::pin(stop)).await?;
+    let mut io = Io::open(client, config.connect.clone(), link, &inbox, &[], Box::pin(stop)).await?;
     let interval = config.interval.min(INTERVAL_MAX);
-    let mut agent = Agent::new(Config { interval, state_file: None, ..config }, inbox, io.clock.now());
+    let mut agent =
+        Agent::new(Config { interval, state_file: None, ..config }, inbox, Peers::alone(), io.clock.now());
     agent.outbox = Outbox::closed();
     for (operation, subject) in missing {
         agent.refused(&operation, &subject);

@@ -161,9 +161,14 @@ pub struct Finding {
     pub inhibits: BTreeSet<String>,
     /// The server concerned.
     pub server: Option<ServerInfo>,
-    essence: String,
+    /// None where whoever opened it did not tell: what is seen next is what it was.
+    #[serde(default)]
+    essence: Option<String>,
+    #[serde(default)]
     scope: Scope,
+    #[serde(default)]
     healthy_epochs: u32,
+    #[serde(default)]
     healthy_epoch: u64,
     /// Since when what matters differs from what was published.
     #[serde(default)]
@@ -189,7 +194,7 @@ impl Finding {
             remediation: violation.remediation.clone(),
             inhibits,
             server: violation.server.clone(),
-            essence: violation.essence.clone(),
+            essence: Some(violation.essence.clone()),
             scope: violation.scope.clone(),
             healthy_epochs: 0,
             healthy_epoch: 0,
@@ -203,6 +208,16 @@ impl Finding {
         self.resolved_at = Some(at);
     }
 
+    /// What another agent needs to go on with it, besides what is public.
+    pub fn memo(&self) -> (Option<&str>, &Scope) {
+        (self.essence.as_deref(), &self.scope)
+    }
+
+    /// Whether its fingerprint is that of its names.
+    pub fn is_named_right(&self) -> bool {
+        self.fingerprint == fingerprint(&self.check, self.severity, &self.entity)
+    }
+
     /// Takes over what a newer look tells.
     fn tell(&mut self, verdict: &Verdict, violation: &Violation) {
         self.entity.server_id.clone_from(&verdict.entity.server_id);
@@ -212,7 +227,7 @@ impl Finding {
         self.evidence.clone_from(&violation.evidence);
         self.remediation.clone_from(&violation.remediation);
         self.server.clone_from(&violation.server);
-        self.essence.clone_from(&violation.essence);
+        self.essence = Some(violation.essence.clone());
     }
 }
 
@@ -489,7 +504,8 @@ impl Ledger {
                 finding.last_seen_at = at;
                 finding.healthy_epochs = 0;
                 finding.scope = violation.scope.clone();
-                let differs = finding.essence != violation.essence || more;
+                let essence = finding.essence.get_or_insert_with(|| violation.essence.clone());
+                let differs = *essence != violation.essence || more;
                 finding.differs_since = differs.then(|| finding.differs_since.unwrap_or(at));
                 news = finding.differs_since.is_some_and(|since| at.since(since) >= UPDATE_PAUSE);
             }

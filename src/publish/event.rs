@@ -1,11 +1,11 @@
 //! What we say: the public events, as the contract has them. Fields are only ever added.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{Message, token};
-use crate::checks::{self, Cause, Entity, Severity, Step};
-use crate::findings::{Action, Change, Reason, State};
+use crate::checks::{self, Cause, Entity, Scope, Severity, Step};
+use crate::findings::{Action, Change, Finding, Reason, State};
 use crate::model::{Name, ServerInfo, Snapshot, Time, Vantage};
 
 /// The largest event, in bytes.
@@ -28,6 +28,8 @@ pub struct Style {
     pub prefix: String,
     /// Whether the headers of `CloudEvents` 1.0 are added.
     pub cloudevents: bool,
+    /// Who speaks, as it is now.
+    pub speaker: Speaker,
 }
 
 /// From where a finding was seen, and how completely.
@@ -74,6 +76,26 @@ impl Sight {
     }
 }
 
+/// Who speaks, as other agents know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Speaker {
+    /// A start of an agent; names may be shared.
+    pub instance: Name,
+    /// Whether it leads.
+    pub leads: bool,
+    /// How many changes of findings it has published since it leads.
+    pub changes: u64,
+}
+
+/// What another agent needs to go on with a finding.
+#[derive(Serialize)]
+struct Memo<'a> {
+    instance: &'a Name,
+    change: u64,
+    essence: Option<&'a str>,
+    scope: &'a Scope,
+}
+
 #[derive(Serialize)]
 struct FindingEvent<'a> {
     r#type: &'static str,
@@ -99,11 +121,13 @@ struct FindingEvent<'a> {
     inhibits: Vec<&'a str>,
     server: Option<&'a ServerInfo>,
     vantage: &'a Sight,
+    ledger: Memo<'a>,
 }
 
 /// The message that tells of `change`. `id` is unique.
 pub fn finding(change: &Change, sight: &Sight, style: &Style, id: &str) -> Message {
     let f = &change.finding;
+    let (essence, scope) = f.memo();
     let state = change.action.state();
     let code = checks::find(&f.check).map_or("", |c| c.manual().code);
     let mut event = FindingEvent {
@@ -130,6 +154,7 @@ pub fn finding(change: &Change, sight: &Sight, style: &Style, id: &str) -> Messa
         inhibits: f.inhibits.iter().map(String::as_str).collect(),
         server: f.server.as_ref(),
         vantage: sight,
+        ledger: Memo { instance: &style.speaker.instance, change: style.speaker.changes, essence, scope },
     };
     let mut payload = body(&event);
     if payload.len() > EVENT_BYTES_MAX {
@@ -175,6 +200,39 @@ pub fn finding(change: &Change, sight: &Sight, style: &Style, id: &str) -> Messa
         headers.extend(cloudevents(FINDING, id, &sight.agent, &f.fingerprint, f.published_at));
     }
     Message { subject, headers, payload }
+}
+
+/// What one message told of a finding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// What happened to it.
+    pub action: Action,
+    /// The finding after it.
+    pub finding: Finding,
+    /// By which start of an agent.
+    pub instance: Name,
+    /// Which of its changes that was.
+    pub change: u64,
+}
+
+/// Reads what [`finding`] wrote; none where it is something else, or its names are not what it is named by.
+pub fn read(payload: &[u8]) -> Option<Told> {
+    let mut body: Map<String, Value> = serde_json::from_slice(payload).ok()?;
+    if body.get("type").and_then(Value::as_str) != Some(FINDING) {
+        return None;
+    }
+    let action = Action::deserialize(body.get("action")?).ok()?;
+    let mut memo = body.remove("ledger").unwrap_or_default();
+    let memo = memo.as_object_mut()?;
+    for key in ["essence", "scope"] {
+        body.extend(memo.remove(key).map(|value| (key.to_owned(), value)));
+    }
+    let instance = memo.get("instance").and_then(Value::as_str).unwrap_or_default().into();
+    let change = memo.get("change").and_then(Value::as_u64).unwrap_or_default();
+    let published_at = body.remove("timestamp")?;
+    body.insert("published_at".to_owned(), published_at);
+    let finding = Finding::deserialize(Value::Object(body)).ok().filter(Finding::is_named_right)?;
+    Some(Told { action, finding, instance, change })
 }
 
 /// What happened to an agent.
@@ -284,7 +342,7 @@ pub fn epoch(
         "version": env!("CARGO_PKG_VERSION"),
         "vantage": { "cluster": sight.cluster, "server": sight.server },
         "epoch": snapshot.epoch,
-        "leader": true,
+        "leader": style.speaker.leads,
         "settled": snapshot.settled,
         "started_at": cost.started_at,
         "duration_ms": cost.duration_ms,
@@ -345,7 +403,11 @@ mod tests {
     const AT: &str = "2026-11-20T19:36:22.123456789Z";
 
     fn style(cloudevents: bool) -> Style {
-        Style { prefix: "gatewatch".into(), cloudevents }
+        Style {
+            prefix: "gatewatch".into(),
+            cloudevents,
+            speaker: Speaker { instance: "I1".into(), leads: true, changes: 7 },
+        }
     }
 
     fn sight() -> Sight {
@@ -430,7 +492,8 @@ mod tests {
             r#""remediation":[{"do":"mend the password"},{"do":"look","run":"nats req x ''"}],"inhibits":[],"#,
             r#""server":{"name":"eu-1","host":"10.0.0.1","id":"NEU1","cluster":"eu","ver":"2.15.1","#,
             r#""jetstream":false,"seq":3},"vantage":{"agent":"watch-1","cluster":"eu","server":"eu-2","#,
-            r#""epoch":41,"expected":9,"answered":8,"missing":["us-0"]}}"#
+            r#""epoch":41,"expected":9,"answered":8,"missing":["us-0"]},"ledger":{"instance":"I1","change":7,"#,
+            r#""essence":"","scope":{"scope":"entity"}}}"#
         );
         let expected = expected.replace("\"f1\"", &format!("{:?}", change.finding.fingerprint));
         assert_eq!(message.payload, expected, "the contract says that fields are only ever added");
@@ -443,6 +506,27 @@ mod tests {
                 ("Gatewatch-Severity", "critical"),
             ])
         );
+    }
+
+    #[test]
+    fn what_one_agent_wrote_another_reads() {
+        let evidence = Map::from_iter([("absent_ms".to_owned(), json!(2500))]);
+        let change = opened(entity("eu-1"), evidence);
+        let message = finding(&change, &sight(), &style(true), "NUID");
+        let told = read(message.payload.as_bytes()).expect("it is whole");
+        assert_eq!((told.action, &*told.instance, told.change), (Action::Opened, "I1", 7));
+        assert_eq!(told.finding, change.finding);
+        let body: Value = serde_json::from_str(&message.payload).unwrap();
+        for (key, value) in
+            [("type", json!("x")), ("fingerprint", json!("0000000000000000")), ("action", json!(1))]
+        {
+            let mut body = body.clone();
+            body[key] = value;
+            assert_eq!(read(body.to_string().as_bytes()), None, "{key}");
+        }
+        for odd in [&b""[..], b"[]", b"{}", &message.payload.as_bytes()[..900]] {
+            assert_eq!(read(odd), None);
+        }
     }
 
     #[test]

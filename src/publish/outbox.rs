@@ -97,6 +97,13 @@ impl Outbox {
         self.sent = 0;
     }
 
+    /// What was not sent on this connection and will not be.
+    pub fn take_unsent(&mut self) -> Vec<Message> {
+        let unsent: Vec<Message> = self.queue.drain(self.sent..).collect();
+        self.bytes -= unsent.iter().map(Message::bytes).sum::<usize>();
+        unsent
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()

@@ -41,4 +41,27 @@ impl Ledger {
         }
         changes
     }
+
+    /// Does to this ledger what another one did to its own.
+    pub fn follow(&mut self, action: Action, finding: Finding) {
+        let key = Key::of(&finding.check, &finding.entity);
+        if action == Action::Resolved {
+            // A finding of another severity may stand in its place already.
+            if self.open.get(&key).is_some_and(|ours| ours.fingerprint == finding.fingerprint) {
+                self.open.remove(&key);
+            }
+        } else {
+            self.open.insert(key, finding);
+        }
+    }
+}
+
+impl Finding {
+    /// As it was before it ended.
+    pub fn reopened(mut self) -> Self {
+        self.resolved_at = None;
+        self.revision = self.revision.saturating_sub(1).max(1);
+        self.healthy_epochs = 0;
+        self
+    }
 }

@@ -134,6 +134,10 @@ const VANTAGE_KEYS: &[&str] = &["agent", "cluster", "server", "epoch", "expected
 impl Heard {
     fn take(&mut self, message: &Message) {
         let subject = message.subject.to_string();
+        // What agents say to each other is theirs.
+        if ["gatewatch.peer.", "gatewatch.ledger."].iter().any(|own| subject.starts_with(own)) {
+            return;
+        }
         let body: Value = match serde_json::from_slice(&message.payload) {
             Ok(body) => body,
             Err(error) => return self.odd.push(format!("{subject}: {error}")),

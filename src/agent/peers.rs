@@ -1,0 +1,530 @@
+//! What the agent does about other agents: it follows the one that leads, takes its place, gives way to it.
+//!
+//! Besides their beats (`<prefix>.peer.*`) agents say to each other: *send me your ledger* (`<prefix>.ledger.pull`,
+//! which only who leads listens to, or `<prefix>.ledger.<instance>`), and *take over what I had open*
+//! (`<prefix>.ledger.<instance>` with a body). Ledgers travel in pages.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Message as Incoming;
+use async_nats::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::io::Effect;
+use super::{Agent, millis, recall};
+use crate::findings::{Action, Change, Finding, Ledger};
+use crate::model::{Observer, Snapshot, Time};
+use crate::peers::{Beat, Peers, STANDBY_EVERY, Turn};
+use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Told};
+
+/// How large the findings of one page may be, in bytes.
+const PAGE_BYTES: usize = 256 * 1024;
+/// How many findings are taken over from others.
+const OPEN_MAX: usize = 65_536;
+/// How long nothing is judged while another agent hands over what it has open.
+const HOLD: Duration = Duration::from_secs(2);
+/// A ledger that did not come, or does not fit, is asked for again.
+const PULL_EVERY: Duration = Duration::from_secs(1);
+/// What was not taken over is offered again.
+const OFFER_EVERY: Duration = Duration::from_secs(2);
+/// So many of the findings that ended are remembered, lest they are handed over again.
+const ENDED_MAX: usize = 4096;
+
+/// The last token of the subjects for replies.
+const LEDGER: &str = "ledger";
+const TAKEN: &str = "taken";
+
+/// A part of a ledger, and whose it is.
+#[derive(Debug, Serialize, Deserialize)]
+struct Page {
+    beat: Beat,
+    number: u32,
+    last: bool,
+    findings: Vec<Finding>,
+}
+
+/// A ledger that is on its way to us.
+#[derive(Debug, Default)]
+struct Copy {
+    pages: u32,
+    findings: Vec<Finding>,
+}
+
+/// How this agent stands to the others.
+#[derive(Debug)]
+pub(super) struct Company {
+    pub(super) peers: Peers,
+    /// How many changes this agent has published since it leads.
+    pub(super) changes: u64,
+    beat_at: Time,
+    /// Whether the ledger is our own, and not a copy of the leader's.
+    pub(super) owns: bool,
+    /// Which of the leader's changes our ledger is as of.
+    follows: Option<u64>,
+    /// How many beats in a row said that it should be another.
+    lags: u32,
+    copy: Copy,
+    pulled_at: Option<Time>,
+    /// What this agent had open when it gave way, until the one that leads has taken it over.
+    estate: Vec<Finding>,
+    offered_at: Option<Time>,
+    hold_until: Time,
+    ended: VecDeque<(String, Time)>,
+}
+
+impl Company {
+    pub(super) fn new(peers: Peers) -> Self {
+        Self {
+            peers,
+            changes: 0,
+            beat_at: Time::default(),
+            owns: true,
+            follows: None,
+            lags: 0,
+            copy: Copy::default(),
+            pulled_at: None,
+            estate: Vec::new(),
+            offered_at: None,
+            hold_until: Time::default(),
+            ended: VecDeque::new(),
+        }
+    }
+
+    fn beat_every(&self, interval: Duration) -> Duration {
+        if self.peers.leads() { interval } else { STANDBY_EVERY }
+    }
+
+    fn note(&mut self, action: Action, finding: &Finding) {
+        if action == Action::Resolved {
+            if self.ended.len() >= ENDED_MAX {
+                self.ended.pop_front();
+            }
+            self.ended.push_back((finding.fingerprint.clone(), finding.opened_at));
+        }
+    }
+
+    fn has_ended(&self, finding: &Finding) -> bool {
+        self.ended.iter().any(|(print, at)| *print == finding.fingerprint && *at == finding.opened_at)
+    }
+}
+
+/// What an agent listens to of the others.
+pub(super) fn subjects(prefix: &str, instance: &str) -> [String; 3] {
+    [format!("{prefix}.peer.*"), format!("{prefix}.finding.>"), format!("{prefix}.{LEDGER}.{instance}")]
+}
+
+/// What only who leads listens to.
+pub(super) fn pull_subject(prefix: &str) -> String {
+    format!("{prefix}.{LEDGER}.pull")
+}
+
+impl Agent {
+    /// When something is due that is about other agents.
+    pub(super) fn company_due(&self) -> Option<Time> {
+        if !self.connected || self.outbox.is_closed() {
+            return None;
+        }
+        let company = &self.company;
+        let beat_at = company.beat_at.plus(company.beat_every(self.config.interval));
+        let offer_at = company.offered_at.map(|at| at.plus(OFFER_EVERY));
+        let pull_at = company.pulled_at.map(|at| at.plus(PULL_EVERY));
+        [Some(beat_at), company.peers.due(), offer_at, pull_at].into_iter().flatten().min()
+    }
+
+    /// Does what is due about other agents.
+    pub(super) fn attend(&mut self, now: Time) -> Vec<Effect> {
+        if !self.connected || self.outbox.is_closed() {
+            return Vec::new();
+        }
+        let mut effects = Vec::new();
+        let turn = self.company.peers.tick(now);
+        effects.extend(self.turn(turn, now));
+        if now.since(self.company.beat_at) >= self.company.beat_every(self.config.interval) {
+            effects.extend(self.beat(false, now));
+            if !self.company.peers.leads() {
+                effects.extend(self.say_that_we_stand_by(now));
+            }
+        }
+        if self.company.offered_at.is_some_and(|at| now.since(at) >= OFFER_EVERY) {
+            effects.extend(self.offer(now));
+        }
+        if self.company.pulled_at.is_some_and(|at| now.since(at) >= PULL_EVERY) {
+            effects.extend(self.pull(now));
+        }
+        effects
+    }
+
+    /// Whoever said nothing for long may have been replaced: it says nothing more before it knows.
+    pub(super) fn doubt(&mut self, now: Time) -> Vec<Effect> {
+        if self.connected && self.company.peers.doubt(self.config.interval, now) {
+            tracing::warn!("was silent for too long to lead on unasked");
+            self.pause();
+            return self.attend(now);
+        }
+        Vec::new()
+    }
+
+    /// What was heard from others is old, for the connection was lost.
+    pub(super) fn meet_again(&mut self, now: Time) {
+        if !self.company.peers.leads() {
+            self.company.peers.ask_anew(now);
+            self.company.copy = Copy::default();
+        }
+    }
+
+    /// Asks and judges nothing from here on.
+    fn pause(&mut self) {
+        self.look = None;
+        self.soon_at = None;
+        self.ripe_at = None;
+        self.style.speaker.leads = false;
+    }
+
+    fn turn(&mut self, turn: Option<Turn>, now: Time) -> Vec<Effect> {
+        match turn {
+            None => Vec::new(),
+            Some(Turn::Ask) => vec![Effect::Send {
+                subject: pull_subject(&self.style.prefix),
+                reply: Some(format!("{}.{LEDGER}", self.inbox)),
+                body: String::new(),
+            }],
+            Some(Turn::Lead(reason)) => self.lead(reason, now),
+            Some(Turn::StandBy(agent)) => {
+                let mut effects = self.stand_by(&agent, now);
+                if self.company.estate.is_empty() {
+                    effects.extend(self.pull(now));
+                } else {
+                    effects.extend(self.offer(now));
+                }
+                effects
+            }
+            Some(Turn::Expect) => {
+                self.company.hold_until = now.plus(HOLD);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Whether findings are to be judged now.
+    pub(super) fn may_judge(&self, now: Time) -> bool {
+        now >= self.company.hold_until
+    }
+
+    fn lead(&mut self, reason: &str, now: Time) -> Vec<Effect> {
+        let company = &mut self.company;
+        company.changes = 0;
+        company.owns = true;
+        company.follows = None;
+        company.copy = Copy::default();
+        company.pulled_at = None;
+        company.offered_at = None;
+        let estate = std::mem::take(&mut company.estate);
+        self.style.speaker.leads = true;
+        for finding in self.ledger.open().chain(&estate) {
+            recall(&mut self.roster, finding);
+        }
+        let changes = self.ledger.adopt(estate, now);
+        self.start_to_look(now);
+        tracing::info!(reason, open = self.ledger.open().count(), "leading");
+        self.say(AgentEvent::Leading, reason, now);
+        let mut effects = vec![Effect::Listen(true)];
+        effects.extend(self.beat(false, now));
+        self.publish_changes(&changes);
+        effects.extend(self.send(now));
+        effects
+    }
+
+    fn stand_by(&mut self, agent: &str, now: Time) -> Vec<Effect> {
+        // What was opened and never left this agent was not opened for anybody; what ended so has not ended.
+        let unsaid: Vec<Told> =
+            self.outbox.take_unsent().iter().filter_map(|m| event::read(m.payload.as_bytes())).collect();
+        let mut open: Vec<Finding> = self.ledger.open().cloned().collect();
+        open.retain(|f| !unsaid.iter().any(|told| told.action == Action::Opened && of(told, f)));
+        open.extend(
+            unsaid
+                .into_iter()
+                .filter(|told| told.action == Action::Resolved)
+                .map(|told| told.finding.reopened()),
+        );
+        self.company.follows = None;
+        if std::mem::take(&mut self.company.owns) {
+            self.company.estate = open;
+        }
+        self.pause();
+        tracing::info!(leader = agent, "standing by");
+        self.say(AgentEvent::Standby, &format!("{agent} leads"), now);
+        let mut effects = vec![Effect::Listen(false)];
+        effects.extend(self.beat(false, now));
+        effects.extend(self.send(now));
+        effects
+    }
+
+    /// Says that this agent lives.
+    pub(super) fn beat(&mut self, stops: bool, now: Time) -> Option<Effect> {
+        if self.outbox.is_closed() {
+            return None;
+        }
+        self.company.beat_at = now;
+        self.company.peers.beaten(now);
+        let beat = Beat { stops, ..self.own_beat(now) };
+        let subject = format!("{}.peer.{}", self.style.prefix, self.company.peers.instance());
+        let body = serde_json::to_string(&beat).ok()?;
+        Some(Effect::Send { subject, reply: None, body })
+    }
+
+    fn own_beat(&self, now: Time) -> Beat {
+        let peers = &self.company.peers;
+        Beat {
+            instance: peers.instance().clone(),
+            agent: self.vantage.agent.clone(),
+            leading_since: peers.leading_since(),
+            next_in: self.company.beat_every(self.config.interval),
+            hears: peers.hears(now),
+            changes: self.company.changes,
+            stops: false,
+        }
+    }
+
+    /// The epoch message of an agent that does not look.
+    fn say_that_we_stand_by(&mut self, now: Time) -> Option<Effect> {
+        self.epoch += 1;
+        let every = self.company.beat_every(self.config.interval);
+        let cost =
+            EpochCost { started_at: now, next_epoch_in_ms: millis(every), ..std::mem::take(&mut self.cost) };
+        let nothing = Snapshot {
+            epoch: self.epoch,
+            at: now,
+            began_at: now,
+            settled: false,
+            vantage: self.vantage.clone(),
+            servers: BTreeMap::new(),
+            clusters: BTreeMap::new(),
+            links: Vec::new(),
+            movement: Arc::default(),
+            observer: Observer::default(),
+            expected: None,
+        };
+        let id = nuid::next().to_string();
+        let sight = Sight::of(&nothing);
+        Some(Effect::Publish(event::epoch(&nothing, &sight, cost, self.counts(), &self.style, &id, now)))
+    }
+
+    /// Asks the one that leads for its ledger.
+    fn pull(&mut self, now: Time) -> Option<Effect> {
+        self.company.pulled_at = None;
+        let leader = self.company.peers.leader()?;
+        let subject = format!("{}.{LEDGER}.{leader}", self.style.prefix);
+        self.company.pulled_at = Some(now);
+        self.company.copy = Copy::default();
+        let reply = Some(format!("{}.{LEDGER}", self.inbox));
+        Some(Effect::Send { subject, reply, body: String::new() })
+    }
+
+    /// Hands over what this agent had open to the one that leads.
+    fn offer(&mut self, now: Time) -> Vec<Effect> {
+        self.company.offered_at = None;
+        let Some(leader) = self.company.peers.leader() else { return Vec::new() };
+        let subject = format!("{}.{LEDGER}.{leader}", self.style.prefix);
+        let reply = format!("{}.{TAKEN}", self.inbox);
+        let effects = self.pages(&self.company.estate, &subject, Some(reply), now);
+        self.company.offered_at = Some(now);
+        effects
+    }
+
+    fn pages(&self, findings: &[Finding], subject: &str, reply: Option<String>, now: Time) -> Vec<Effect> {
+        let mut pages: Vec<Vec<Finding>> = vec![Vec::new()];
+        let mut bytes = 0;
+        for finding in findings {
+            let length = serde_json::to_string(finding).map_or(0, |text| text.len());
+            bytes += length;
+            if bytes > PAGE_BYTES && bytes > length {
+                pages.push(Vec::new());
+                bytes = length;
+            }
+            pages.last_mut().map(|page| page.push(finding.clone()));
+        }
+        let count = pages.len();
+        let page = |(n, findings)| Page {
+            beat: self.own_beat(now),
+            number: u32::try_from(n).unwrap_or(u32::MAX),
+            last: n + 1 == count,
+            findings,
+        };
+        let bodies =
+            pages.into_iter().enumerate().map(page).filter_map(|page| serde_json::to_string(&page).ok());
+        bodies.map(|body| Effect::Send { subject: subject.to_owned(), reply: reply.clone(), body }).collect()
+    }
+
+    /// Another agent said something; none where it was no agent.
+    pub(super) fn peer_said(&mut self, message: &Incoming, now: Time) -> Option<Vec<Effect>> {
+        let rest = message.subject.strip_prefix(self.style.prefix.as_str())?.strip_prefix('.')?;
+        let (kind, _) = rest.split_once('.')?;
+        Some(match kind {
+            "peer" => serde_json::from_slice(&message.payload)
+                .map(|beat| self.hear_beat(beat, now))
+                .unwrap_or_default(),
+            "finding" => self.follow(message, now),
+            LEDGER if message.payload.is_empty() => {
+                let Some(reply) = message.reply.as_ref().filter(|_| self.company.peers.leads()) else {
+                    return Some(Vec::new());
+                };
+                let open: Vec<Finding> = self.ledger.open().cloned().collect();
+                self.pages(&open, reply, None, now)
+            }
+            LEDGER => self.take_over(message, now),
+            _ => return None,
+        })
+    }
+
+    fn hear_beat(&mut self, beat: Beat, now: Time) -> Vec<Effect> {
+        let of_leader = self.company.peers.leader() == Some(&beat.instance);
+        let changes = beat.changes;
+        let turn = self.company.peers.hear(beat, now);
+        if turn.is_some() {
+            return self.turn(turn, now);
+        }
+        if !of_leader || self.company.pulled_at.is_some() || self.company.offered_at.is_some() {
+            return Vec::new();
+        }
+        // Its last change may be a little behind its beat.
+        self.company.lags = if self.company.follows == Some(changes) { 0 } else { self.company.lags + 1 };
+        if self.company.lags < 2 { Vec::new() } else { self.pull(now).into_iter().collect() }
+    }
+
+    /// The one that leads published a change: it is ours too.
+    fn follow(&mut self, message: &Incoming, now: Time) -> Vec<Effect> {
+        let (Some(at), leader) = (self.company.follows, self.company.peers.leader()) else {
+            return Vec::new();
+        };
+        let Some(told) = event::read(&message.payload).filter(|told| Some(&told.instance) == leader) else {
+            return Vec::new();
+        };
+        if told.change == at + 1 {
+            self.company.follows = Some(told.change);
+            self.company.note(told.action, &told.finding);
+            self.ledger.follow(told.action, told.finding);
+            return self.save();
+        } else if told.change > at {
+            // Something was missed.
+            self.company.follows = None;
+            self.company.pulled_at.get_or_insert(now.minus(PULL_EVERY));
+        }
+        Vec::new()
+    }
+
+    /// A reply that is about ledgers; none where it is about something else.
+    pub(super) fn peer_replied(&mut self, message: &Incoming, now: Time) -> Option<Vec<Effect>> {
+        let kind = message.subject.rsplit('.').next()?;
+        if kind == TAKEN {
+            if message.status.is_none() && !self.company.estate.is_empty() {
+                self.company.estate.clear();
+                self.company.offered_at = None;
+                return Some(self.pull(now).into_iter().collect());
+            }
+            return Some(Vec::new());
+        }
+        if kind != LEDGER {
+            return None;
+        }
+        if message.status == Some(StatusCode::NO_RESPONDERS) {
+            let turn = self.company.peers.nobody(now);
+            return Some(self.turn(turn, now));
+        }
+        let page: Option<Page> = serde_json::from_slice(&message.payload).ok();
+        Some(page.map(|page| self.copy(page, now)).unwrap_or_default())
+    }
+
+    fn copy(&mut self, page: Page, now: Time) -> Vec<Effect> {
+        let (instance, changes) = (page.beat.instance.clone(), page.beat.changes);
+        let mut effects = Vec::new();
+        if let Some(Turn::StandBy(agent)) = self.company.peers.hear(page.beat, now) {
+            effects.extend(self.stand_by(&agent, now));
+        }
+        let company = &mut self.company;
+        if company.peers.leader() != Some(&instance) {
+            return effects;
+        }
+        if !company.estate.is_empty() {
+            // First it takes over what this agent had, then its ledger has that too.
+            if company.offered_at.is_none() {
+                effects.extend(self.offer(now));
+            }
+            return effects;
+        }
+        if page.number == 0 {
+            company.copy = Copy::default();
+        }
+        if page.number != company.copy.pages || company.copy.findings.len() > OPEN_MAX {
+            return effects;
+        }
+        company.copy.pages += 1;
+        company.copy.findings.extend(page.findings.into_iter().filter(Finding::is_named_right));
+        if page.last {
+            let copy = std::mem::take(&mut company.copy);
+            company.follows = Some(changes);
+            company.lags = 0;
+            company.pulled_at = None;
+            tracing::debug!(open = copy.findings.len(), changes, "has the ledger of the one that leads");
+            self.ledger = Ledger::restore(copy.findings);
+            effects.extend(self.save());
+        }
+        effects
+    }
+
+    /// Another agent gives way and hands over what it has open.
+    fn take_over(&mut self, message: &Incoming, now: Time) -> Vec<Effect> {
+        let Ok(page) = serde_json::from_slice::<Page>(&message.payload) else { return Vec::new() };
+        if !self.company.peers.leads() {
+            return Vec::new();
+        }
+        let room = OPEN_MAX.saturating_sub(self.ledger.open().count());
+        let known = |f: &Finding| f.is_named_right() && !self.company.has_ended(f);
+        let findings: Vec<Finding> = page.findings.into_iter().filter(known).take(room).collect();
+        tracing::info!(from = %page.beat.agent, findings = findings.len(), "took over what another agent had open");
+        for finding in &findings {
+            recall(&mut self.roster, finding);
+        }
+        let changes = self.ledger.adopt(findings, now);
+        // Those that stand by have not heard of it.
+        self.company.changes += 1;
+        self.publish_changes(&changes);
+        let mut effects = self.send(now);
+        if page.last {
+            self.company.hold_until = now;
+            effects.extend(self.save());
+            let taken = message.reply.as_ref().map(|reply| Effect::Send {
+                subject: reply.to_string(),
+                reply: None,
+                body: "+OK".to_owned(),
+            });
+            effects.extend(taken);
+        }
+        effects
+    }
+
+    /// Puts changes of the ledger into the outbox.
+    pub(super) fn publish_changes(&mut self, changes: &[Change]) {
+        for change in changes {
+            let f = &change.finding;
+            tracing::info!(
+                action = change.action.as_str(),
+                reason = ?change.reason,
+                severity = f.severity.as_str(),
+                check = %f.check,
+                cause = f.cause.kind.as_str(),
+                "{}",
+                f.summary.escape_debug()
+            );
+            self.company.note(change.action, f);
+            self.company.changes += 1;
+            self.style.speaker.changes = self.company.changes;
+            self.outbox.push(event::finding(change, &self.sight, &self.style, &nuid::next().to_string()));
+        }
+    }
+}
+
+fn of(told: &Told, finding: &Finding) -> bool {
+    told.finding.fingerprint == finding.fingerprint && told.finding.opened_at == finding.opened_at
+}

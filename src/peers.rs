@@ -1,0 +1,589 @@
+//! Which of many agents leads.
+//!
+//! Agents hear each other's epoch messages. In each island one leads: it asks the servers and publishes. The others
+//! keep its ledger, and one of them leads when it is silent. No store is needed: the claim that was made first
+//! stands, and who hears it gives way. Pure: what was heard and the time are handed in, what is to be done is
+//! returned.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Name, Time};
+
+/// How long an agent that comes waits for one that leads to answer.
+const LISTEN: Duration = Duration::from_millis(1500);
+/// A leader is gone when so many of its epochs are overdue, and a little more for the way.
+const EPOCHS_SILENT: f64 = 2.0;
+const SLACK: Duration = Duration::from_millis(300);
+/// Those that stand by claim one after the other, and the first is heard before the next would.
+const TURN: Duration = Duration::from_millis(150);
+const TURNS_MAX: u32 = 4;
+/// How often who stands by says so.
+pub const STANDBY_EVERY: Duration = Duration::from_secs(10);
+/// A leader that we hear and that does not hear us: after so many of its messages we give way, for it cannot.
+const UNHEARD_MAX: u32 = 3;
+/// How many other agents are known.
+const PEERS_MAX: usize = 4096;
+/// How many of the leaders that it hears an agent names.
+const HEARS_MAX: usize = 16;
+/// No agent is waited for longer than its own word, and no word is believed beyond this.
+const INTERVAL_MAX: Duration = Duration::from_secs(3600);
+
+/// When an agent began to lead, and which. Of two the smaller one stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claim {
+    /// By the claimant's clock, which all compare alike.
+    pub since: Time,
+    /// A start of an agent.
+    pub instance: Name,
+}
+
+/// One sign of life of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// Which start of an agent; names may be shared.
+    pub instance: Name,
+    /// Its name.
+    pub agent: Name,
+    /// Since when it leads, if it does.
+    pub leading_since: Option<Time>,
+    /// When the next is due.
+    pub next_in: Duration,
+    /// The instances of the leaders that it hears.
+    #[serde(default)]
+    pub hears: Vec<Name>,
+    /// How many changes of findings it has published since it leads.
+    #[serde(default)]
+    pub changes: u64,
+    /// Whether this is its last.
+    #[serde(default)]
+    pub stops: bool,
+}
+
+/// What is to be done now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Ask whether somebody leads.
+    Ask,
+    /// Lead, for this reason.
+    Lead(&'static str),
+    /// Stand by, for this agent leads; its ledger is the one that counts.
+    StandBy(Name),
+    /// Go on leading: another agent gives way to us and hands over what it has open.
+    Expect,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Role {
+    /// By itself, and silent: a sweep.
+    Alone,
+    /// Nobody knows yet whether somebody leads.
+    Asking { until: Time },
+    /// Another one leads; none that is known, for a moment, when it has said that it stops.
+    Standing { leader: Option<Name> },
+    /// This one leads.
+    Leading { claim: Claim, beat_at: Time },
+}
+
+#[derive(Clone, Debug)]
+struct Peer {
+    agent: Name,
+    leading_since: Option<Time>,
+    heard_at: Time,
+    next_in: Duration,
+    /// How many messages in a row it did not name us.
+    unheard: u32,
+    /// Whether it was told of to the one that leads.
+    expected: bool,
+}
+
+impl Peer {
+    fn gone_at(&self) -> Time {
+        self.heard_at.plus(self.next_in.mul_f64(EPOCHS_SILENT) + SLACK)
+    }
+}
+
+/// All that an agent knows of the others.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    instance: Name,
+    role: Role,
+    known: BTreeMap<Name, Peer>,
+    /// Since when nobody is known to lead.
+    vacant_at: Time,
+}
+
+impl Peers {
+    /// One that has to find out; the first [`Peers::tick`] asks.
+    pub fn new(instance: Name, now: Time) -> Self {
+        Self { instance, role: Role::Asking { until: now }, known: BTreeMap::new(), vacant_at: now }
+    }
+
+    /// One that looks by itself and is no part of it.
+    pub fn alone() -> Self {
+        let role = Role::Alone;
+        Self { instance: Name::from(""), role, known: BTreeMap::new(), vacant_at: Time::default() }
+    }
+
+    /// Which start of an agent this is.
+    pub fn instance(&self) -> &Name {
+        &self.instance
+    }
+
+    /// Whether it asks the servers and judges.
+    pub fn leads(&self) -> bool {
+        matches!(self.role, Role::Alone | Role::Leading { .. })
+    }
+
+    /// Since when it leads.
+    pub fn leading_since(&self) -> Option<Time> {
+        match &self.role {
+            Role::Leading { claim, .. } => Some(claim.since),
+            _ => None,
+        }
+    }
+
+    /// The instance that it follows.
+    pub fn leader(&self) -> Option<&Name> {
+        match &self.role {
+            Role::Standing { leader } => leader.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The instances of the leaders that are heard.
+    pub fn hears(&self, now: Time) -> Vec<Name> {
+        self.leaders(now).map(|(instance, _)| instance.clone()).take(HEARS_MAX).collect()
+    }
+
+    fn leaders(&self, now: Time) -> impl Iterator<Item = (&Name, &Peer)> {
+        self.known.iter().filter(move |(_, peer)| peer.leading_since.is_some() && now < peer.gone_at())
+    }
+
+    /// When something is due even if nobody says anything.
+    pub fn due(&self) -> Option<Time> {
+        match &self.role {
+            Role::Alone | Role::Leading { .. } => None,
+            Role::Asking { until } => Some(*until),
+            Role::Standing { leader } => {
+                let leader = leader.as_ref().and_then(|leader| self.known.get(leader));
+                let vacant_at = leader.map_or(self.vacant_at, Peer::gone_at);
+                Some(vacant_at.plus(TURN * self.turn()))
+            }
+        }
+    }
+
+    /// How many of those that stand by go first.
+    fn turn(&self) -> u32 {
+        let first = self.known.range(..self.instance.clone());
+        let turn = first.filter(|(_, peer)| peer.leading_since.is_none()).take(TURNS_MAX as usize).count();
+        u32::try_from(turn).unwrap_or(TURNS_MAX)
+    }
+
+    /// It is time for what was due.
+    pub fn tick(&mut self, now: Time) -> Option<Turn> {
+        if self.due().is_none_or(|due| now < due) {
+            return None;
+        }
+        self.known
+            .retain(|_, peer| now.since(peer.heard_at) < peer.next_in.mul_f64(EPOCHS_SILENT) + STANDBY_EVERY);
+        match &self.role {
+            Role::Asking { until } if *until <= self.vacant_at => {
+                self.role = Role::Asking { until: now.plus(LISTEN) };
+                Some(Turn::Ask)
+            }
+            Role::Asking { .. } => Some(self.lead("no other agent leads", now)),
+            _ => Some(self.lead("the agent that led is gone", now)),
+        }
+    }
+
+    /// The servers say that nobody listens to the question.
+    pub fn nobody(&mut self, now: Time) -> Option<Turn> {
+        let asked = matches!(self.role, Role::Asking { until } if until > self.vacant_at);
+        asked.then(|| self.lead("no other agent leads", now))
+    }
+
+    fn lead(&mut self, reason: &'static str, now: Time) -> Turn {
+        let claim = Claim { since: now, instance: self.instance.clone() };
+        self.role = Role::Leading { claim, beat_at: now };
+        Turn::Lead(reason)
+    }
+
+    /// This agent has just said that it lives.
+    pub fn beaten(&mut self, now: Time) {
+        if let Role::Leading { beat_at, .. } = &mut self.role {
+            *beat_at = now;
+        }
+    }
+
+    /// An agent that said nothing for so long, for it was stopped or away, may have been replaced: it asks.
+    pub fn doubt(&mut self, interval: Duration, now: Time) -> bool {
+        let Role::Leading { beat_at, .. } = &self.role else { return false };
+        let silent = now.since(*beat_at) > interval.mul_f64(EPOCHS_SILENT) + SLACK;
+        if silent {
+            self.ask_anew(now);
+        }
+        silent
+    }
+
+    /// Whatever was heard is old: after a connection was lost.
+    pub fn ask_anew(&mut self, now: Time) {
+        if self.role != Role::Alone {
+            self.known.clear();
+            self.vacant_at = now;
+            self.role = Role::Asking { until: now };
+        }
+    }
+
+    /// An agent gave a sign of life.
+    pub fn hear(&mut self, beat: Beat, now: Time) -> Option<Turn> {
+        if beat.instance == self.instance || self.role == Role::Alone {
+            return None;
+        }
+        let before = self.known.remove(&beat.instance);
+        if beat.stops {
+            return self.vacate(&beat.instance, now);
+        }
+        if self.known.len() >= PEERS_MAX {
+            return None;
+        }
+        let named = beat.hears.contains(&self.instance);
+        let peer = Peer {
+            agent: beat.agent,
+            leading_since: beat.leading_since,
+            heard_at: now,
+            next_in: beat.next_in.min(INTERVAL_MAX),
+            unheard: if named { 0 } else { before.as_ref().map_or(0, |peer| peer.unheard) + 1 },
+            expected: before.is_some_and(|peer| peer.expected),
+        };
+        let instance = beat.instance;
+        self.known.insert(instance.clone(), peer);
+        match beat.leading_since {
+            Some(since) => self.hear_leader(&Claim { since, instance }, now),
+            None => self.vacate(&instance, now),
+        }
+    }
+
+    fn hear_leader(&mut self, other: &Claim, now: Time) -> Option<Turn> {
+        let peer = self.known.get_mut(&other.instance)?;
+        match &self.role {
+            Role::Alone => return None,
+            Role::Asking { .. } => {}
+            Role::Standing { leader } => {
+                let best = self.leaders(now).filter_map(|(instance, peer)| {
+                    Some(Claim { since: peer.leading_since?, instance: instance.clone() })
+                });
+                if leader.as_ref() == Some(&other.instance) || best.min().as_ref() != Some(other) {
+                    return None;
+                }
+            }
+            Role::Leading { claim, .. } => {
+                if claim < other && peer.unheard <= UNHEARD_MAX {
+                    let first = !std::mem::replace(&mut peer.expected, true);
+                    return first.then_some(Turn::Expect);
+                }
+            }
+        }
+        self.role = Role::Standing { leader: Some(other.instance.clone()) };
+        self.known.get(&other.instance).map(|peer| Turn::StandBy(peer.agent.clone()))
+    }
+
+    /// The one that we follow leads no more: another that is heard does, or it is somebody's turn.
+    fn vacate(&mut self, instance: &Name, now: Time) -> Option<Turn> {
+        if self.leader() != Some(instance) {
+            return None;
+        }
+        let leaders = self.leaders(now).map(|(instance, peer)| (peer.leading_since, instance, &peer.agent));
+        let next = leaders.min().map(|(_, instance, agent)| (instance.clone(), agent.clone()));
+        let (leader, agent) = next.unzip();
+        self.vacant_at = now;
+        self.role = Role::Standing { leader };
+        agent.map(Turn::StandBy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::checks::example::{ms, secs};
+
+    const INTERVAL: Duration = Duration::from_secs(1);
+    const STEP: Duration = Duration::from_millis(50);
+
+    struct One {
+        peers: Peers,
+        beat_at: Time,
+        alive: bool,
+        paused: bool,
+    }
+
+    /// Agents that hear each other after one step, unless the way from one to the other is cut.
+    struct Net {
+        now: Time,
+        agents: Vec<One>,
+        cut: BTreeSet<(usize, usize)>,
+        flying: Vec<(usize, Beat)>,
+        turns: Vec<(usize, Turn)>,
+    }
+
+    impl Net {
+        fn of(agents: usize) -> Self {
+            let mut net =
+                Self { now: at(0), agents: vec![], cut: BTreeSet::new(), flying: vec![], turns: vec![] };
+            for _ in 0..agents {
+                net.join();
+            }
+            net
+        }
+
+        fn join(&mut self) {
+            // The first of them is not the smallest.
+            let instance = Name::from(format!("i{}", (self.agents.len() + 5) % 10));
+            let peers = Peers::new(instance, self.now);
+            self.agents.push(One { peers, beat_at: at(0), alive: true, paused: false });
+        }
+
+        fn beat(&self, n: usize) -> Beat {
+            let peers = &self.agents[n].peers;
+            let leading_since = peers.leading_since();
+            let next_in = if leading_since.is_some() { INTERVAL } else { STANDBY_EVERY };
+            let agent = Name::from(format!("agent-{n}"));
+            let hears = peers.hears(self.now);
+            Beat {
+                instance: peers.instance().clone(),
+                agent,
+                leading_since,
+                next_in,
+                hears,
+                changes: 0,
+                stops: false,
+            }
+        }
+
+        fn run(&mut self, time: Duration) {
+            let until = self.now.plus(time);
+            while self.now < until {
+                self.now = self.now.plus(STEP);
+                self.step();
+            }
+        }
+
+        fn step(&mut self) {
+            let now = self.now;
+            let flying = std::mem::take(&mut self.flying);
+            for n in 0..self.agents.len() {
+                if !self.agents[n].alive || self.agents[n].paused {
+                    continue;
+                }
+                if self.agents[n].peers.doubt(INTERVAL, now) {
+                    self.agents[n].beat_at = at(0);
+                }
+                for (from, beat) in flying.iter().filter(|(from, _)| *from != n) {
+                    if !self.cut.contains(&(*from, n)) {
+                        let turn = self.agents[n].peers.hear(beat.clone(), now);
+                        self.turn(n, turn);
+                    }
+                }
+                let turn = self.agents[n].peers.tick(now);
+                self.turn(n, turn);
+                let leads = self.agents[n].peers.leads();
+                let every = if leads { INTERVAL } else { STANDBY_EVERY };
+                if now.since(self.agents[n].beat_at) >= every {
+                    self.say(n);
+                }
+            }
+        }
+
+        fn say(&mut self, n: usize) {
+            self.agents[n].beat_at = self.now;
+            self.agents[n].peers.beaten(self.now);
+            self.flying.push((n, self.beat(n)));
+        }
+
+        fn turn(&mut self, n: usize, turn: Option<Turn>) {
+            let Some(turn) = turn else { return };
+            if turn == Turn::Ask {
+                let heard = |(m, one): (usize, &One)| {
+                    one.alive && !one.paused && one.peers.leads() && !self.cut.contains(&(n, m))
+                };
+                let leader = self.agents.iter().enumerate().position(heard);
+                let answer = match leader {
+                    Some(m) if !self.cut.contains(&(m, n)) => {
+                        let beat = self.beat(m);
+                        self.agents[n].peers.hear(beat, self.now)
+                    }
+                    Some(_) => None,
+                    None => self.agents[n].peers.nobody(self.now),
+                };
+                self.turn(n, answer);
+            } else {
+                self.say(n);
+            }
+            self.turns.push((n, turn));
+        }
+
+        fn leaders(&self) -> Vec<usize> {
+            let leads = |n: &usize| self.agents[*n].alive && self.agents[*n].peers.leads();
+            (0..self.agents.len()).filter(leads).collect()
+        }
+
+        fn part(&mut self, left: &[usize], right: &[usize]) {
+            for a in left {
+                for b in right {
+                    self.cut.extend([(*a, *b), (*b, *a)]);
+                }
+            }
+        }
+    }
+
+    fn at(ms: u64) -> Time {
+        Time::from_millis(1_000_000 + ms)
+    }
+
+    #[test]
+    fn who_is_alone_leads_at_once() {
+        let mut net = Net::of(1);
+        net.run(STEP);
+        assert_eq!(net.leaders(), [0]);
+        net.run(secs(60));
+        assert_eq!(net.leaders(), [0]);
+    }
+
+    #[test]
+    fn of_many_that_start_at_once_one_leads() {
+        let mut net = Net::of(9);
+        net.run(secs(2));
+        assert_eq!(net.leaders().len(), 1);
+        net.run(secs(120));
+        assert_eq!(net.leaders().len(), 1);
+    }
+
+    #[test]
+    fn who_comes_later_stands_by() {
+        let mut net = Net::of(1);
+        net.run(secs(5));
+        for _ in 0..4 {
+            net.join();
+            net.run(secs(3));
+        }
+        assert_eq!(net.leaders(), [0]);
+        assert!(net.agents[3].peers.leader() == Some(net.agents[0].peers.instance()));
+    }
+
+    #[test]
+    fn the_next_one_leads_within_three_heartbeats() {
+        let mut net = Net::of(9);
+        net.run(secs(15));
+        for _ in 0..8 {
+            let [leader] = net.leaders()[..] else { panic!("{:?}", net.leaders()) };
+            net.agents[leader].alive = false;
+            net.run(INTERVAL * 3);
+            assert_eq!(net.leaders().len(), 1, "and one only");
+            net.run(secs(25));
+            assert_eq!(net.leaders().len(), 1);
+        }
+    }
+
+    #[test]
+    fn who_stops_is_followed_at_once() {
+        let mut net = Net::of(3);
+        net.run(secs(15));
+        let [leader] = net.leaders()[..] else { panic!("{:?}", net.leaders()) };
+        net.agents[leader].alive = false;
+        let last = Beat { stops: true, ..net.beat(leader) };
+        net.flying.push((leader, last));
+        net.run(ms(500));
+        assert_eq!(net.leaders().len(), 1);
+    }
+
+    #[test]
+    fn each_island_has_one_and_of_two_the_older_remains() {
+        let mut net = Net::of(6);
+        net.run(secs(15));
+        let before = net.leaders();
+        net.part(&[0, 1, 2], &[3, 4, 5]);
+        net.run(secs(10));
+        assert_eq!(net.leaders().len(), 2, "{:?}", net.leaders());
+        assert!(net.leaders()[0] < 3 && net.leaders()[1] >= 3);
+        net.turns.clear();
+        net.cut.clear();
+        net.run(secs(3));
+        assert_eq!(net.leaders(), before);
+        let gave_way = net.turns.iter().filter(|(n, turn)| *n >= 3 && matches!(turn, Turn::StandBy(_)));
+        assert_eq!(gave_way.count(), 3, "{:?}", net.turns);
+        net.run(secs(60));
+        assert_eq!(net.leaders(), before);
+    }
+
+    #[test]
+    fn who_hears_a_younger_leader_first_waits_for_what_it_hands_over() {
+        let mut net = Net::of(2);
+        net.cut.extend([(0, 1), (1, 0)]);
+        net.run(secs(5));
+        assert_eq!(net.leaders(), [0, 1]);
+        let younger = net.agents.iter().map(|one| one.peers.leading_since()).enumerate();
+        let (younger, _) =
+            younger.max_by_key(|(n, since)| (*since, net.agents[*n].peers.instance())).unwrap();
+        net.cut.remove(&(younger, 1 - younger));
+        net.turns.clear();
+        net.run(secs(2));
+        assert_eq!(net.turns, [(1 - younger, Turn::Expect)], "once");
+        net.cut.clear();
+        net.run(secs(2));
+        assert_eq!(net.leaders(), [1 - younger]);
+    }
+
+    #[test]
+    fn who_is_not_heard_gives_way_to_the_one_that_cannot_hear_it() {
+        let mut net = Net::of(2);
+        net.run(secs(15));
+        let [leader] = net.leaders()[..] else { panic!("{:?}", net.leaders()) };
+        net.cut.insert((leader, 1 - leader));
+        net.run(secs(10));
+        assert_eq!(net.leaders(), [1 - leader]);
+        net.cut.clear();
+        net.run(secs(30));
+        assert_eq!(net.leaders(), [1 - leader], "and does not take it back");
+    }
+
+    #[test]
+    fn who_was_stopped_for_a_while_asks_before_it_says_anything() {
+        let mut net = Net::of(2);
+        net.run(secs(15));
+        let [leader] = net.leaders()[..] else { panic!("{:?}", net.leaders()) };
+        net.agents[leader].paused = true;
+        net.run(secs(5));
+        assert_eq!(net.leaders().len(), 2, "it does not know yet");
+        net.turns.clear();
+        net.agents[leader].paused = false;
+        net.run(secs(1));
+        assert_eq!(net.leaders(), [1 - leader]);
+        assert!(net.turns.iter().all(|(_, turn)| !matches!(turn, Turn::Lead(_))), "{:?}", net.turns);
+    }
+
+    #[test]
+    fn who_looks_by_itself_is_no_part_of_it() {
+        let mut alone = Peers::alone();
+        let beat = Net::of(1).beat(0);
+        assert_eq!((alone.hear(beat, at(0)), alone.tick(at(9000)), alone.due()), (None, None, None));
+        assert!(alone.leads() && !alone.doubt(INTERVAL, at(9000)));
+    }
+
+    #[test]
+    fn what_others_say_is_kept_within_bounds() {
+        let mut peers = Peers::new("me".into(), at(0));
+        for n in 0..2 * PEERS_MAX {
+            let agent = Name::from(n.to_string());
+            let next_in = Duration::MAX;
+            let beat =
+                Beat { instance: agent.clone(), agent, leading_since: None, next_in, ..Net::of(1).beat(0) };
+            peers.hear(beat, at(0));
+        }
+        assert!(peers.known.len() <= PEERS_MAX);
+        assert!(peers.turn() <= TURNS_MAX);
+    }
+}
