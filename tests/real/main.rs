@@ -11,6 +11,7 @@
 
 mod catalogue;
 mod common;
+mod company;
 mod hostile;
 mod lab;
 mod level;
