@@ -18,8 +18,8 @@ const LISTEN: Duration = Duration::from_millis(1500);
 const EPOCHS_SILENT: f64 = 2.0;
 const SLACK: Duration = Duration::from_millis(300);
 /// Those that stand by claim one after the other, and the first is heard before the next would.
-const TURN: Duration = Duration::from_millis(150);
-const TURNS_MAX: u32 = 4;
+const TURN: Duration = Duration::from_millis(100);
+const TURNS_MAX: u32 = 6;
 /// How often who stands by says so.
 pub const STANDBY_EVERY: Duration = Duration::from_secs(10);
 /// A leader that we hear and that does not hear us: after so many of its messages we give way, for it cannot.
