@@ -144,7 +144,7 @@ impl Agent {
         if now.since(self.company.beat_at) >= self.company.beat_every(self.config.interval) {
             effects.extend(self.beat(false, now));
             if !self.company.peers.leads() {
-                effects.extend(self.say_that_we_stand_by(now));
+                effects.push(self.say_that_we_stand_by(now));
             }
         }
         if self.company.offered_at.is_some_and(|at| now.since(at) >= OFFER_EVERY) {
@@ -288,7 +288,7 @@ impl Agent {
     }
 
     /// The epoch message of an agent that does not look.
-    fn say_that_we_stand_by(&mut self, now: Time) -> Option<Effect> {
+    fn say_that_we_stand_by(&mut self, now: Time) -> Effect {
         self.epoch += 1;
         let every = self.company.beat_every(self.config.interval);
         let cost =
@@ -308,7 +308,7 @@ impl Agent {
         };
         let id = nuid::next().to_string();
         let sight = Sight::of(&nothing);
-        Some(Effect::Publish(event::epoch(&nothing, &sight, cost, self.counts(), &self.style, &id, now)))
+        Effect::Publish(event::epoch(&nothing, &sight, cost, self.counts(), &self.style, &id, now))
     }
 
     /// Asks the one that leads for its ledger.
@@ -328,12 +328,12 @@ impl Agent {
         let Some(leader) = self.company.peers.leader() else { return Vec::new() };
         let subject = format!("{}.{LEDGER}.{leader}", self.style.prefix);
         let reply = format!("{}.{TAKEN}", self.inbox);
-        let effects = self.pages(&self.company.estate, &subject, Some(reply), now);
+        let effects = self.pages(&self.company.estate, &subject, Some(&reply), now);
         self.company.offered_at = Some(now);
         effects
     }
 
-    fn pages(&self, findings: &[Finding], subject: &str, reply: Option<String>, now: Time) -> Vec<Effect> {
+    fn pages(&self, findings: &[Finding], subject: &str, reply: Option<&str>, now: Time) -> Vec<Effect> {
         let mut pages: Vec<Vec<Finding>> = vec![Vec::new()];
         let mut bytes = 0;
         for finding in findings {
@@ -343,7 +343,9 @@ impl Agent {
                 pages.push(Vec::new());
                 bytes = length;
             }
-            pages.last_mut().map(|page| page.push(finding.clone()));
+            if let Some(page) = pages.last_mut() {
+                page.push(finding.clone());
+            }
         }
         let count = pages.len();
         let page = |(n, findings)| Page {
@@ -354,7 +356,9 @@ impl Agent {
         };
         let bodies =
             pages.into_iter().enumerate().map(page).filter_map(|page| serde_json::to_string(&page).ok());
-        bodies.map(|body| Effect::Send { subject: subject.to_owned(), reply: reply.clone(), body }).collect()
+        bodies
+            .map(|body| Effect::Send { subject: subject.to_owned(), reply: reply.map(str::to_owned), body })
+            .collect()
     }
 
     /// Another agent said something; none where it was no agent.

@@ -58,6 +58,7 @@ impl Ledger {
 
 impl Finding {
     /// As it was before it ended.
+    #[must_use]
     pub fn reopened(mut self) -> Self {
         self.resolved_at = None;
         self.revision = self.revision.saturating_sub(1).max(1);
