@@ -316,7 +316,7 @@ impl Agent {
         let at = match &self.look {
             Some(look) => look.ends_at(),
             // Nothing is: the connection, or another agent, wakes us.
-            None if !self.connected || !self.company.peers.leads() => self.asked_last_at.plus(FAR),
+            None if !self.connected || !self.company.peers.leads() => self.looking_since.plus(FAR),
             None => self.next_look_at(),
         };
         self.company_due().map_or(at, |due| at.min(due))
