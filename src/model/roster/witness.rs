@@ -172,8 +172,8 @@ pub(super) fn reach(
         .map(|g| look.vantage.cluster.as_ref() == Some(cluster) || g.outbound.contains_key(cluster));
     let (mut all, mut any) = (true, false);
     for neighbour in servers.values() {
-        if neighbour.info.cluster != look.vantage.cluster || matches!(neighbour.life, Life::Left | Life::Gone)
-        {
+        // A lame duck keeps its gateways, and says nothing, until it ends.
+        if neighbour.info.cluster != look.vantage.cluster || !neighbour.may_run() {
             continue;
         }
         match &neighbour.gatewayz {
