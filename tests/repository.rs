@@ -240,6 +240,33 @@ fn the_pure_part_stays_pure_and_looks_to_its_left_only() {
     );
 }
 
+#[path = "../src/publish/schema/compare.rs"]
+mod compare;
+
+#[test]
+fn no_schema_takes_back_what_it_ever_said() {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").args(["-c", "safe.directory=*"]).args(args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut found = Vec::new();
+    for schema in gatewatch::publish::schema::SCHEMAS {
+        let now: serde_json::Value = serde_json::from_str(schema.text).unwrap();
+        // All that this checkout knows of: where it is shallow, that is the last commit.
+        for commit in git(&["log", "--format=%h", "--", schema.file]).lines() {
+            // A commit may have removed it.
+            if git(&["ls-tree", "--name-only", commit, schema.file]).is_empty() {
+                continue;
+            }
+            let then = git(&["show", &format!("{commit}:{}", schema.file)]);
+            let broken = compare::breaks(&serde_json::from_str(&then).unwrap(), &now);
+            found.extend(broken.into_iter().map(|what| format!("{} since {commit}: {what}", schema.file)));
+        }
+    }
+    none(&found, "within v1 fields are only ever added: leave what was there, and add beside it");
+}
+
 #[test]
 fn no_test_is_ignored() {
     let word = concat!("#[", "ignore");

@@ -11,6 +11,7 @@ use super::Check;
 /// How bad a finding is. A part of the finding's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Severity {
     /// Worth knowing; nothing is lost.
     Info,

@@ -12,6 +12,7 @@ use crate::model::{Link, Name, Server, ServerInfo, Snapshot, Time};
 /// What a finding is about. IDs stand beside names for the reader; they are no part of its identity, for a
 /// restart changes them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Entity {
     /// The cluster.
     pub cluster: Option<Name>,
@@ -125,6 +126,7 @@ pub enum Scope {
 
 /// Why something is as it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Cause {
     /// Its kind.
     pub kind: CauseKind,
@@ -144,6 +146,7 @@ impl Cause {
 /// The kinds of causes that are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum CauseKind {
     /// Nobody sees a server of the remote cluster.
     RemoteClusterDown,
@@ -188,6 +191,7 @@ impl CauseKind {
 /// How sure a cause is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Confidence {
     /// Somebody said so.
     Certain,
@@ -210,6 +214,7 @@ impl Confidence {
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Step {
     /// In words; a block of configuration may follow on lines of its own.
     #[serde(rename = "do")]

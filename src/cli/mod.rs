@@ -14,6 +14,7 @@ mod lab;
 mod output;
 mod permissions;
 mod run;
+mod schema;
 mod sweep;
 mod topology;
 mod watch;
@@ -96,6 +97,8 @@ enum Command {
     Checks,
     /// Print one check's manual
     Explain(explain::Args),
+    /// Print the JSON Schema of a message that the agent publishes
+    Schema(schema::Args),
     /// Print the least permissions of the agent's user
     Permissions(permissions::Args),
     /// Run a local supercluster of real nats-servers, with faults on demand
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Topology(args) => block_on(topology::run(args)),
         Command::Checks => checks::run(),
         Command::Explain(args) => explain::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Permissions(args) => permissions::run(&args),
         #[cfg(feature = "lab")]
         Command::Lab(args) => block_on(lab::run(args)),

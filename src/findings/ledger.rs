@@ -22,6 +22,7 @@ const INHIBITS_MAX: usize = 256;
 /// What happened to a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Action {
     /// It is new.
     Opened,
@@ -56,6 +57,7 @@ impl Action {
 /// Whether a finding stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum State {
     /// It does.
     Open,
@@ -76,6 +78,7 @@ impl State {
 /// Why it happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Reason {
     /// The check was violated for long enough.
     Violated,

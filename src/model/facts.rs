@@ -16,6 +16,7 @@ pub type Name = Arc<str>;
 
 /// The block that heads each reply and each advisory: who speaks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ServerInfo {
     /// The server's name; its ID where none is configured.
     pub name: Name,
@@ -52,6 +53,7 @@ pub struct ServerInfo {
 
 /// One gateway connection, seen from one of its ends.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Connection {
     /// Connection ID on this server; another one after a reconnect.
     pub cid: u64,
@@ -78,6 +80,7 @@ pub struct Connection {
 
 /// An outbound gateway: this server's one connection to a remote cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Outbound {
     /// Stands in this server's own configuration; else learned by gossip.
     pub configured: bool,
@@ -87,6 +90,7 @@ pub struct Outbound {
 
 /// GATEWAYZ: the gateway connections that are up.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Gatewayz {
     /// The gateway's name; none on a server without a gateway block.
     pub name: Option<Name>,
@@ -103,6 +107,7 @@ pub struct Gatewayz {
 /// The gateway block of VARZ: what is configured. The servers do not tell passwords, nor which of a
 /// remote's URLs are configured and which were discovered.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct GatewayConfig {
     /// The cluster's name in the supercluster.
     pub name: Name,
@@ -128,6 +133,7 @@ pub struct GatewayConfig {
 
 /// VARZ, as far as it is read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Varz {
     /// When the process started, by its own clock.
     pub start: Option<Time>,
@@ -152,6 +158,7 @@ pub struct Varz {
 
 /// A counter of the server since its start, for the kinds of connections that are watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ByKind {
     /// Routes.
     #[serde(default)]
@@ -163,6 +170,7 @@ pub struct ByKind {
 
 /// ROUTEZ: the peers this server has a route to, by ID. A pool of routes is one peer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Routez {
     /// Names are told since 2.10.
     pub peers: BTreeMap<Name, RoutePeer>,
@@ -170,6 +178,7 @@ pub struct Routez {
 
 /// The other end of one or more routes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RoutePeer {
     /// Its server name; since 2.10.
     pub name: Option<Name>,
@@ -197,6 +206,7 @@ pub struct RoutePeer {
 
 /// STATSZ, asked for or as the heartbeat, as far as it is read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Statsz {
     /// When the process started, by its own clock.
     pub start: Option<Time>,
@@ -214,6 +224,7 @@ pub struct Statsz {
 
 /// ACCOUNT STATZ: what each account has on this server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Accountz {
     /// By account: the name, or the public key in operator mode.
     pub accounts: BTreeMap<Name, Account>,
@@ -221,6 +232,7 @@ pub struct Accountz {
 
 /// One account on one server, counted since the server started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Account {
     /// What the operator calls it; since 2.11.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -237,6 +249,7 @@ pub struct Account {
 
 /// Payload bytes, headers included, protocol not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Traffic {
     /// All of it.
     pub bytes: u64,
@@ -247,6 +260,7 @@ pub struct Traffic {
 
 /// The parts of [`Traffic::bytes`] that did not go to or come from clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TrafficOf {
     /// Gateways.
     pub gateways: u64,
@@ -258,6 +272,7 @@ pub struct TrafficOf {
 
 /// JSZ: the streams that this server leads.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Jsz {
     /// By account.
     pub leads: BTreeMap<Name, Led>,
@@ -265,6 +280,7 @@ pub struct Jsz {
 
 /// The streams of one account that one server leads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Led {
     /// How many.
     pub total: u64,
@@ -279,6 +295,7 @@ impl Led {
 
 /// GATEWAYZ with accounts: how each remote cluster is told what an account's subscribers want.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Interest {
     /// By remote cluster, of the outbound gateways.
     pub remotes: BTreeMap<Name, InterestModes>,
@@ -286,6 +303,7 @@ pub struct Interest {
 
 /// The accounts of one outbound gateway by their mode.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct InterestModes {
     /// How many there are.
     pub accounts: u64,

@@ -20,10 +20,16 @@ pub const FILE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How much of a word of a foreign file is said again, in characters.
 const WORD_MAX: usize = 64;
 
+/// One look at a supercluster: what `gatewatch sweep` writes and `gatewatch judge` reads.
 #[derive(Serialize)]
-struct Written<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Written<'a> {
+    /// The format, with its version.
+    #[cfg_attr(test, schemars(extend("const" = TYPE)))]
     r#type: &'static str,
+    /// The version of gatewatch that wrote it.
     gatewatch: &'static str,
+    /// What was seen.
     snapshot: &'a Snapshot,
 }
 

@@ -16,6 +16,7 @@ const REMADE_MAX: usize = 64;
 
 /// What moves on a link.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Flow {
     /// Whether both ends were seen in this look.
     pub both_ends: bool,
@@ -188,6 +189,7 @@ pub(super) enum Path {
 
 /// Who hears a server that does not answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Heard {
     /// In how many looks since it went silent somebody had received more from it than in the look before.
     pub looks: u32,

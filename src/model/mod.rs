@@ -18,6 +18,8 @@ pub use facts::{
     Account, Accountz, ByKind, Connection, Fact, GatewayConfig, Gatewayz, Interest, InterestModes, Jsz, Led,
     Name, Outbound, RoutePeer, Routez, ServerInfo, Signal, Statsz, Traffic, TrafficOf, Varz,
 };
+#[cfg(test)]
+pub(crate) use file::Written;
 pub use file::{FILE_BYTES_MAX, FileError};
 pub use flow::{Flow, Heard};
 pub use pressure::{PRESSED_BYTES, Pressure, Rtt};

@@ -34,6 +34,7 @@ const POLLUTED: Duration = Duration::from_secs(2);
 
 /// More waits to be written than does on a healthy connection.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Pressure {
     /// Since when in a row.
     pub since: Time,
@@ -65,6 +66,7 @@ pub struct Pressure {
 
 /// The last two round trips of a link that were not made in a jam.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Rtt {
     /// The newest.
     pub last: Option<Duration>,

@@ -13,6 +13,7 @@ use super::{
 
 /// What one look showed, with what is remembered of the looks before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Snapshot {
     /// Counted from 1 at the agent's start. Two looks may share one epoch.
     pub epoch: u64,
@@ -43,6 +44,7 @@ pub struct Snapshot {
 
 /// Where an agent looks from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Vantage {
     /// The agent's name.
     pub agent: Name,
@@ -57,6 +59,7 @@ pub struct Vantage {
 /// How a server shows itself in one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Sight {
     /// It answered.
     Answered,
@@ -73,6 +76,7 @@ pub enum Sight {
 /// Whether a server runs, by all the signs there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Life {
     /// It answered, was heard since it stopped answering, or others have connections to it.
     Alive,
@@ -86,6 +90,7 @@ pub enum Life {
 
 /// One server, from its start to its end: a restart makes another one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Server {
     /// As it introduces itself; only name, ID and cluster where others named it.
     pub info: ServerInfo,
@@ -195,6 +200,7 @@ pub fn version(text: &str) -> (u32, u32, u32) {
 
 /// One cluster, as this vantage sees it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Cluster {
     /// The IDs of its servers that are known.
     pub servers: BTreeSet<Name>,
@@ -225,6 +231,7 @@ pub struct Cluster {
 
 /// One server's outbound gateway to one remote cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Link {
     /// The cluster of the server that dials.
     pub cluster: Name,
@@ -268,6 +275,7 @@ pub struct Link {
 /// The state of a link in one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum LinkState {
     /// One end lists it.
     Connected,
@@ -280,6 +288,7 @@ pub enum LinkState {
 
 /// A login that was refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Rejection {
     /// The name of the server that refused.
     pub by: Name,
@@ -289,6 +298,7 @@ pub struct Rejection {
 
 /// How well the agent itself can see.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Observer {
     /// What the server refused the agent's user.
     pub refused: BTreeSet<Refusal>,
@@ -304,6 +314,7 @@ pub struct Observer {
 
 /// A permission that the agent's user lacks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Refusal {
     /// `publish` or `subscribe`.
     pub operation: Name,
@@ -313,6 +324,7 @@ pub struct Refusal {
 
 /// Replies that could not be used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Complaint {
     /// The name and cluster of the server that the reply names, where it names one.
     pub server: Option<ServerInfo>,
@@ -333,6 +345,7 @@ impl Complaint {
 
 /// What waits to be published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Outbox {
     /// Events that the server has not confirmed.
     pub waiting: u64,

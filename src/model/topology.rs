@@ -11,6 +11,7 @@ pub const NAME_BYTES_MAX: usize = 256;
 
 /// A supercluster by its names. Equal superclusters make equal values: no ID, no address, no time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Topology {
     /// By name.
     pub clusters: BTreeMap<Name, Members>,
@@ -18,6 +19,7 @@ pub struct Topology {
 
 /// One cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Members {
     /// The names of its servers. Those that are named by their ID are not among them.
     pub servers: BTreeSet<Name>,
@@ -31,6 +33,7 @@ pub struct Members {
 
 /// The remote clusters of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Remotes {
     /// Those that its configuration lists.
     #[serde(rename = "remotes")]

@@ -34,6 +34,7 @@ const SYSTEM_ACCOUNT: &str = "$SYS";
 
 /// Payload bytes of an account, headers included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Moved {
     /// What clients and leaf nodes published.
     pub published_bytes: u64,
@@ -80,6 +81,7 @@ impl Moved {
 /// Why sums cannot be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "because")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Doubt {
     /// A server that may well live has not told its counters lately.
     Silent {
@@ -98,6 +100,7 @@ pub enum Doubt {
 
 /// What the accounts moved in the window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Movement {
     /// How long it is.
     pub window: Duration,
@@ -126,6 +129,7 @@ impl Movement {
 
 /// One account in the window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AccountView {
     /// What the operator calls it, where servers tell that.
     pub name: Option<Name>,

@@ -17,9 +17,9 @@ const CLUSTERS_MAX: usize = 256;
 /// How much of a name stands in a list, and of a text where an event would be too large, in characters.
 const NAME_CHARS_MAX: usize = 128;
 
-const FINDING: &str = "io.nats.gatewatch.advisory.v1.finding";
-const AGENT: &str = "io.nats.gatewatch.advisory.v1.agent";
-const EPOCH: &str = "io.nats.gatewatch.metric.v1.epoch";
+pub(super) const FINDING: &str = "io.nats.gatewatch.advisory.v1.finding";
+pub(super) const AGENT: &str = "io.nats.gatewatch.advisory.v1.agent";
+pub(super) const EPOCH: &str = "io.nats.gatewatch.metric.v1.epoch";
 
 /// How events are addressed and dressed.
 #[derive(Clone, Debug)]
@@ -34,13 +34,21 @@ pub struct Style {
 
 /// From where a finding was seen, and how completely.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Sight {
+    /// The agent's name.
     agent: String,
+    /// The cluster it is connected to.
     cluster: Option<String>,
+    /// The server it is connected to.
     server: String,
+    /// The epoch in which it saw this.
     epoch: u64,
+    /// How many servers ought to answer.
     expected: usize,
+    /// How many did.
     answered: usize,
+    /// The names of those that did not; ends in a count where they are many.
     missing: Vec<String>,
 }
 
@@ -96,31 +104,61 @@ struct Memo<'a> {
     scope: &'a Scope,
 }
 
+/// What happened to a finding: one violated check for one entity, from opened to resolved.
 #[derive(Serialize)]
-struct FindingEvent<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct FindingEvent<'a> {
+    /// The type of this message.
+    #[cfg_attr(test, schemars(extend("const" = FINDING)))]
     r#type: &'static str,
+    /// Unique to this message.
     id: &'a str,
+    /// When it was said.
     timestamp: Time,
+    /// What happened.
     action: Action,
+    /// Whether the finding stands.
     state: State,
+    /// Why it happened.
     reason: Reason,
+    /// How bad it is; a part of the finding's identity.
     severity: Severity,
+    /// The check's name.
     check: &'a str,
+    /// The check's code; empty for a check that the agent has no more.
     code: &'a str,
+    /// One line: what, where.
     summary: &'a str,
+    /// The finding's identity, equal for every agent and every start.
+    #[cfg_attr(test, schemars(extend("pattern" = "^[0-9a-f]{16}$")))]
     fingerprint: &'a str,
+    /// Counts what was published of this finding since it opened, from 1.
+    #[cfg_attr(test, schemars(extend("minimum" = 1)))]
     revision: u64,
+    /// When it opened.
     opened_at: Time,
+    /// When its check was last seen violated.
     last_seen_at: Time,
+    /// When it resolved.
     resolved_at: Option<Time>,
+    /// What it is about.
     entity: &'a Entity,
+    /// Why it is so.
     cause: &'a Cause,
+    /// What it does to messages.
     impact: &'a str,
+    /// What it rests on: keys of its check.
     evidence: &'a Map<String, Value>,
+    /// What to do, in order.
     remediation: &'a [Step],
+    /// The fingerprints of the findings that this one explains, which are not published by themselves.
     inhibits: Vec<&'a str>,
+    /// The server concerned, as it introduced itself.
     server: Option<&'a ServerInfo>,
+    /// From where it was seen, and how completely.
     vantage: &'a Sight,
+    /// What another agent needs to go on with it: a matter of theirs.
+    #[cfg_attr(test, schemars(with = "Map<String, Value>"))]
     ledger: Memo<'a>,
 }
 
@@ -238,6 +276,7 @@ pub fn read(payload: &[u8]) -> Option<Told> {
 /// What happened to an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum AgentEvent {
     /// It began.
     Started,
@@ -266,6 +305,128 @@ impl AgentEvent {
     }
 }
 
+// In the order of their names, as these two messages always had them.
+/// What happened to an agent.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct AgentMessage<'a> {
+    /// The agent's name.
+    agent: &'a str,
+    /// What happened.
+    event: AgentEvent,
+    /// Unique to this message.
+    id: &'a str,
+    /// Why it happened, in words.
+    reason: &'a str,
+    /// When it was said.
+    timestamp: Time,
+    /// The type of this message.
+    #[cfg_attr(test, schemars(extend("const" = AGENT)))]
+    r#type: &'static str,
+    /// Where the agent is connected.
+    vantage: Post<'a>,
+    /// The agent's version.
+    version: &'static str,
+}
+
+/// Where an agent is connected.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Post<'a> {
+    /// The server's cluster.
+    cluster: Option<&'a str>,
+    /// The server's name.
+    server: &'a str,
+    /// The server's ID in this life.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_id: Option<&'a str>,
+}
+
+/// What one epoch cost and showed; also the agent's heartbeat.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct EpochMessage<'a> {
+    /// The agent's name.
+    agent: &'a str,
+    /// The size of all that came since the last epoch message.
+    bytes_in: u64,
+    /// The names of the clusters.
+    clusters: Vec<String>,
+    /// Replies that could not be understood.
+    decode_errors: u64,
+    /// How long the look took.
+    duration_ms: u64,
+    /// Counts from 1 since the agent started.
+    epoch: u64,
+    /// Unique to this message.
+    id: &'a str,
+    /// Between the beginnings of this epoch and the one before.
+    interval_ms: u64,
+    /// Whether this agent polls and publishes.
+    leader: bool,
+    /// Outbound gateways.
+    links: LinksSeen,
+    /// Until the next epoch begins.
+    next_epoch_in_ms: u64,
+    /// Open findings.
+    open: OpenFindings,
+    /// Replies that came since the last epoch message.
+    replies: u64,
+    /// Requests sent since the last epoch message.
+    requests: u64,
+    /// Servers.
+    servers: ServersSeen<'a>,
+    /// Whether the agent has been connected for long enough to judge what it sees.
+    settled: bool,
+    /// When the epoch began.
+    started_at: Time,
+    /// When this was said.
+    timestamp: Time,
+    /// The type of this message.
+    #[cfg_attr(test, schemars(extend("const" = EPOCH)))]
+    r#type: &'static str,
+    /// Where the agent is connected.
+    vantage: Post<'a>,
+    /// The agent's version.
+    version: &'static str,
+}
+
+/// How many outbound gateways there are.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct LinksSeen {
+    /// Those that are connected.
+    connected: usize,
+    /// Those that ought to be.
+    expected: usize,
+}
+
+/// How many findings are open, by severity.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct OpenFindings {
+    /// Of severity critical.
+    critical: usize,
+    /// Of severity info.
+    info: usize,
+    /// Of severity warning.
+    warning: usize,
+}
+
+/// How many servers were seen.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ServersSeen<'a> {
+    /// Those that answered.
+    answered: usize,
+    /// Those that ought to.
+    expected: usize,
+    /// Those whose heartbeat came in time.
+    heard: usize,
+    /// The names of those that did not answer; ends in a count where they are many.
+    missing: &'a [String],
+}
+
 /// The message that tells of the agent itself.
 pub fn agent(
     event: AgentEvent,
@@ -275,22 +436,26 @@ pub fn agent(
     id: &str,
     at: Time,
 ) -> Message {
-    let body = json!({
-        "type": AGENT,
-        "id": id,
-        "timestamp": at,
-        "event": event,
-        "agent": vantage.agent,
-        "version": env!("CARGO_PKG_VERSION"),
-        "vantage": { "cluster": vantage.cluster, "server": vantage.server, "server_id": vantage.server_id },
-        "reason": reason,
-    });
+    let message = AgentMessage {
+        agent: &vantage.agent,
+        event,
+        id,
+        reason,
+        timestamp: at,
+        r#type: AGENT,
+        vantage: Post {
+            cluster: vantage.cluster.as_deref(),
+            server: &vantage.server,
+            server_id: Some(&vantage.server_id),
+        },
+        version: env!("CARGO_PKG_VERSION"),
+    };
     let subject = format!("{}.agent.{}.{}", style.prefix, event.as_str(), token(Some(&vantage.agent)));
     let mut headers = Vec::new();
     if style.cloudevents {
         headers.extend(cloudevents(AGENT, id, &vantage.agent, event.as_str(), at));
     }
-    Message { subject, headers, payload: body.to_string() }
+    Message { subject, headers, payload: body(&message) }
 }
 
 /// What one epoch cost and showed.
@@ -334,43 +499,45 @@ pub fn epoch(
     let clusters: Vec<String> = snapshot.clusters.keys().take(CLUSTERS_MAX).map(|c| clip(c)).collect();
     let connected = snapshot.links.iter().filter(|l| l.state == LinkState::Connected).count();
     let [critical, warning, info] = open;
-    let body = json!({
-        "type": EPOCH,
-        "id": id,
-        "timestamp": at,
-        "agent": sight.agent,
-        "version": env!("CARGO_PKG_VERSION"),
-        "vantage": { "cluster": sight.cluster, "server": sight.server },
-        "epoch": snapshot.epoch,
-        "leader": style.speaker.leads,
-        "settled": snapshot.settled,
-        "started_at": cost.started_at,
-        "duration_ms": cost.duration_ms,
-        "interval_ms": cost.interval_ms,
-        "servers": {
-            "expected": sight.expected,
-            "answered": sight.answered,
-            "heard": heard,
-            "missing": sight.missing,
+    let message = EpochMessage {
+        agent: &sight.agent,
+        bytes_in: cost.bytes_in,
+        clusters,
+        decode_errors: cost.decode_errors,
+        duration_ms: cost.duration_ms,
+        epoch: snapshot.epoch,
+        id,
+        interval_ms: cost.interval_ms,
+        leader: style.speaker.leads,
+        links: LinksSeen { connected, expected: snapshot.links.len() },
+        next_epoch_in_ms: cost.next_epoch_in_ms,
+        open: OpenFindings { critical, info, warning },
+        replies: cost.replies,
+        requests: cost.requests,
+        servers: ServersSeen {
+            answered: sight.answered,
+            expected: sight.expected,
+            heard,
+            missing: &sight.missing,
         },
-        "clusters": clusters,
-        "links": { "expected": snapshot.links.len(), "connected": connected },
-        "open": { "critical": critical, "warning": warning, "info": info },
-        "requests": cost.requests,
-        "replies": cost.replies,
-        "bytes_in": cost.bytes_in,
-        "decode_errors": cost.decode_errors,
-        "next_epoch_in_ms": cost.next_epoch_in_ms,
-    });
+        settled: snapshot.settled,
+        started_at: cost.started_at,
+        timestamp: at,
+        r#type: EPOCH,
+        vantage: Post { cluster: sight.cluster.as_deref(), server: &sight.server, server_id: None },
+        version: env!("CARGO_PKG_VERSION"),
+    };
     let subject = format!("{}.epoch.{}", style.prefix, token(Some(&sight.agent)));
     let mut headers = Vec::new();
     if style.cloudevents {
         headers.extend(cloudevents(EPOCH, id, &sight.agent, &token(Some(&sight.agent)), at));
     }
-    Message { subject, headers, payload: body.to_string() }
+    Message { subject, headers, payload: body(&message) }
 }
 
-fn cloudevents(kind: &str, id: &str, agent: &str, subject: &str, at: Time) -> [(String, String); 6] {
+/// Binary mode of the NATS binding of `CloudEvents` 1.0: each attribute is a header after `ce-`, its type of content
+/// too. Every value is plain ASCII without blanks, so that none needs the binding's percent-encoding.
+fn cloudevents(kind: &str, id: &str, agent: &str, subject: &str, at: Time) -> [(String, String); 7] {
     [
         ("ce-specversion".to_owned(), "1.0".to_owned()),
         ("ce-id".to_owned(), id.to_owned()),
@@ -378,6 +545,7 @@ fn cloudevents(kind: &str, id: &str, agent: &str, subject: &str, at: Time) -> [(
         ("ce-source".to_owned(), format!("gatewatch/{}", token(Some(agent)))),
         ("ce-subject".to_owned(), subject.to_owned()),
         ("ce-time".to_owned(), at.to_string()),
+        ("ce-datacontenttype".to_owned(), "application/json".to_owned()),
     ]
 }
 
@@ -385,7 +553,7 @@ fn clip(text: &str) -> String {
     text.chars().take(NAME_CHARS_MAX).collect()
 }
 
-fn body(event: &FindingEvent<'_>) -> String {
+fn body(event: &impl Serialize) -> String {
     // Every field is a string, a number, a list or a map with string keys: none of them can fail.
     serde_json::to_string(event).unwrap_or_default()
 }
@@ -399,6 +567,7 @@ mod tests {
     use crate::checks::example::{World, defaults, secs};
     use crate::checks::{CauseKind, Confidence, Outcome, Scope, Verdict, Violation};
     use crate::findings::{Judgement, Ledger};
+    use crate::publish::schema::tests::assert_valid;
 
     const AT: &str = "2026-11-20T19:36:22.123456789Z";
 
@@ -540,7 +709,10 @@ mod tests {
         assert_eq!(headers["ce-source"], "gatewatch/watch-1");
         assert_eq!(headers["ce-subject"], change.finding.fingerprint);
         assert_eq!(headers["ce-time"], AT);
-        assert_eq!(headers.len(), 10, "and those of every finding");
+        assert_eq!(headers["ce-datacontenttype"], "application/json");
+        assert_eq!(headers.len(), 11, "and those of every finding");
+        let plain = |value: &&str| value.bytes().all(|b| matches!(b, b'!'..=b'~') && b != b'"' && b != b'%');
+        assert!(headers.iter().filter(|(name, _)| name.starts_with("ce-")).all(|(_, value)| plain(value)));
     }
 
     #[test]
@@ -614,14 +786,16 @@ mod tests {
             let message = agent(event, "why", &vantage, &style(true), "NUID", at);
             assert_eq!(message.subject, format!("gatewatch.agent.{word}.watch-1"));
             assert_eq!(headers(&message)["ce-subject"], word);
-            let body: Value = serde_json::from_str(&message.payload).unwrap();
+            assert_valid(&message.payload);
             assert_eq!(
-                body,
+                message.payload,
                 json!({
                     "type": "io.nats.gatewatch.advisory.v1.agent", "id": "NUID", "timestamp": AT, "event": word,
                     "agent": "watch-1", "version": env!("CARGO_PKG_VERSION"), "reason": "why",
                     "vantage": { "cluster": "eu", "server": "eu-0", "server_id": "NEU0" },
                 })
+                .to_string(),
+                "the names are in order, as they always were"
             );
         }
     }
@@ -646,9 +820,9 @@ mod tests {
             epoch(snapshot, &Sight::of(snapshot), cost, [1, 2, 3], &style(true), "NUID", snapshot.at);
         assert_eq!(message.subject, "gatewatch.epoch.watch-1");
         assert_eq!(headers(&message)["ce-type"], "io.nats.gatewatch.metric.v1.epoch");
-        let body: Value = serde_json::from_str(&message.payload).unwrap();
+        assert_valid(&message.payload);
         assert_eq!(
-            body,
+            message.payload,
             json!({
                 "type": "io.nats.gatewatch.metric.v1.epoch", "id": "NUID", "timestamp": snapshot.at,
                 "agent": "watch-1", "version": env!("CARGO_PKG_VERSION"),
@@ -661,6 +835,8 @@ mod tests {
                 "open": { "critical": 1, "warning": 2, "info": 3 },
                 "requests": 2, "replies": 16, "bytes_in": 20000, "decode_errors": 0,
             })
+            .to_string(),
+            "the names are in order, as they always were"
         );
     }
 
@@ -681,6 +857,7 @@ mod tests {
             assert!(!message.payload.contains('\n'));
             let body: Value = serde_json::from_str(&message.payload).unwrap();
             assert!(body["evidence"]["left_out_bytes"].as_u64().unwrap() > EVENT_BYTES_MAX as u64);
+            assert_valid(&message.payload);
             let plain = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
             assert!(plain(&message.subject) && message.subject.len() < 512, "{}", message.subject);
             assert_eq!(message.subject.split('.').count(), 7, "a name adds no token");

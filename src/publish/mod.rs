@@ -2,6 +2,7 @@
 
 pub mod event;
 mod outbox;
+pub mod schema;
 mod state;
 mod subject;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Power, World, ms, secs};
 use crate::findings::{Finding, Judgement, Ledger};
 use crate::model::{Fact, Look, Name, Roster, ServerInfo, Time, Vantage};
+use crate::publish::schema::tests::assert_said_as_shipped;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LOOK_GAP_MIN: Duration = Duration::from_millis(250);
@@ -294,6 +295,7 @@ impl World {
                 settings: &self.settings,
                 repeat_every: secs(3600),
             });
+            assert_said_as_shipped(&snapshot, &changes);
             self.published.extend(changes);
         }
         self.snapshot = Some(snapshot);

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::Message;
 use futures_util::StreamExt;
 use gatewatch::lab::{self, Lab, Spec};
+use gatewatch::publish::schema::SCHEMAS;
 use gatewatch::publish::token;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -102,34 +103,23 @@ struct Heard {
     ids: BTreeMap<String, Value>,
 }
 
-/// Keys of a finding, each of which is always there.
-const KEYS: &[&str] = &[
-    "type",
-    "id",
-    "timestamp",
-    "action",
-    "state",
-    "reason",
-    "severity",
-    "check",
-    "code",
-    "summary",
-    "fingerprint",
-    "revision",
-    "opened_at",
-    "last_seen_at",
-    "resolved_at",
-    "entity",
-    "cause",
-    "impact",
-    "evidence",
-    "remediation",
-    "inhibits",
-    "server",
-    "vantage",
-];
-const ENTITY_KEYS: &[&str] = &["cluster", "server", "server_id", "remote", "account", "peer_server"];
-const VANTAGE_KEYS: &[&str] = &["agent", "cluster", "server", "epoch", "expected", "answered", "missing"];
+/// What of `message` is not as the shipped schema of its type has it.
+fn against_its_schema(message: &Value) -> Option<String> {
+    static VALIDATORS: LazyLock<BTreeMap<&str, jsonschema::Validator>> = LazyLock::new(|| {
+        let validator = |text: &str| {
+            let schema = serde_json::from_str(text).unwrap();
+            jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
+        };
+        SCHEMAS.iter().map(|schema| (schema.name, validator(schema.text))).collect()
+    });
+    let kind = message["type"].as_str().unwrap_or_default();
+    let Some(validator) = VALIDATORS.get(kind) else {
+        return Some(format!("the type {kind:?} has no schema"));
+    };
+    let odd: Vec<String> =
+        validator.iter_errors(message).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    (!odd.is_empty()).then(|| odd.join("; "))
+}
 
 impl Heard {
     fn take(&mut self, message: &Message) {
@@ -142,6 +132,9 @@ impl Heard {
             Ok(body) => body,
             Err(error) => return self.odd.push(format!("{subject}: {error}")),
         };
+        if let Some(odd) = against_its_schema(&body) {
+            self.odd.push(format!("{subject}: {odd}"));
+        }
         let event = Event { subject, body, at: Instant::now() };
         if event.is_finding() {
             let id = header(message, "Nats-Msg-Id");
@@ -158,12 +151,6 @@ impl Heard {
 
     fn hold_against_the_contract(&mut self, event: &Event, message: &Message, odd: &mut Vec<String>) {
         let body = &event.body;
-        let lacks = |part: &Value, keys: &[&str]| {
-            keys.iter().filter(|key| part.get(**key).is_none()).map(|key| format!("lacks {key}")).collect()
-        };
-        let missing: [Vec<String>; 3] =
-            [lacks(body, KEYS), lacks(&body["entity"], ENTITY_KEYS), lacks(&body["vantage"], VANTAGE_KEYS)];
-        odd.extend(missing.concat());
         if message.payload.len() > 256 * 1024 || message.payload.contains(&b'\n') {
             odd.push("is larger than 256 KiB, or not one line".to_owned());
         }

@@ -1,0 +1,34 @@
+//! `gatewatch schema`: the JSON Schema of each message.
+
+use super::output::print;
+use super::{EXIT_USAGE, Failure};
+use crate::config::{nearest, redact};
+use crate::publish::schema::{SCHEMAS, find};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The message's type, or its short name; without one, the list
+    name: Option<String>,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let Some(name) = &args.name else {
+        let wide = SCHEMAS.iter().map(|schema| schema.short.len()).max().unwrap_or(0);
+        let wider = SCHEMAS.iter().map(|schema| schema.name.len()).max().unwrap_or(0);
+        let row = |[short, name, about]: [&str; 3]| format!("{short:wide$}  {name:wider$}  {about}\n");
+        let rows = SCHEMAS.iter().map(|schema| [schema.short, schema.name, schema.about]);
+        return Ok(print(&std::iter::once(["NAME", "TYPE", "OF"]).chain(rows).map(row).collect::<String>())?);
+    };
+    match find(name) {
+        Some(schema) => Ok(print(schema.text)?),
+        None => {
+            let names = SCHEMAS.iter().flat_map(|schema| [schema.short, schema.name]);
+            let hint = match nearest(name, names) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "`gatewatch schema` lists them".to_owned(),
+            };
+            let message = format!("there is no message `{}`", redact::control(name));
+            Err(Failure::new(EXIT_USAGE, message, Some(hint)))
+        }
+    }
+}
