@@ -191,7 +191,12 @@ struct Agent {
 impl Agent {
     fn new(config: Config, inbox: String, peers: Peers, now: Time) -> Self {
         let speaker = Speaker { instance: peers.instance().clone(), ..Speaker::default() };
-        let style = Style { prefix: config.prefix.clone(), cloudevents: config.cloudevents, speaker };
+        let style = Style {
+            prefix: config.prefix.clone(),
+            cloudevents: config.cloudevents,
+            speaker,
+            signer: config.signer.clone(),
+        };
         let vantage = Vantage { agent: config.name.as_str().into(), ..Vantage::default() };
         let mut roster = Roster::default();
         let mut accountz_every = ACCOUNTZ_EVERY;

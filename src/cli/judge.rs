@@ -13,7 +13,7 @@ use crate::checks::Severity;
 use crate::config::redact;
 use crate::findings::{self, Action, Change, Reason};
 use crate::model::{FILE_BYTES_MAX, FileError, Life, Snapshot};
-use crate::publish::event::{self, Sight, Speaker, Style};
+use crate::publish::event::{self, Sight, Style};
 
 const EXIT_WARNING: u8 = 1;
 const EXIT_CRITICAL: u8 = 2;
@@ -107,7 +107,7 @@ fn told(finding: findings::Finding, sight: &Sight, json: bool) -> String {
     // The same file gives the same bytes every time.
     let id = format!("{}:{}:{}", finding.fingerprint, finding.opened_at.as_millis(), finding.revision);
     let change = Change { action: Action::Opened, reason: Reason::Violated, finding };
-    let style = Style { prefix: "gatewatch".to_owned(), cloudevents: false, speaker: Speaker::default() };
+    let style = Style { prefix: "gatewatch".to_owned(), ..Style::default() };
     let line = event::finding(&change, sight, &style, &id).payload;
     if json {
         return line + "\n";

@@ -31,6 +31,7 @@ use tracing_subscriber::EnvFilter;
 use crate::checks::Settings;
 use crate::config::{Config, ConfigError, Environment, Flags};
 use crate::connect::{ConnectError, PreflightError};
+use crate::publish::sign::SignError;
 
 /// What is logged when `RUST_LOG` does not say: ours, and warnings of others. `async-nats` is left out, since
 /// the link says what happens to it, with the reason.
@@ -236,6 +237,13 @@ impl From<ConnectError> for Failure {
             _ => EXIT_USAGE,
         };
         Self::new(exit, e, help)
+    }
+}
+
+impl From<SignError> for Failure {
+    fn from(e: SignError) -> Self {
+        let help = e.help().map(str::to_owned);
+        Self::new(EXIT_USAGE, e, help)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_nats::Client;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,6 +13,7 @@ use super::{Failure, load};
 use crate::agent;
 use crate::config::{Config, Flags};
 use crate::connect::{Account, LinkEvent, connect, preflight};
+use crate::publish::sign::Signer;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -45,7 +47,12 @@ pub(super) fn stop() -> io::Result<impl Future<Output = &'static str>> {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let config = load(&Flags { name: args.name, expect: args.expect, ..args.connection.into_flags() })?;
+    let mut config = load(&Flags { name: args.name, expect: args.expect, ..args.connection.into_flags() })?;
+    if let Some(file) = &config.sign {
+        let signer = Signer::load(file)?;
+        tracing::info!(key = signer.public_key(), "what is published is signed");
+        config.signer = Some(Arc::new(signer));
+    }
     let stop = stop()?;
     tokio::pin!(stop);
     let (client, events, account) = tokio::select! {

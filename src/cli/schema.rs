@@ -19,16 +19,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let rows = SCHEMAS.iter().map(|schema| [schema.short, schema.name, schema.about]);
         return Ok(print(&std::iter::once(["NAME", "TYPE", "OF"]).chain(rows).map(row).collect::<String>())?);
     };
-    match find(name) {
-        Some(schema) => Ok(print(schema.text)?),
-        None => {
-            let names = SCHEMAS.iter().flat_map(|schema| [schema.short, schema.name]);
-            let hint = match nearest(name, names) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => "`gatewatch schema` lists them".to_owned(),
-            };
-            let message = format!("there is no message `{}`", redact::control(name));
-            Err(Failure::new(EXIT_USAGE, message, Some(hint)))
-        }
-    }
+    let Some(schema) = find(name) else {
+        let names = SCHEMAS.iter().flat_map(|schema| [schema.short, schema.name]);
+        let hint = match nearest(name, names) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "`gatewatch schema` lists them".to_owned(),
+        };
+        let message = format!("there is no message `{}`", redact::control(name));
+        return Err(Failure::new(EXIT_USAGE, message, Some(hint)));
+    };
+    Ok(print(schema.text)?)
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
+use async_nats::Message;
 use clap::ValueEnum;
 use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
@@ -15,6 +16,7 @@ use crate::checks::{REGISTRY, find};
 use crate::config::{Flags, nearest, redact};
 use crate::connect::{LinkEvent, Operation, connect};
 use crate::model::Time;
+use crate::publish::sign::Verifier;
 
 /// One text of an event is not printed beyond this; `--json` has it whole.
 const TEXT_MAX_CHARS: usize = 1000;
@@ -41,6 +43,10 @@ pub(super) struct Args {
     /// Each event as it came, one line each
     #[arg(long)]
     json: bool,
+    /// Only events that one of these public nkeys signed (`publish.sign`); several with commas. Others are refused,
+    /// with the reason on standard error
+    #[arg(long, value_name = "KEY", value_delimiter = ',')]
+    verify: Vec<String>,
     /// The first token of the subjects [default: gatewatch, or `publish.prefix`]
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
@@ -57,6 +63,7 @@ enum Severity {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let checks = args.check.iter().map(|name| slug(name)).collect::<Result<Vec<_>, _>>()?;
+    let verifier = verifier(&args.verify)?;
     let config = load(&Flags { prefix: args.prefix, ..args.connection.into_flags() })?;
     let subjects = subjects(&config.prefix, &args.severity, &checks, &args.cluster);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -80,7 +87,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         loop {
             tokio::select! {
                 message = messages.next() => match message {
-                    Some(message) => show(&message.subject, &message.payload, args.json, colour, &args.cluster)?,
+                    Some(message) if proven(&verifier, &message) => {
+                        show(&message.subject, &message.payload, args.json, colour, &args.cluster)?;
+                    }
+                    Some(_) => {}
                     None => return Ok(()),
                 },
                 event = events.recv() => match event {
@@ -96,6 +106,30 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     tokio::select! {
         done = follow => done,
         () = stop => Ok(()),
+    }
+}
+
+fn verifier(keys: &[String]) -> Result<Verifier, Failure> {
+    let mut verifier = Verifier::default();
+    for key in keys {
+        // What was given is not repeated: it may be a seed.
+        verifier.trust(key).map_err(|why| Failure::new(EXIT_USAGE, format!("--verify: {why}"), None))?;
+    }
+    Ok(verifier)
+}
+
+/// Whether `message` is signed as was asked for; where it is not, that is said on standard error.
+fn proven(verifier: &Verifier, message: &Message) -> bool {
+    if verifier.is_empty() {
+        return true;
+    }
+    let header = |name: &str| message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str);
+    match verifier.verify(&message.subject, header, &message.payload) {
+        Ok(()) => true,
+        Err(why) => {
+            tracing::warn!("refused an event on `{}`: {why}", redact::control(&message.subject));
+            false
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub use reader::nearest;
 
 use crate::checks::{Check, Settings};
 use crate::model::Topology;
+use crate::publish::sign::Signer;
 use reader::{Document, Section};
 
 /// Where the `nats` CLI looks when nobody says otherwise.
@@ -80,6 +81,10 @@ pub struct Config {
     pub prefix: String,
     /// Whether events carry `CloudEvents` headers.
     pub cloudevents: bool,
+    /// The file with the seed that signs what is published.
+    pub sign: Option<PathBuf>,
+    /// Who signs it: read from that file by who publishes, and by nobody else.
+    pub signer: Option<Arc<Signer>>,
     /// How often an open finding is repeated.
     pub repeat_every: Duration,
     /// Where the ledger of open findings survives a restart.
@@ -344,6 +349,8 @@ impl Config {
             budget_bytes_per_s: file.budget_bytes_per_s.unwrap_or(2_000_000),
             prefix: flags.prefix.clone().or(file.prefix).unwrap_or_else(|| "gatewatch".to_owned()),
             cloudevents: file.cloudevents.unwrap_or(false),
+            sign: file.sign,
+            signer: None,
             repeat_every: file.repeat_every.unwrap_or(Duration::from_secs(3600)),
             state_file: file.state_file,
             sink,
@@ -645,6 +652,7 @@ struct FileConfig {
     budget_bytes_per_s: Option<u64>,
     prefix: Option<String>,
     cloudevents: Option<bool>,
+    sign: Option<PathBuf>,
     repeat_every: Option<Duration>,
     state_file: Option<PathBuf>,
     sink: Option<(Layer, Option<String>, Option<String>)>,
@@ -715,6 +723,7 @@ impl FileConfig {
         if let Some(s) = root.section("publish") {
             out.prefix = accepted(&s, "prefix", check_prefix);
             out.cloudevents = s.bool("cloudevents");
+            out.sign = s.path("sign").map(|p| base.path(&p));
             out.repeat_every = s.duration("repeat_every", REPEAT_RANGE);
             s.finish();
         }

@@ -1,8 +1,11 @@
 //! What we say: the public events, as the contract has them. Fields are only ever added.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::sign::{MSG_ID, Signer};
 use super::{Message, token};
 use crate::checks::{self, Cause, Entity, Scope, Severity, Step};
 use crate::findings::{Action, Change, Finding, Reason, State};
@@ -22,7 +25,7 @@ pub(super) const AGENT: &str = "io.nats.gatewatch.advisory.v1.agent";
 pub(super) const EPOCH: &str = "io.nats.gatewatch.metric.v1.epoch";
 
 /// How events are addressed and dressed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Style {
     /// The first token of every subject.
     pub prefix: String,
@@ -30,6 +33,19 @@ pub struct Style {
     pub cloudevents: bool,
     /// Who speaks, as it is now.
     pub speaker: Speaker,
+    /// Who signs them, where somebody does.
+    pub signer: Option<Arc<Signer>>,
+}
+
+impl Style {
+    /// The message, signed. It keeps its signature wherever it goes, and however often it is sent.
+    fn message(&self, subject: String, headers: Vec<(String, String)>, payload: String) -> Message {
+        let mut message = Message { subject, headers, payload };
+        if let Some(signer) = &self.signer {
+            signer.sign(&mut message);
+        }
+        message
+    }
 }
 
 /// From where a finding was seen, and how completely.
@@ -229,7 +245,7 @@ pub fn finding(change: &Change, sight: &Sight, style: &Style, id: &str) -> Messa
         token(peer)
     );
     let mut headers = vec![
-        ("Nats-Msg-Id".to_owned(), format!("{}:{}:{}", f.fingerprint, f.opened_at.as_millis(), f.revision)),
+        (MSG_ID.to_owned(), format!("{}:{}:{}", f.fingerprint, f.opened_at.as_millis(), f.revision)),
         ("Gatewatch-Action".to_owned(), change.action.as_str().to_owned()),
         ("Gatewatch-State".to_owned(), state.as_str().to_owned()),
         ("Gatewatch-Severity".to_owned(), f.severity.as_str().to_owned()),
@@ -237,7 +253,7 @@ pub fn finding(change: &Change, sight: &Sight, style: &Style, id: &str) -> Messa
     if style.cloudevents {
         headers.extend(cloudevents(FINDING, id, &sight.agent, &f.fingerprint, f.published_at));
     }
-    Message { subject, headers, payload }
+    style.message(subject, headers, payload)
 }
 
 /// What one message told of a finding.
@@ -455,7 +471,7 @@ pub fn agent(
     if style.cloudevents {
         headers.extend(cloudevents(AGENT, id, &vantage.agent, event.as_str(), at));
     }
-    Message { subject, headers, payload: body(&message) }
+    style.message(subject, headers, body(&message))
 }
 
 /// What one epoch cost and showed.
@@ -532,7 +548,7 @@ pub fn epoch(
     if style.cloudevents {
         headers.extend(cloudevents(EPOCH, id, &sight.agent, &token(Some(&sight.agent)), at));
     }
-    Message { subject, headers, payload: body(&message) }
+    style.message(subject, headers, body(&message))
 }
 
 /// Binary mode of the NATS binding of `CloudEvents` 1.0: each attribute is a header after `ce-`, its type of content
@@ -576,6 +592,7 @@ mod tests {
             prefix: "gatewatch".into(),
             cloudevents,
             speaker: Speaker { instance: "I1".into(), leads: true, changes: 7 },
+            signer: None,
         }
     }
 
@@ -713,6 +730,29 @@ mod tests {
         assert_eq!(headers.len(), 11, "and those of every finding");
         let plain = |value: &&str| value.bytes().all(|b| matches!(b, b'!'..=b'~') && b != b'"' && b != b'%');
         assert!(headers.iter().filter(|(name, _)| name.starts_with("ce-")).all(|(_, value)| plain(value)));
+    }
+
+    #[test]
+    fn every_event_is_signed_where_somebody_signs() {
+        let signer = Arc::new(Signer::new(nkeys::KeyPair::new_user()).unwrap());
+        let mut verifier = crate::publish::sign::Verifier::default();
+        verifier.trust(signer.public_key()).unwrap();
+        let style = Style { signer: Some(signer), ..style(true) };
+        let mut world = World::seen_from("eu-0");
+        world.run(secs(1));
+        let (snapshot, sight) = (world.view(), Sight::of(world.view()));
+        let at = snapshot.at;
+        let change = opened(entity("eu-1"), Map::new());
+        for message in [
+            finding(&change, &sight, &style, "ID"),
+            agent(AgentEvent::Started, "why", &snapshot.vantage, &style, "ID", at),
+            epoch(snapshot, &sight, EpochCost::default(), [0; 3], &style, "ID", at),
+        ] {
+            let headers = headers(&message);
+            verifier
+                .verify(&message.subject, |name| headers.get(name).copied(), message.payload.as_bytes())
+                .unwrap();
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod event;
 mod outbox;
 pub mod schema;
+pub mod sign;
 mod state;
 mod subject;
 

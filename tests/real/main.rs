@@ -15,6 +15,7 @@ mod company;
 mod hostile;
 mod lab;
 mod level;
+mod sign;
 mod silence;
 mod sweep;
 mod topology;

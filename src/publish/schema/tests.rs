@@ -36,7 +36,7 @@ pub(crate) fn assert_valid(message: &str) {
 
 /// What an agent says when this changed is as the shipped schemas have it.
 pub(crate) fn assert_said_as_shipped(snapshot: &Snapshot, changes: &[Change]) {
-    let style = Style { prefix: "gatewatch".into(), cloudevents: false };
+    let style = Style { prefix: "gatewatch".into(), ..Style::default() };
     let sight = Sight::of(snapshot);
     for change in changes {
         assert_valid(&event::finding(change, &sight, &style, "ID").payload);
@@ -117,12 +117,13 @@ fn sample() -> Value {
     })
 }
 
+type Edit<'a> = Box<dyn Fn(&mut Value) + 'a>;
+
 #[test]
 fn a_change_that_a_reader_cannot_bear_is_told() {
     let remove = |schema: &mut Value, at: &str, key: &str| {
         schema.pointer_mut(at).unwrap().as_object_mut().unwrap().remove(key).unwrap();
     };
-    type Edit<'a> = Box<dyn Fn(&mut Value) + 'a>;
     let set = |at: &'static str, value: Value| -> Edit<'_> {
         Box::new(move |schema| *schema.pointer_mut(at).unwrap() = value.clone())
     };
@@ -177,7 +178,7 @@ fn what_is_not_as_the_contract_has_it_does_not_fit() {
     world.cut("us-1", "ap");
     world.run(secs(5));
     let change = world.published.first().expect("it opens");
-    let style = Style { prefix: "gatewatch".into(), cloudevents: false };
+    let style = Style { prefix: "gatewatch".into(), ..Style::default() };
     let finding = event::finding(change, &Sight::of(world.view()), &style, "ID").payload;
     let snapshot = world.view().to_file().unwrap();
     let cases: [(&str, &str, Value); 11] = [
