@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use super::output::print;
 use super::{EXIT_USAGE, Failure};
 use crate::connect::Operation;
-use crate::connect::permissions::{INBOX_PREFIX, Permission, RESPONSES, needed};
+use crate::connect::permissions::{Export, INBOX_PREFIX, Permission, RESPONSES, exports, needed};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -136,29 +136,20 @@ nsc generate creds --account {account} --name {user} > {user}.creds
     )
 }
 
-/// What other accounts may listen to, and what they may ask. Never overlapping: where two exports match,
-/// which one wins is chance, and answers get lost.
-fn exports(prefix: &str) -> [(&'static str, String); 4] {
-    [
-        ("stream", format!("{prefix}.finding.>")),
-        ("stream", format!("{prefix}.agent.>")),
-        ("stream", format!("{prefix}.epoch.>")),
-        ("service", format!("{prefix}.api.>")),
-    ]
-}
-
 fn export_config(args: &Args, to: &str) -> String {
     let Args { account, prefix, .. } = args;
     let mut offered = String::new();
     let mut taken = String::new();
-    for (kind, subject) in exports(prefix) {
+    for Export { service, subject } in exports(prefix) {
+        let (kind, more) = if service { ("service", ", response_type: \"stream\"") } else { ("stream", "") };
         // Writing to a String does not fail.
-        let _ = writeln!(offered, "      {{ {kind}: \"{subject}\", accounts: [\"{to}\"] }}");
+        let _ = writeln!(offered, "      {{ {kind}: \"{subject}\", accounts: [\"{to}\"]{more} }}");
         let _ = writeln!(taken, "      {{ {kind}: {{ account: \"{account}\", subject: \"{subject}\" }} }}");
     }
     format!(
         "\
 # Findings in account {to}: add these lists to the two accounts in the configuration of every server.
+# No other export of {account} may cover one of these subjects: which of two is taken is chance.
 accounts {{
   \"{account}\" {{
     exports: [
@@ -176,15 +167,19 @@ system_account: \"{account}\"
 
 fn export_nsc(args: &Args, to: &str) -> String {
     let Args { account, prefix, .. } = args;
-    let mut out = format!("# Findings in account {to}\n");
-    for (kind, subject) in exports(prefix) {
-        let service = if kind == "service" { " --service" } else { "" };
-        let name = subject.trim_end_matches(".>").replace('.', "-");
+    let mut out = format!(
+        "\
+# Findings in account {to}. Any account of the operator can import a public export. To allow {to} only, add
+# --private to the exports, and import by the token of `nsc generate activation`.
+"
+    );
+    for Export { service, subject } in exports(prefix) {
+        let (kind, more) = if service { (" --service", " --response-type Stream") } else { ("", "") };
         // Writing to a String does not fail.
         let _ = writeln!(
             out,
-            "nsc add export --account {account} --name {name} --subject '{subject}'{service}\n\
-             nsc add import --account {to} --src-account {account} --name {name} --remote-subject '{subject}' --local-subject '{subject}'{service}"
+            "nsc add export --account {account} --name '{subject}' --subject '{subject}'{kind}{more}\n\
+             nsc add import --account {to} --name '{subject}' --src-account {account} --remote-subject '{subject}'{kind}"
         );
     }
     out.push_str("nsc push --all\n");

@@ -47,6 +47,31 @@ pub fn needed(prefix: &str, inbox_prefix: &str) -> Vec<Permission> {
     ]
 }
 
+/// What the system account lets another account hear or ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// A service, which answers; else a stream. An answer may come in parts.
+    pub service: bool,
+    /// Which subjects.
+    pub subject: String,
+}
+
+/// What makes findings visible and the API answerable in another account, `prefix` being that of the agent's own
+/// subjects. Never overlapping: where two exports match, which one wins is chance, and answers get lost.
+pub fn exports(prefix: &str) -> Vec<Export> {
+    let stream = |kind: &str| Export { service: false, subject: format!("{prefix}.{kind}.>") };
+    let service = |subject: String| Export { service: true, subject };
+    vec![
+        stream("finding"),
+        stream("agent"),
+        stream("epoch"),
+        service(format!("{prefix}.api.>")),
+        // By which the tools find a micro service and its instances.
+        service("$SRV.*.gatewatch".to_owned()),
+        service("$SRV.*.gatewatch.*".to_owned()),
+    ]
+}
+
 /// Whether every subject that `wanted` stands for is one that `allowed` stands for.
 pub fn covers(allowed: &str, wanted: &str) -> bool {
     let (mut allowed, mut wanted) = (allowed.split('.'), wanted.split('.'));
@@ -63,6 +88,16 @@ pub fn covers(allowed: &str, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_exports_overlap() {
+        let all = exports("gatewatch");
+        for (n, one) in all.iter().enumerate() {
+            for (m, other) in all.iter().enumerate().filter(|(m, _)| *m != n) {
+                assert!(!covers(&one.subject, &other.subject), "{n} covers {m}: {one:?} {other:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_pattern_covers_what_it_stands_for() {

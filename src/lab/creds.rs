@@ -13,7 +13,8 @@ use nkeys::KeyPair;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha512_256};
 
-use crate::connect::{Operation, permissions};
+use crate::connect::Operation;
+use crate::connect::permissions::{self, Export};
 
 /// The system account's name.
 pub const SYSTEM_ACCOUNT: &str = "SYS";
@@ -28,10 +29,10 @@ pub(super) fn agent_may(operation: Operation) -> Vec<String> {
         .collect()
 }
 
-/// What `SYS` lets other accounts hear, and `APP` does.
-pub const SHARED_STREAMS: &[&str] = &["gatewatch.finding.>", "gatewatch.agent.>", "gatewatch.epoch.>"];
-/// What `SYS` lets other accounts ask, and `APP` does.
-pub const SHARED_API: &str = "gatewatch.api.>";
+/// What `SYS` lets other accounts hear and ask, and `APP` does.
+pub(super) fn shared() -> Vec<Export> {
+    permissions::exports("gatewatch")
+}
 
 /// Why credentials could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -167,11 +168,14 @@ fn account_claims(jetstream: &Value) -> Value {
 fn system_claims() -> Value {
     let mut claims = account_claims(&json!({}));
     if let Some(claims) = claims.as_object_mut() {
-        let exports: Vec<Value> = SHARED_STREAMS
-            .iter()
-            .map(|subject| json!({ "name": subject, "subject": subject, "type": "stream" }))
-            .chain([json!({ "name": SHARED_API, "subject": SHARED_API, "type": "service", "response_type": "Stream" })])
-            .collect();
+        let export = |Export { service, subject }: Export| {
+            if service {
+                json!({ "name": subject, "subject": subject, "type": "service", "response_type": "Stream" })
+            } else {
+                json!({ "name": subject, "subject": subject, "type": "stream" })
+            }
+        };
+        let exports: Vec<Value> = shared().into_iter().map(export).collect();
         claims.insert("exports".to_owned(), Value::Array(exports));
     }
     claims
@@ -182,12 +186,11 @@ fn app_claims(system: &str) -> Value {
         "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1,
     }));
     if let Some(claims) = claims.as_object_mut() {
-        let imports: Vec<Value> = SHARED_STREAMS
-            .iter()
-            .map(|subject| (subject, "stream"))
-            .chain([(&SHARED_API, "service")])
-            .map(|(subject, kind)| json!({ "name": subject, "subject": subject, "account": system, "type": kind }))
-            .collect();
+        let import = |Export { service, subject }: Export| {
+            let kind = if service { "service" } else { "stream" };
+            json!({ "name": subject, "subject": subject, "account": system, "type": kind })
+        };
+        let imports: Vec<Value> = shared().into_iter().map(import).collect();
         claims.insert("imports".to_owned(), Value::Array(imports));
     }
     claims

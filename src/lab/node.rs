@@ -17,7 +17,7 @@ use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::creds::{self, APP_ACCOUNT, Creds, SHARED_API, SHARED_STREAMS, SYSTEM_ACCOUNT};
+use super::creds::{self, APP_ACCOUNT, Creds, SYSTEM_ACCOUNT};
 use super::proxy::Proxy;
 use super::spec::{Auth, GatewaySpec, RemoteSpec, Spec, TlsSpec};
 use super::{LabError, ports, tls};
@@ -155,13 +155,12 @@ fn users_conf(password: &str, jetstream: bool, more: &[String]) -> String {
     if let Some(agent) = agent.as_object_mut() {
         agent.insert("permissions".to_owned(), permissions);
     }
-    let streams = || SHARED_STREAMS.iter();
     let from_system = |subject: &str| json!({ "account": SYSTEM_ACCOUNT, "subject": subject });
     let mut app = json!({
         "users": [user("app")],
-        "imports": streams()
-            .map(|subject| json!({ "stream": from_system(subject) }))
-            .chain([json!({ "service": from_system(SHARED_API) })])
+        "imports": creds::shared()
+            .iter()
+            .map(|e| json!({ if e.service { "service" } else { "stream" }: from_system(&e.subject) }))
             .collect::<Vec<_>>(),
     });
     if let Some(app) = app.as_object_mut()
@@ -171,9 +170,15 @@ fn users_conf(password: &str, jetstream: bool, more: &[String]) -> String {
     }
     let system = json!({
         "users": [user("sys"), agent],
-        "exports": streams()
-            .map(|subject| json!({ "stream": subject }))
-            .chain([json!({ "service": SHARED_API, "response_type": "stream" })])
+        "exports": creds::shared()
+            .iter()
+            .map(|e| {
+                if e.service {
+                    json!({ "service": e.subject, "response_type": "stream" })
+                } else {
+                    json!({ "stream": e.subject })
+                }
+            })
             .collect::<Vec<_>>(),
     });
     let jetstream = if jetstream { "enabled" } else { "disabled" };

@@ -124,8 +124,9 @@ fn against_its_schema(message: &Value) -> Option<String> {
 impl Heard {
     fn take(&mut self, message: &Message) {
         let subject = message.subject.to_string();
-        // What agents say to each other is theirs.
-        if ["gatewatch.peer.", "gatewatch.ledger."].iter().any(|own| subject.starts_with(own)) {
+        // What agents say to each other is theirs, and what they are asked is no event.
+        let own = ["gatewatch.peer.", "gatewatch.ledger.", "gatewatch.api."];
+        if own.iter().any(|own| subject.starts_with(own)) {
             return;
         }
         let body: Value = match serde_json::from_slice(&message.payload) {
