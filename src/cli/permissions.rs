@@ -150,6 +150,7 @@ fn export_config(args: &Args, to: &str) -> String {
         "\
 # Findings in account {to}: add these lists to the two accounts in the configuration of every server.
 # No other export of {account} may cover one of these subjects: which of two is taken is chance.
+# Then reload each server twice, or restart it: after one reload streams flow, and services do not answer yet.
 accounts {{
   \"{account}\" {{
     exports: [
