@@ -18,7 +18,7 @@
 //! | [`model`] | the [`Roster`](model::Roster), which remembers, and the [`Snapshot`](model::Snapshot), which is judged | no |
 //! | [`checks`] | one file a check: manual, thresholds, `evaluate`, tests | no |
 //! | [`findings`] | the [`Ledger`](findings::Ledger): what opens, is explained, is repeated, resolves, and the named reason | no |
-//! | [`publish`] | the public events, the outbox that keeps them until the server has them, the state file | the file |
+//! | [`publish`] | the public events, their schemas and signatures, the outbox that keeps them until the server has them, the state file | the files |
 //! | [`agent`] | `select` one action, `apply` it, `perform` its effects | `select`, `perform` |
 //! | [`peers`] | which of many agents leads | no |
 //! | [`config`], [`cli`] | what the user says, what the user sees | |

@@ -12,6 +12,7 @@
 mod catalogue;
 mod common;
 mod company;
+mod examples;
 mod exports;
 mod hostile;
 mod lab;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use futures_util::StreamExt as _;
 use gatewatch::lab::Spec;
-use gatewatch::publish::sign::{KEY, SIGNATURE, Verifier};
+use gatewatch::publish::sign::{KEY, Verifier};
 use nkeys::KeyPair;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};

@@ -72,11 +72,12 @@ fn compare(at: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
     alternatives(at, old, new, found);
 }
 
-/// `anyOf`: each way that is new was one before. `allOf`: each rule that was there is there, told by its condition.
+/// `anyOf` and `oneOf`: each way that is new was one before. `allOf`: each rule that was there is there, told by its condition.
 fn alternatives(at: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
     let list = |schema: &Value, key: &str| schema.get(key).and_then(Value::as_array).cloned();
-    if let Some(was) = list(old, "anyOf") {
-        let is = list(new, "anyOf").unwrap_or_else(|| vec![new.clone()]);
+    let ways = |schema: &Value| list(schema, "anyOf").or_else(|| list(schema, "oneOf"));
+    if let Some(was) = ways(old) {
+        let is = ways(new).unwrap_or_else(|| vec![new.clone()]);
         for way in &is {
             let fits = was.iter().map(|was| breaks(was, way)).min_by_key(Vec::len).unwrap_or_default();
             found.extend(fits.into_iter().map(|what| format!("{at}: one of several: {what}")));
