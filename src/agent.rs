@@ -6,6 +6,7 @@
 
 mod io;
 mod peers;
+mod service;
 mod sweep;
 
 pub use sweep::{Sweep, sweep};
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 
 use io::{Action, Effect, Identity, Io};
 use peers::Company;
+use service::Desk;
 
 use crate::checks::{self, Severity, Verdict};
 use crate::collect::decode::{self, Endpoint, Garbled};
@@ -30,7 +32,7 @@ use crate::model::{
     self, Complaint, Fact, Name, Observer, Refusal, Roster, ServerInfo, Signal, Snapshot, Time, Vantage,
 };
 use crate::peers::Peers;
-use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Speaker, Style};
+use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Speaker, Standing, Style};
 use crate::publish::{Message, Outbox, State, StateFile};
 
 /// A server that just started sees its own cluster only, for 1.0 s; so does who is connected to it (measured).
@@ -186,6 +188,8 @@ struct Agent {
     owes: bool,
     /// The last look, where nothing is published.
     seen: Option<Snapshot>,
+    /// Where requests are answered.
+    desk: Desk,
 }
 
 impl Agent {
@@ -247,6 +251,7 @@ impl Agent {
             detour_at: None,
             owes: false,
             seen: None,
+            desk: Desk::default(),
         }
     }
 
@@ -290,6 +295,7 @@ impl Agent {
         }
         tracing::info!(open = state.findings.len(), saved_at = %state.saved_at, now = %now, "took up the ledger");
         self.ledger = Ledger::restore(state.findings);
+        self.take_silences(state.silences, now);
     }
 
     /// A connection stands.
@@ -355,6 +361,7 @@ impl Agent {
                 self.say(AgentEvent::Stopping, reason, now);
                 let mut effects = self.release();
                 effects.extend(self.beat(true, now));
+                effects.extend(self.withdraw());
                 effects.extend(self.ask_for_receipt());
                 effects
             }
@@ -380,6 +387,7 @@ impl Agent {
                 });
                 effects
             }
+            Action::Asked(question) => self.asked(question, now),
         }
     }
 
@@ -402,6 +410,7 @@ impl Agent {
             LinkEvent::Disconnected => {
                 self.connected = false;
                 self.look = None;
+                self.desk.forget_sweeps();
                 self.lost.get_or_insert(now);
             }
             LinkEvent::Denied(denied) => self.refused(denied.operation.as_str(), &denied.subject),
@@ -753,6 +762,7 @@ impl Agent {
         let mut effects = self.provoke(&snapshot, now);
         self.publish_changes(&changes);
         self.say_how_we_see(&changes, now);
+        effects.extend(self.answer_sweeps(&snapshot, look.asked_at, now));
         if look.opens_epoch {
             self.say_epoch(&snapshot, look.asked_at, now);
         }
@@ -762,6 +772,8 @@ impl Agent {
         effects.extend(self.send(now));
         if self.outbox.is_closed() {
             self.seen = Some(snapshot);
+        } else {
+            self.desk.show(snapshot);
         }
         effects
     }
@@ -825,19 +837,27 @@ impl Agent {
     }
 
     fn say_epoch(&mut self, snapshot: &Snapshot, asked_at: Time, now: Time) {
+        let message = self.epoch_message(snapshot, asked_at, now);
+        self.desk.close_epoch(&message, self.cost);
+        self.outbox.push(message);
+        self.cost = EpochCost { started_at: self.cost.started_at, ..EpochCost::default() };
+    }
+
+    fn epoch_message(&mut self, snapshot: &Snapshot, asked_at: Time, now: Time) -> Message {
         let steps_left = (LOOKS_PER_EPOCH - self.grid_step) % LOOKS_PER_EPOCH;
         let next_at = self.grid_at.plus(self.config.interval / LOOKS_PER_EPOCH * steps_left);
         self.cost.duration_ms = millis(now.since(asked_at));
         self.cost.next_epoch_in_ms = millis(next_at.since(now));
         let id = nuid::next().to_string();
-        let (sight, open) = (&self.sight, self.counts());
-        self.outbox.push(event::epoch(snapshot, sight, self.cost, open, &self.style, &id, now));
-        self.cost = EpochCost { started_at: self.cost.started_at, ..EpochCost::default() };
+        event::epoch(snapshot, &self.sight, self.cost, self.standing(), &self.style, &id, now)
     }
 
-    /// How many findings are open: critical, warning, info.
-    fn counts(&self) -> [usize; 3] {
-        [Severity::Critical, Severity::Warning, Severity::Info].map(|s| self.ledger.count(s))
+    /// How many findings are open, and silences stand.
+    fn standing(&self) -> Standing {
+        Standing {
+            open: [Severity::Critical, Severity::Warning, Severity::Info].map(|s| self.ledger.count(s)),
+            silences: self.ledger.silences().len(),
+        }
     }
 
     fn say(&mut self, event: AgentEvent, reason: &str, now: Time) {
@@ -866,6 +886,7 @@ impl Agent {
             saved_at: self.asked_last_at,
             findings: self.ledger.open().cloned().collect(),
             unconfirmed: self.outbox.waiting().filter(|m| is_finding(m)).cloned().collect(),
+            silences: self.silences(),
         };
         self.owes = !state.unconfirmed.is_empty();
         vec![Effect::Save(file.clone(), Box::new(state))]
@@ -884,6 +905,10 @@ fn general(subject: &str) -> String {
         [prefix, "finding", ..] => format!("{prefix}.finding.>"),
         [prefix, "epoch", ..] => format!("{prefix}.epoch.>"),
         [prefix, "agent", ..] => format!("{prefix}.agent.>"),
+        ["$SRV", _] => "$SRV.*".to_owned(),
+        ["$SRV", _, name] => format!("$SRV.*.{name}"),
+        ["$SRV", _, name, _] => format!("$SRV.*.{name}.*"),
+        [prefix, "api", ..] => format!("{prefix}.api.>"),
         _ => subject.to_owned(),
     }
 }

@@ -19,6 +19,7 @@
 //! | [`checks`] | one file a check: manual, thresholds, `evaluate`, tests | no |
 //! | [`findings`] | the [`Ledger`](findings::Ledger): what opens, is explained, is repeated, resolves, and the named reason | no |
 //! | [`publish`] | the public events, their schemas and signatures, the outbox that keeps them until the server has them, the state file | the files |
+//! | [`api`] | a request to the micro service and what its answer is | no |
 //! | [`agent`] | `select` one action, `apply` it, `perform` its effects | `select`, `perform` |
 //! | [`peers`] | which of many agents leads | no |
 //! | [`config`], [`cli`] | what the user says, what the user sees | |
@@ -46,6 +47,7 @@
 //! HTTP; a database; a thread of our own; an order that depends on a hash; any way to change a server.
 
 pub mod agent;
+pub mod api;
 pub mod checks;
 pub mod cli;
 pub mod clock;

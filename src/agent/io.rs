@@ -9,6 +9,8 @@ use futures_util::stream::{SelectAll, select_all};
 use tokio::sync::mpsc;
 
 use super::AgentError;
+use super::service::{Offer, Question, Service};
+use crate::api::ApiError;
 use crate::clock::Clock;
 use crate::collect::{self, decode::Endpoint};
 use crate::config::Connect;
@@ -23,6 +25,8 @@ pub(super) enum Action {
     Link(LinkEvent),
     Reply(Incoming),
     Heard(Incoming),
+    /// Somebody asks us.
+    Asked(Question),
     Due,
 }
 
@@ -53,6 +57,11 @@ pub(super) enum Effect {
     /// Whether who comes is to find us as the one that leads.
     Listen(bool),
     Save(StateFile, Box<State>),
+    /// Answers requests from now on.
+    Serve(Offer),
+    /// Answers none any more.
+    Withdraw,
+    Answer(Question, Result<Vec<u8>, ApiError>),
 }
 
 /// Which server we talk to, and by which connection: it counts up at each reconnect.
@@ -61,6 +70,8 @@ pub(super) struct Identity {
     pub(super) connects: u64,
     pub(super) server: Name,
     pub(super) server_id: Name,
+    /// The largest message that it carries, in bytes.
+    pub(super) payload_bytes_max: usize,
 }
 
 pub(super) struct Io<S> {
@@ -73,6 +84,7 @@ pub(super) struct Io<S> {
     /// Where those that come ask who leads.
     pub(super) pull_subject: String,
     pulls: Option<Subscriber>,
+    service: Service,
     stop: Pin<Box<S>>,
     stopped: bool,
 }
@@ -108,6 +120,7 @@ impl<S: Future<Output = &'static str>> Io<S> {
             heard,
             pull_subject: String::new(),
             pulls: None,
+            service: Service::default(),
             stop,
             stopped: false,
         })
@@ -119,6 +132,7 @@ impl<S: Future<Output = &'static str>> Io<S> {
             connects: self.client.statistics().connects.load(Ordering::SeqCst),
             server: info.server_name.as_str().into(),
             server_id: info.server_id.as_str().into(),
+            payload_bytes_max: info.max_payload,
         }
     }
 
@@ -136,6 +150,8 @@ impl<S: Future<Output = &'static str>> Io<S> {
             message = self.heard.next() => message.map(Action::Heard).ok_or(AgentError::Closed),
             Some(message) = next(&mut self.pulls) => Ok(Action::Heard(message)),
             () = timer => Ok(Action::Due),
+            // After the timer: whoever asks without a pause must not keep the agent from looking.
+            Some(question) = self.service.next() => Ok(Action::Asked(question)),
         }
     }
 
@@ -207,6 +223,9 @@ impl<S: Future<Output = &'static str>> Io<S> {
                         tracing::error!(%error, "open findings would not survive a restart now");
                     }
                 }
+                Effect::Serve(offer) => self.service.start(&self.client, offer).await,
+                Effect::Withdraw => self.service.stop().await,
+                Effect::Answer(question, answer) => question.answer(answer).await,
             }
         }
     }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::io::Effect;
 use super::{Agent, millis, recall};
-use crate::findings::{Action, Change, Finding, Ledger};
+use crate::findings::{Action, Change, Finding, Ledger, Silence};
 use crate::model::{Observer, Snapshot, Time};
 use crate::peers::{Beat, Peers, STANDBY_EVERY, Turn};
 use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Told};
@@ -43,6 +43,9 @@ struct Page {
     number: u32,
     last: bool,
     findings: Vec<Finding>,
+    /// All of them, on the last page.
+    #[serde(default)]
+    silences: Vec<Silence>,
 }
 
 /// A ledger that is on its way to us.
@@ -230,6 +233,7 @@ impl Agent {
         tracing::info!(reason, open = self.ledger.open().count(), "leading");
         self.say(AgentEvent::Leading, reason, now);
         let mut effects = vec![Effect::Listen(true)];
+        effects.extend(self.serve());
         effects.extend(self.beat(false, now));
         self.publish_changes(&changes);
         effects.extend(self.send(now));
@@ -256,6 +260,7 @@ impl Agent {
         tracing::info!(leader = agent, "standing by");
         self.say(AgentEvent::Standby, &format!("{agent} leads"), now);
         let mut effects = vec![Effect::Listen(false)];
+        effects.extend(self.withdraw());
         effects.extend(self.beat(false, now));
         effects.extend(self.send(now));
         effects
@@ -308,7 +313,7 @@ impl Agent {
         };
         let id = nuid::next().to_string();
         let sight = Sight::of(&nothing);
-        Effect::Publish(event::epoch(&nothing, &sight, cost, self.counts(), &self.style, &id, now))
+        Effect::Publish(event::epoch(&nothing, &sight, cost, self.standing(), &self.style, &id, now))
     }
 
     /// Asks the one that leads for its ledger.
@@ -353,6 +358,7 @@ impl Agent {
             number: u32::try_from(n).unwrap_or(u32::MAX),
             last: n + 1 == count,
             findings,
+            silences: if n + 1 == count { self.silences() } else { Vec::new() },
         };
         let bodies =
             pages.into_iter().enumerate().map(page).filter_map(|page| serde_json::to_string(&page).ok());
@@ -472,6 +478,7 @@ impl Agent {
             company.pulled_at = None;
             tracing::debug!(open = copy.findings.len(), changes, "has the ledger of the one that leads");
             self.ledger = Ledger::restore(copy.findings);
+            self.take_silences(page.silences, now);
             effects.extend(self.save());
         }
         effects
@@ -490,6 +497,7 @@ impl Agent {
         for finding in &findings {
             recall(&mut self.roster, finding);
         }
+        self.take_silences(page.silences, now);
         let changes = self.ledger.adopt(findings, now);
         // Those that stand by have not heard of it.
         self.company.changes += 1;
@@ -506,6 +514,18 @@ impl Agent {
             effects.extend(taken);
         }
         effects
+    }
+
+    fn silences(&self) -> Vec<Silence> {
+        self.ledger.silences().iter().cloned().collect()
+    }
+
+    /// Takes up the silences of another agent, or of an earlier start.
+    pub(super) fn take_silences(&mut self, silences: Vec<Silence>, now: Time) {
+        for silence in silences {
+            // What is too many was too many when it was added.
+            let _ = self.ledger.silence(silence, now);
+        }
     }
 
     /// Puts changes of the ledger into the outbox.
@@ -525,6 +545,7 @@ impl Agent {
             self.company.changes += 1;
             self.style.speaker.changes = self.company.changes;
             self.outbox.push(event::finding(change, &self.sight, &self.style, &nuid::next().to_string()));
+            self.desk.take(change);
         }
     }
 }

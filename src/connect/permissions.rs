@@ -7,9 +7,9 @@ use super::Operation;
 /// listening to the replies to others.
 pub const INBOX_PREFIX: &str = "_INBOX_gatewatch";
 
-/// How many replies to one request `allow_responses` lets the agent send, and for how long: some answers of
-/// its API come in parts.
-pub const RESPONSES: (u32, &str) = (5, "2s");
+/// How many replies to one request `allow_responses` lets the agent send, and for how long: a sweep is answered
+/// when the look after the present one is over.
+pub const RESPONSES: (u32, &str) = (1, "10s");
 
 /// One permission.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,10 @@ pub fn needed(prefix: &str, inbox_prefix: &str) -> Vec<Permission> {
         row(Subscribe, "$SYS.SERVER.*.SHUTDOWN", "a server that leaves"),
         row(Subscribe, "$SYS.SERVER.*.LAMEDUCK", "a server that is about to leave"),
         row(Subscribe, "$SYS.SERVER.*.CLIENT.AUTH.ERR", "a gateway whose login is refused"),
+        row(Subscribe, &format!("{prefix}.api.>"), "requests to its API"),
+        row(Subscribe, "$SRV.*", "who asks which services there are"),
+        row(Subscribe, "$SRV.*.gatewatch", "who asks for this one by its name"),
+        row(Subscribe, "$SRV.*.gatewatch.*", "or by its ID"),
     ]
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::explain::RULES;
+use super::silence::{Silence, SilenceError, Silences};
 use crate::checks::{Cause, Entity, Outcome, Scope, Settings, Severity, Step, Verdict, Violation};
 use crate::model::{Name, ServerInfo, Time};
 
@@ -176,6 +177,12 @@ pub struct Finding {
     /// Since when what matters differs from what was published.
     #[serde(default)]
     differs_since: Option<Time>,
+    /// Until when nothing is said of it; stays until the end of the silence was spoken of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    muted_until: Option<Time>,
+    /// Whether it opened in a silence and nobody was told of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unsaid: bool,
 }
 
 impl Finding {
@@ -202,7 +209,19 @@ impl Finding {
             healthy_epochs: 0,
             healthy_epoch: 0,
             differs_since: None,
+            muted_until: None,
+            unsaid: false,
         }
+    }
+
+    /// Whether a silence mutes it, or did until a moment ago.
+    pub fn is_silenced(&self) -> bool {
+        self.muted_until.is_some()
+    }
+
+    /// Whether subscribers were told that it opened.
+    pub fn is_said(&self) -> bool {
+        !self.unsaid
     }
 
     fn end(&mut self, at: Time) {
@@ -274,13 +293,39 @@ pub struct Judgement<'a> {
 pub struct Ledger {
     open: BTreeMap<Key, Finding>,
     pending: BTreeMap<Key, Pending>,
+    silences: Silences,
 }
 
 impl Ledger {
     /// The ledger that an earlier start left.
     pub fn restore(findings: impl IntoIterator<Item = Finding>) -> Self {
         let open = findings.into_iter().map(|f| (Key::of(&f.check, &f.entity), f)).collect();
-        Self { open, pending: BTreeMap::new() }
+        Self { open, pending: BTreeMap::new(), silences: Silences::default() }
+    }
+
+    /// The silences that stand.
+    pub fn silences(&self) -> &Silences {
+        &self.silences
+    }
+
+    /// Takes up `silence`: what it covers is mute from the next step on.
+    ///
+    /// # Errors
+    /// See [`Silences::add`].
+    pub fn silence(&mut self, silence: Silence, at: Time) -> Result<(), SilenceError> {
+        for finding in self.open.values_mut().filter(|finding| silence.matches.covers(finding)) {
+            finding.muted_until = finding.muted_until.max(Some(silence.ends_at));
+        }
+        self.silences.add(silence, at)
+    }
+
+    /// Ends a silence before its time. What it muted, and no other silence does, is spoken of by the next step.
+    pub fn unsilence(&mut self, id: &str, at: Time) -> Option<Silence> {
+        let silence = self.silences.remove(id)?;
+        for finding in self.open.values_mut().filter(|finding| silence.matches.covers(finding)) {
+            finding.muted_until = self.silences.until(finding).max(Some(at));
+        }
+        Some(silence)
     }
 
     /// Every open finding, ordered by check and entity.
@@ -295,8 +340,13 @@ impl Ledger {
 
     /// Draws the consequences of one look. Whatever opens, changes or resolves is in the answer, in the order
     /// in which it is to be published; what is in the answer is already in the ledger.
+    ///
+    /// Of what a silence covers, only the end of something that subscribers know of is in the answer: a pager
+    /// must be able to close. What opens and resolves in silence is never told of. When a silence ends, what
+    /// it muted and is still open is told of: as opened where it never was, else as updated or reminded.
     pub fn step(&mut self, judgement: Judgement<'_>) -> Vec<Change> {
         let Judgement { at, epoch, verdicts, settings, repeat_every } = judgement;
+        self.silences.expire(at);
         let mut view = View::of(verdicts, settings);
         self.count_streaks(&view, epoch);
         let explained = self.explain(&mut view, at, settings);
@@ -450,7 +500,9 @@ impl Ledger {
     }
 
     fn resolve(&mut self, key: &Key, reason: Reason, at: Time, changes: &mut Vec<Change>) {
-        if let Some(mut finding) = self.open.remove(key) {
+        if let Some(mut finding) = self.open.remove(key)
+            && finding.is_said()
+        {
             finding.end(at);
             changes.push(Change { action: Action::Resolved, reason, finding });
         }
@@ -472,12 +524,13 @@ impl Ledger {
             if !self.ripe(key, violation, at, open_after) {
                 continue;
             }
-            let finding = Finding::new(verdict, violation, view.inhibited_by(key), at);
-            changes.push(Change {
-                action: Action::Opened,
-                reason: Reason::Violated,
-                finding: finding.clone(),
-            });
+            let mut finding = Finding::new(verdict, violation, view.inhibited_by(key), at);
+            finding.muted_until = self.silences.until(&finding);
+            finding.unsaid = finding.is_silenced();
+            if finding.is_said() {
+                let finding = finding.clone();
+                changes.push(Change { action: Action::Opened, reason: Reason::Violated, finding });
+            }
             self.open.insert(key.clone(), finding);
         }
     }
@@ -513,20 +566,33 @@ impl Ledger {
                 news = finding.differs_since.is_some_and(|since| at.since(since) >= UPDATE_PAUSE);
             }
             let silent_for = at.since(finding.published_at);
-            let (action, reason) = if news {
-                (Action::Updated, Reason::EvidenceChanged)
-            } else if silent_for >= repeat_every {
-                (Action::Reminded, Reason::StillViolated)
-            } else {
-                continue;
+            let (opened, updated, reminded) = (
+                (Action::Opened, Reason::Violated),
+                (Action::Updated, Reason::EvidenceChanged),
+                (Action::Reminded, Reason::StillViolated),
+            );
+            let (action, reason) = match finding.muted_until {
+                Some(until) if at < until => continue,
+                // What begins to heal is over in a moment.
+                Some(_) if finding.healthy_epochs > 0 => continue,
+                Some(_) if finding.unsaid => opened,
+                Some(_) if finding.differs_since.is_some() => updated,
+                Some(_) => reminded,
+                None if news => updated,
+                None if silent_for >= repeat_every => reminded,
+                None => continue,
             };
+            finding.muted_until = None;
             // What was published last stands until it is published anew: a resolved finding tells the same story.
             if let Some((verdict, violation)) = violated {
                 finding.tell(verdict, violation);
                 finding.inhibits = inhibits;
                 finding.differs_since = None;
             }
-            finding.revision += 1;
+            // The first that subscribers hear of it is the first revision.
+            if !std::mem::take(&mut finding.unsaid) {
+                finding.revision += 1;
+            }
             finding.published_at = at;
             changes.push(Change { action, reason, finding: finding.clone() });
         }

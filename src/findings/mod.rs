@@ -3,7 +3,9 @@
 mod explain;
 pub(crate) mod judge;
 mod ledger;
+mod silence;
 
 pub use explain::{RULES, Rule};
 pub use judge::judge;
 pub use ledger::{Action, Change, Finding, Judgement, Ledger, Reason, State, fingerprint};
+pub use silence::{Match, SILENCE_MAX, SILENCES_MAX, Silence, SilenceError, Silences};

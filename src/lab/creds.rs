@@ -201,10 +201,12 @@ fn user_claims() -> Value {
 }
 
 fn agent_claims() -> Value {
+    let (max, expires) = permissions::RESPONSES;
+    let ttl = humantime::parse_duration(expires).unwrap_or_default();
     json!({
         "pub": { "allow": agent_may(Operation::Publish) },
         "sub": { "allow": agent_may(Operation::Subscribe) },
-        "resp": { "max": 5, "ttl": 2_000_000_000_u64 },
+        "resp": { "max": max, "ttl": u64::try_from(ttl.as_nanos()).unwrap_or_default() },
         "subs": -1, "data": -1, "payload": -1, "type": "user", "version": 2,
     })
 }

@@ -22,7 +22,7 @@ use super::proxy::Proxy;
 use super::spec::{Auth, GatewaySpec, RemoteSpec, Spec, TlsSpec};
 use super::{LabError, ports, tls};
 use crate::connect::Operation;
-use crate::connect::permissions::INBOX_PREFIX;
+use crate::connect::permissions::{INBOX_PREFIX, RESPONSES};
 
 const SERVER_CONF: &str = include_str!("../../nats-configs/server.conf");
 const GATEWAY_CONF: &str = include_str!("../../nats-configs/gateway.conf");
@@ -148,7 +148,7 @@ fn users_conf(password: &str, jetstream: bool, more: &[String]) -> String {
     let permissions = json!({
         "publish": { "allow": creds::agent_may(Operation::Publish) },
         "subscribe": { "allow": creds::agent_may(Operation::Subscribe) },
-        "allow_responses": { "max": 5, "expires": "2s" },
+        "allow_responses": { "max": RESPONSES.0, "expires": RESPONSES.1 },
     });
     let user = |name: &str| json!({ "user": name, "password": password });
     let mut agent = user("gatewatch");

@@ -394,6 +394,8 @@ pub(super) struct EpochMessage<'a> {
     servers: ServersSeen<'a>,
     /// Whether the agent has been connected for long enough to judge what it sees.
     settled: bool,
+    /// Silences that stand.
+    silences: usize,
     /// When the epoch began.
     started_at: Time,
     /// When this was said.
@@ -495,12 +497,21 @@ pub struct EpochCost {
     pub decode_errors: u64,
 }
 
-/// The message of one epoch, which is the agent's heartbeat too. `open` counts critical, warning and info.
+/// How many there are when an epoch ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Open findings: critical, warning and info.
+    pub open: [usize; 3],
+    /// Silences.
+    pub silences: usize,
+}
+
+/// The message of one epoch, which is the agent's heartbeat too.
 pub fn epoch(
     snapshot: &Snapshot,
     sight: &Sight,
     cost: EpochCost,
-    open: [usize; 3],
+    standing: Standing,
     style: &Style,
     id: &str,
     at: Time,
@@ -514,7 +525,7 @@ pub fn epoch(
         .count();
     let clusters: Vec<String> = snapshot.clusters.keys().take(CLUSTERS_MAX).map(|c| clip(c)).collect();
     let connected = snapshot.links.iter().filter(|l| l.state == LinkState::Connected).count();
-    let [critical, warning, info] = open;
+    let [critical, warning, info] = standing.open;
     let message = EpochMessage {
         agent: &sight.agent,
         bytes_in: cost.bytes_in,
@@ -537,6 +548,7 @@ pub fn epoch(
             missing: &sight.missing,
         },
         settled: snapshot.settled,
+        silences: standing.silences,
         started_at: cost.started_at,
         timestamp: at,
         r#type: EPOCH,
@@ -856,8 +868,9 @@ mod tests {
             bytes_in: 20_000,
             decode_errors: 0,
         };
+        let standing = Standing { open: [1, 2, 3], silences: 4 };
         let message =
-            epoch(snapshot, &Sight::of(snapshot), cost, [1, 2, 3], &style(true), "NUID", snapshot.at);
+            epoch(snapshot, &Sight::of(snapshot), cost, standing, &style(true), "NUID", snapshot.at);
         assert_eq!(message.subject, "gatewatch.epoch.watch-1");
         assert_eq!(headers(&message)["ce-type"], "io.nats.gatewatch.metric.v1.epoch");
         assert_valid(&message.payload);
@@ -872,7 +885,7 @@ mod tests {
                 "servers": { "expected": 9, "answered": 8, "heard": 9, "missing": ["us-1"] },
                 "clusters": ["ap", "eu", "us"],
                 "links": { "expected": 16, "connected": 16 },
-                "open": { "critical": 1, "warning": 2, "info": 3 },
+                "open": { "critical": 1, "warning": 2, "info": 3 }, "silences": 4,
                 "requests": 2, "replies": 16, "bytes_in": 20000, "decode_errors": 0,
             })
             .to_string(),
@@ -923,7 +936,7 @@ mod tests {
         snapshot.vantage.agent = nasty.as_str().into();
         let sight = Sight::of(&snapshot);
         let cost = EpochCost::default();
-        let message = epoch(&snapshot, &sight, cost, [0; 3], &style(true), "NUID", snapshot.at);
+        let message = epoch(&snapshot, &sight, cost, Standing::default(), &style(true), "NUID", snapshot.at);
         assert!(message.payload.len() <= EVENT_BYTES_MAX, "{} bytes", message.payload.len());
         assert!(message.headers.iter().all(|(_, v)| v.bytes().all(|b| b.is_ascii_graphic())));
         assert_eq!(message.subject.split('.').count(), 3);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Message;
-use crate::findings::Finding;
+use crate::findings::{Finding, Silence};
 use crate::model::Time;
 
 /// What stands in the file. It is written before what it tells of is published, so that an agent that dies in
@@ -22,6 +22,9 @@ pub struct State {
     pub findings: Vec<Finding>,
     /// What was said and not confirmed, oldest first.
     pub unconfirmed: Vec<Message>,
+    /// What is not to be said.
+    #[serde(default)]
+    pub silences: Vec<Silence>,
 }
 
 impl State {
@@ -119,11 +122,14 @@ impl StateFile {
 mod tests {
     use super::*;
     use crate::checks::example::{World, secs};
+    use crate::findings::Match;
 
     fn state() -> State {
         let mut world = World::seen_from("eu-0");
         world.cut("us-1", "eu");
         world.run(secs(5));
+        let matches = Match { cluster: Some("us".into()), ..Match::default() };
+        let silence = Silence::new("id".into(), matches, secs(60), ["disks", "jo"], world.now).unwrap();
         let unconfirmed = vec![Message {
             subject: "a.b".into(),
             headers: vec![("k".into(), "v".into())],
@@ -134,6 +140,7 @@ mod tests {
             saved_at: world.now,
             findings: world.ledger.open().cloned().collect(),
             unconfirmed,
+            silences: vec![silence],
         }
     }
 
@@ -149,9 +156,21 @@ mod tests {
         assert_eq!(loaded.findings.len(), 1);
         assert_eq!(loaded.unconfirmed, saved.unconfirmed);
         assert_eq!(loaded.saved_at, saved.saved_at);
+        assert_eq!(loaded.silences, saved.silences);
         let left: Vec<_> =
             std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["state.json"], "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_file_from_before_there_were_silences_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let mut old = serde_json::to_value(state()).unwrap();
+        old.as_object_mut().unwrap().remove("silences");
+        std::fs::write(&path, old.to_string()).unwrap();
+        let loaded = StateFile::new(&path).load().unwrap().expect("there is a file");
+        assert_eq!((loaded.findings.len(), loaded.silences.len()), (1, 0));
     }
 
     #[test]

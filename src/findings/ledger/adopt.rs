@@ -16,12 +16,22 @@ impl Ledger {
             let Some(our) = self.open.get_mut(&key) else {
                 // Only what this ledger sees from here on ends it.
                 their.healthy_epochs = 0;
+                let muted_until = self.silences.until(&their);
+                their.muted_until = muted_until.or(their.muted_until.map(|_| at));
                 self.open.insert(key, their);
                 continue;
             };
             if our.fingerprint == their.fingerprint {
                 our.inhibits.append(&mut their.inhibits);
                 our.last_seen_at = our.last_seen_at.max(their.last_seen_at);
+                // What one of the two told of was told of.
+                if our.unsaid && their.is_said() {
+                    (our.opened_at, our.revision, our.unsaid) = (their.opened_at, their.revision, false);
+                    continue;
+                }
+                if their.unsaid {
+                    continue;
+                }
                 // Revisions count within a life, which begins when it opened.
                 match their.opened_at.cmp(&our.opened_at) {
                     Ordering::Less => {
@@ -36,8 +46,10 @@ impl Ledger {
             if their.last_seen_at > our.last_seen_at {
                 std::mem::swap(our, &mut their);
             }
-            their.end(at);
-            changes.push(Change { action: Action::Resolved, reason: Reason::Reclassified, finding: their });
+            if their.is_said() {
+                their.end(at);
+                changes.push(Change { action: Action::Resolved, reason: Reason::Reclassified, finding: their });
+            }
         }
         changes
     }
