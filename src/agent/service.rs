@@ -6,8 +6,8 @@ use std::collections::{HashMap, VecDeque};
 
 use async_nats::Client;
 use async_nats::service::{self, ServiceExt};
-use futures_util::stream::{BoxStream, SelectAll};
 use futures_util::StreamExt;
+use futures_util::stream::{BoxStream, SelectAll};
 
 use super::{Agent, Effect};
 use crate::api::{self, ApiError, Counters, Endpoint, Resolved, View};
@@ -39,10 +39,9 @@ impl Question {
         if self.request.message.reply.is_none() {
             return;
         }
-        let answer = answer.map(Into::into).map_err(|error| service::error::Error {
-            status: error.text,
-            code: usize::from(error.code),
-        });
+        let answer = answer
+            .map(Into::into)
+            .map_err(|error| service::error::Error { status: error.text, code: usize::from(error.code) });
         if let Err(error) = self.request.respond(answer).await {
             tracing::warn!(%error, "cannot answer");
         }

@@ -65,7 +65,8 @@ impl Text {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a String does not fail.
         let _ = writeln!(self.0, "# TYPE {name} {kind}");
-        if let Some((_, unit)) = name.rsplit_once('_').filter(|(_, unit)| ["seconds", "bytes"].contains(unit)) {
+        if let Some((_, unit)) = name.rsplit_once('_').filter(|(_, unit)| ["seconds", "bytes"].contains(unit))
+        {
             let _ = writeln!(self.0, "# UNIT {name} {unit}");
         }
         let _ = writeln!(self.0, "# HELP {name} {help}");
@@ -154,7 +155,11 @@ pub(super) fn text(view: &View<'_>) -> String {
     out.counter("gatewatch_epochs", "Epochs that are over.", counters.epochs);
     out.counter("gatewatch_looks", "Looks at the supercluster that are over.", counters.looks);
     let seconds = |ms: u64| ms as f64 / 1000.0;
-    out.gauge("gatewatch_epoch_duration_seconds", "How long the last epoch's look took.", seconds(cost.duration_ms));
+    out.gauge(
+        "gatewatch_epoch_duration_seconds",
+        "How long the last epoch's look took.",
+        seconds(cost.duration_ms),
+    );
     let help = "Between the beginnings of the last two epochs.";
     out.gauge("gatewatch_epoch_interval_seconds", help, seconds(cost.interval_ms));
     out.counter("gatewatch_requests", "Requests sent to servers.", cost.requests);
@@ -163,7 +168,11 @@ pub(super) fn text(view: &View<'_>) -> String {
     out.counter("gatewatch_decode_errors", "Replies of no use.", cost.decode_errors);
     out.gauge("gatewatch_outbox_messages", "Messages that wait until they arrived.", counters.outbox.waiting);
     out.gauge("gatewatch_outbox_bytes", "Their size.", counters.outbox.waiting_bytes);
-    out.counter("gatewatch_outbox_dropped", "Messages given up, for too much waited.", counters.outbox.dropped);
+    out.counter(
+        "gatewatch_outbox_dropped",
+        "Messages given up, for too much waited.",
+        counters.outbox.dropped,
+    );
     out.0.push_str("# EOF\n");
     out.0
 }

@@ -27,7 +27,8 @@ use crate::model::{Name, Snapshot, Time, Topology};
 /// The service's name.
 pub const NAME: &str = "gatewatch";
 /// What `nats micro info` shows of it.
-pub const DESCRIPTION: &str = "watches the gateways of a NATS supercluster: open findings, topology, silences";
+pub const DESCRIPTION: &str =
+    "watches the gateways of a NATS supercluster: open findings, topology, silences";
 /// The largest request, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024;
 /// The largest answer of several parts, in bytes; what does not fit is on the next page.

@@ -50,7 +50,10 @@ pub fn add(body: &[u8], ledger: &mut Ledger, id: &str, now: Time) -> Result<Vec<
         matches.check = name_of(Some(check_named(check)?.manual().slug));
     }
     let lasts = humantime::parse_duration(&lasts).map_err(|_| {
-        ApiError::new(400, &format!("`for` is a duration such as \"30m\" or \"2h\", and not {:?}", clip(&lasts)))
+        ApiError::new(
+            400,
+            &format!("`for` is a duration such as \"30m\" or \"2h\", and not {:?}", clip(&lasts)),
+        )
     })?;
     let silence = Silence::new(id.to_owned(), matches, lasts, [&why, &who], now)?;
     ledger.silence(silence.clone(), now)?;
@@ -76,9 +79,9 @@ pub(super) fn list(body: &[u8], view: &View<'_>) -> Result<Vec<u8>, ApiError> {
     let List { limit, after } = read(Endpoint::SilenceList, body)?;
     let page = Page::of(limit, after.as_deref())?;
     let stands = || view.ledger.silences().iter().filter(|silence| silence.ends_at > view.now);
-    let items = stands().filter(|silence| page.after.is_none_or(|after| *silence.id > *after)).map(|silence| {
-        (silence.id.clone(), Cow::Owned(serde_json::to_vec(silence).unwrap_or_default()))
-    });
+    let items = stands()
+        .filter(|silence| page.after.is_none_or(|after| *silence.id > *after))
+        .map(|silence| (silence.id.clone(), Cow::Owned(serde_json::to_vec(silence).unwrap_or_default())));
     let bounds = [page.limit, stands().count(), view.answer_bytes_max];
     Ok(listed("silence_list_response", "silences", items, bounds))
 }

@@ -54,12 +54,8 @@ impl Match {
     /// Whether `finding` has all of them.
     pub fn covers(&self, finding: &Finding) -> bool {
         let entity = &finding.entity;
-        let has = [
-            Some(&finding.check),
-            entity.cluster.as_ref(),
-            entity.server.as_ref(),
-            entity.remote.as_ref(),
-        ];
+        let has =
+            [Some(&finding.check), entity.cluster.as_ref(), entity.server.as_ref(), entity.remote.as_ref()];
         !self.is_empty() && self.names().into_iter().zip(has).all(|(want, has)| want.is_none() || want == has)
     }
 }

@@ -48,7 +48,11 @@ impl Ledger {
             }
             if their.is_said() {
                 their.end(at);
-                changes.push(Change { action: Action::Resolved, reason: Reason::Reclassified, finding: their });
+                changes.push(Change {
+                    action: Action::Resolved,
+                    reason: Reason::Reclassified,
+                    finding: their,
+                });
             }
         }
         changes
