@@ -19,7 +19,7 @@ const RESOLVED_BYTES_MAX: usize = 4 * 1024 * 1024;
 const ITEM_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object of filters")]
+#[serde(deny_unknown_fields)]
 struct Filter {
     #[serde(default)]
     check: Option<String>,

@@ -214,11 +214,11 @@ pub fn sweep(body: &[u8]) -> Result<(), ApiError> {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an empty object, or nothing")]
+#[serde(deny_unknown_fields)]
 struct Nothing {}
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `check`")]
+#[serde(deny_unknown_fields)]
 struct Explain {
     check: String,
 }
@@ -261,7 +261,15 @@ fn read<T: DeserializeOwned>(endpoint: Endpoint, body: &[u8]) -> Result<T, ApiEr
     if body.len() > REQUEST_BYTES_MAX {
         return Err(ApiError::new(413, &format!("a request has {REQUEST_BYTES_MAX} bytes at the most")));
     }
-    let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
+    let body = match body.trim_ascii() {
+        [] => b"{}",
+        body => body,
+    };
+    // A list would do for an object, its items in the order of our fields.
+    if !body.starts_with(b"{") {
+        let text = format!("a request is a JSON object, or nothing; for example: {}", endpoint.example());
+        return Err(ApiError::new(400, &text));
+    }
     serde_json::from_slice(body).map_err(|error| {
         let error = clip(&error.to_string());
         ApiError::new(400, &format!("{error}; for example: {}", endpoint.example()))

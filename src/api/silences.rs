@@ -10,7 +10,7 @@ use crate::findings::{Ledger, Match, Silence, SilenceError};
 use crate::model::Time;
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `match`, `for`, `why` and `who`")]
+#[serde(deny_unknown_fields)]
 struct Add {
     r#match: Match,
     r#for: String,
@@ -19,7 +19,7 @@ struct Add {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields)]
 struct List {
     #[serde(default)]
     limit: Option<u64>,
@@ -28,7 +28,7 @@ struct List {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `id`")]
+#[serde(deny_unknown_fields)]
 struct Remove {
     id: String,
 }

@@ -670,4 +670,6 @@ impl View {
 }
 
 #[cfg(test)]
+mod muted;
+#[cfg(test)]
 mod tests;

@@ -156,7 +156,8 @@ async fn serves_on(version: &str, auth: Auth) {
 async fn every_endpoint(client: &Client) {
     let topology = ask(client, "topology", &json!({})).await;
     assert_eq!(topology["clusters"]["eu"]["servers"], json!(["eu-0", "eu-1", "eu-2"]));
-    assert_eq!(ask(client, "topology", &Value::Null).await, topology, "from memory too");
+    let again = ask_raw(client, "topology", "").await;
+    assert_eq!(serde_json::from_slice::<Value>(&again.payload).unwrap(), topology, "from memory too");
     let epoch = ask(client, "epoch", &json!({})).await;
     assert_eq!(epoch["type"], "io.nats.gatewatch.metric.v1.epoch");
     assert_eq!(epoch["silences"], 0);
@@ -199,7 +200,7 @@ async fn errors(client: &Client) {
     };
     for (endpoint, body, code, words) in [
         ("findings", "go away".to_owned(), "400", "for example"),
-        ("findings", "[1]".to_owned(), "400", "an object of filters"),
+        ("findings", "[1]".to_owned(), "400", "a JSON object"),
         ("findings", r#"{"chek":"x"}"#.to_owned(), "400", "unknown field `chek`"),
         ("findings", r#"{"check":7}"#.to_owned(), "400", "expected a string"),
         (

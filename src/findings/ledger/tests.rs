@@ -2,15 +2,15 @@ use super::*;
 use crate::checks::example::{defaults, ms, secs};
 use crate::checks::{CauseKind, Confidence, Override};
 
-const LINK: &str = "gateway_disconnected";
+pub(super) const LINK: &str = "gateway_disconnected";
 const CLUSTER: &str = "cluster_unreachable";
 const SERVER: &str = "server_missing";
 
-fn at(millis: u64) -> Time {
+pub(super) fn at(millis: u64) -> Time {
     Time::from_millis(1_000_000 + millis)
 }
 
-fn link(server: &str) -> Entity {
+pub(super) fn link(server: &str) -> Entity {
     Entity {
         cluster: Some("eu".into()),
         server: Some(server.into()),
@@ -24,7 +24,7 @@ fn whole(cluster: &str) -> Entity {
     Entity { cluster: Some(cluster.into()), ..Entity::default() }
 }
 
-fn bad(since: u64, ripe_at: u64, essence: &str) -> Outcome {
+pub(super) fn bad(since: u64, ripe_at: u64, essence: &str) -> Outcome {
     Outcome::Violated(Box::new(Violation {
         since: at(since),
         ripe_at: at(ripe_at),
@@ -39,29 +39,51 @@ fn bad(since: u64, ripe_at: u64, essence: &str) -> Outcome {
     }))
 }
 
-struct Case {
-    ledger: Ledger,
+pub(super) struct Case {
+    pub(super) ledger: Ledger,
     settings: BTreeMap<&'static str, Settings>,
     epoch: u64,
 }
 
 impl Case {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { ledger: Ledger::default(), settings: defaults(), epoch: 0 }
     }
 
     /// One look that is an epoch of its own.
-    fn epoch(&mut self, millis: u64, verdicts: &[(&'static str, Entity, Outcome)]) -> Vec<(Action, Reason)> {
+    pub(super) fn epoch(
+        &mut self,
+        millis: u64,
+        verdicts: &[(&'static str, Entity, Outcome)],
+    ) -> Vec<(Action, Reason)> {
         self.epoch += 1;
         self.look(millis, verdicts)
     }
 
     /// One more look of the same epoch.
-    fn look(&mut self, millis: u64, verdicts: &[(&'static str, Entity, Outcome)]) -> Vec<(Action, Reason)> {
+    pub(super) fn look(
+        &mut self,
+        millis: u64,
+        verdicts: &[(&'static str, Entity, Outcome)],
+    ) -> Vec<(Action, Reason)> {
         self.changes(millis, verdicts).iter().map(|c| (c.action, c.reason)).collect()
     }
 
-    fn changes(&mut self, millis: u64, verdicts: &[(&'static str, Entity, Outcome)]) -> Vec<Change> {
+    /// One look that is an epoch of its own, with all that is said.
+    pub(super) fn changes_of_epoch(
+        &mut self,
+        millis: u64,
+        verdicts: &[(&'static str, Entity, Outcome)],
+    ) -> Vec<Change> {
+        self.epoch += 1;
+        self.changes(millis, verdicts)
+    }
+
+    pub(super) fn changes(
+        &mut self,
+        millis: u64,
+        verdicts: &[(&'static str, Entity, Outcome)],
+    ) -> Vec<Change> {
         let verdicts = verdicts
             .iter()
             .map(|(check, entity, outcome)| Verdict {
@@ -81,10 +103,10 @@ impl Case {
     }
 }
 
-const OPENED: (Action, Reason) = (Action::Opened, Reason::Violated);
-const NOTHING: [(Action, Reason); 0] = [];
+pub(super) const OPENED: (Action, Reason) = (Action::Opened, Reason::Violated);
+pub(super) const NOTHING: [(Action, Reason); 0] = [];
 
-fn resolved(reason: Reason) -> [(Action, Reason); 1] {
+pub(super) fn resolved(reason: Reason) -> [(Action, Reason); 1] {
     [(Action::Resolved, reason)]
 }
 
