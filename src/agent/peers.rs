@@ -516,7 +516,7 @@ impl Agent {
         effects
     }
 
-    fn silences(&self) -> Vec<Silence> {
+    pub(super) fn silences(&self) -> Vec<Silence> {
         self.ledger.silences().iter().cloned().collect()
     }
 

@@ -231,12 +231,7 @@ impl Agent {
     }
 
     /// Those who asked before this look began are told what it showed.
-    pub(super) fn answer_sweeps(
-        &mut self,
-        snapshot: &Snapshot,
-        asked_at: Time,
-        now: Time,
-    ) -> Vec<Effect> {
+    pub(super) fn answer_sweeps(&mut self, snapshot: &Snapshot, asked_at: Time, now: Time) -> Vec<Effect> {
         if self.desk.sweeps.is_empty() {
             return Vec::new();
         }
