@@ -35,9 +35,9 @@ pub(crate) mod example;
 pub use settings::{Override, Settings, Severity, Threshold, Value};
 pub use verdict::{Cause, CauseKind, Confidence, Entity, Outcome, Scope, Step, Verdict, Violation};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::Snapshot;
+use crate::model::{Name, Snapshot};
 
 /// What is printed about a check: by `gatewatch explain`, the API, the README and the docs. Plain prose.
 #[derive(Clone, Copy, Debug)]
@@ -116,10 +116,15 @@ pub fn evaluate<'a>(
         .filter_map(|check| enabled(*check).map(|settings| check.evaluate(snapshot, settings)))
         .flatten()
         .collect();
-    for (slug, entity) in open {
-        let Some(check) = find(slug).filter(|check| enabled(*check).is_some()) else { continue };
-        if !verdicts.iter().any(|v| v.check == slug && v.entity.is(entity)) {
-            verdicts.push(Verdict {
+    let spoken: BTreeSet<(&str, [Option<&Name>; 5])> =
+        verdicts.iter().map(|v| (v.check, v.entity.names())).collect();
+    let forgotten: Vec<Verdict> = open
+        .into_iter()
+        .filter(|(slug, entity)| !spoken.contains(&(*slug, entity.names())))
+        .filter_map(|(slug, entity)| {
+            let check = REGISTRY.iter().find(|check| check.manual().slug == slug)?;
+            enabled(*check)?;
+            Some(Verdict {
                 check: check.manual().slug,
                 severity: check.manual().severity,
                 entity: entity.clone(),
@@ -128,9 +133,10 @@ pub fn evaluate<'a>(
                 } else {
                     check.forgotten(snapshot, entity)
                 },
-            });
-        }
-    }
+            })
+        })
+        .collect();
+    verdicts.extend(forgotten);
     verdicts
 }
 

@@ -50,11 +50,14 @@ impl Entity {
         }
     }
 
+    /// What it is known by.
+    pub fn names(&self) -> [Option<&Name>; 5] {
+        [&self.cluster, &self.server, &self.remote, &self.account, &self.peer_server].map(Option::as_ref)
+    }
+
     /// Whether both mean the same, whatever the ID of its present life.
     pub fn is(&self, other: &Self) -> bool {
-        let names =
-            |e: &Self| [&e.cluster, &e.server, &e.remote, &e.account, &e.peer_server].map(Clone::clone);
-        names(self) == names(other)
+        self.names() == other.names()
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::explain::RULES;
+use super::explain::{RULES, Rule};
 use super::silence::{Silence, SilenceError, Silences};
 use crate::checks::{Cause, Entity, Outcome, Scope, Settings, Severity, Step, Verdict, Violation};
 use crate::model::{Name, ServerInfo, Time};
@@ -106,12 +106,8 @@ struct Key {
 
 impl Key {
     fn of(check: &str, entity: &Entity) -> Self {
-        Self { check: Name::from(check), names: names(entity).map(Option::<&Name>::cloned) }
+        Self { check: Name::from(check), names: entity.names().map(Option::<&Name>::cloned) }
     }
-}
-
-fn names(e: &Entity) -> [Option<&Name>; 5] {
-    [e.cluster.as_ref(), e.server.as_ref(), e.remote.as_ref(), e.account.as_ref(), e.peer_server.as_ref()]
 }
 
 /// The identity of a finding: 16 hex digits over check, severity and the entity's raw names, equal for every
@@ -119,7 +115,7 @@ fn names(e: &Entity) -> [Option<&Name>; 5] {
 pub fn fingerprint(check: &str, severity: Severity, entity: &Entity) -> String {
     let mut hash = Sha256::new();
     for part in
-        [Some(check), Some(severity.as_str())].into_iter().chain(names(entity).map(|n| n.map(|n| &**n)))
+        [Some(check), Some(severity.as_str())].into_iter().chain(entity.names().map(|n| n.map(|n| &**n)))
     {
         // A length before each part, so that no two lists of names read the same.
         let (tag, text) = part.map_or((0_u8, ""), |text| (1, text));
@@ -401,7 +397,18 @@ impl Ledger {
             });
         }
         // What is open explains until it resolves, also while it cannot be seen or only begins to heal.
-        for (key, finding) in self.open.iter().filter(|(key, _)| !view.violated.contains_key(*key)) {
+        let told = self.told(view);
+        let mut rules: BTreeMap<&str, Vec<&Rule>> = BTreeMap::new();
+        for rule in RULES.iter().filter(|rule| told.contains_key(rule.of)) {
+            rules.entry(rule.by).or_default().push(rule);
+        }
+        let may_explain = |finding: &Finding| {
+            rules.get(&*finding.check).is_some_and(|rules| rules.iter().any(|r| r.may_hold(&finding.entity)))
+        };
+        for (key, finding) in self.open.iter().filter(|(key, finding)| {
+            // Thousands may be open that explain nothing.
+            may_explain(finding) && !view.violated.contains_key(*key)
+        }) {
             by.entry(key.check.clone()).or_default().push(By {
                 key: key.clone(),
                 entity: finding.entity.clone(),
@@ -442,17 +449,15 @@ impl Ledger {
     }
 
     fn explained_by(&self, view: &View, by: &BTreeMap<Name, Vec<By>>) -> BTreeMap<Key, Explained> {
+        let told = self.told(view);
         let mut explained: BTreeMap<Key, Explained> = BTreeMap::new();
         for rule in RULES {
-            let Some(explainers) = by.get(rule.by) else { continue };
-            let violated = view.violated.iter().map(|(key, (verdict, _))| (key, &verdict.entity));
-            // What stands open and cannot be seen now is explained as well.
-            let unseen =
-                self.open.iter().filter(|(key, _)| view.is_unseen(key)).map(|(key, f)| (key, &f.entity));
-            for (key, entity) in violated.chain(unseen).filter(|(key, _)| &*key.check == rule.of) {
-                for explainer in explainers.iter().filter(|e| e.key != *key) {
-                    if (rule.holds)(&explainer.entity, &explainer.scope, entity) {
-                        let entry = explained.entry(key.clone()).or_default();
+            let (Some(explainers), Some(told)) = (by.get(rule.by), told.get(rule.of)) else { continue };
+            let explainers: Vec<&By> = explainers.iter().filter(|e| rule.may_hold(&e.entity)).collect();
+            for (key, entity) in told {
+                for explainer in &explainers {
+                    if (rule.holds)(&explainer.entity, &explainer.scope, entity) && explainer.key != **key {
+                        let entry = explained.entry((*key).clone()).or_default();
                         entry.active |= explainer.active;
                         entry.by.insert(explainer.key.clone());
                     }
@@ -460,6 +465,18 @@ impl Ledger {
             }
         }
         explained
+    }
+
+    /// All that may be explained, by check.
+    fn told<'a>(&'a self, view: &'a View) -> BTreeMap<&'a str, Vec<(&'a Key, &'a Entity)>> {
+        let violated = view.violated.iter().map(|(key, (verdict, _))| (key, &verdict.entity));
+        // What stands open and cannot be seen now is explained as well.
+        let unseen = self.open.iter().filter(|(key, _)| view.is_unseen(key)).map(|(key, f)| (key, &f.entity));
+        let mut told: BTreeMap<&str, Vec<(&Key, &Entity)>> = BTreeMap::new();
+        for (key, entity) in violated.chain(unseen) {
+            told.entry(&key.check).or_default().push((key, entity));
+        }
+        told
     }
 
     fn resolve_absent(

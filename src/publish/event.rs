@@ -758,7 +758,7 @@ mod tests {
         for message in [
             finding(&change, &sight, &style, "ID"),
             agent(AgentEvent::Started, "why", &snapshot.vantage, &style, "ID", at),
-            epoch(snapshot, &sight, EpochCost::default(), [0; 3], &style, "ID", at),
+            epoch(snapshot, &sight, EpochCost::default(), Standing::default(), &style, "ID", at),
         ] {
             let headers = headers(&message);
             verifier

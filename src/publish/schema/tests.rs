@@ -41,7 +41,10 @@ pub(crate) fn assert_said_as_shipped(snapshot: &Snapshot, changes: &[Change]) {
     for change in changes {
         assert_valid(&event::finding(change, &sight, &style, "ID").payload);
         let cost = EpochCost { started_at: snapshot.began_at, ..EpochCost::default() };
-        assert_valid(&event::epoch(snapshot, &sight, cost, event::Standing::default(), &style, "ID", snapshot.at).payload);
+        assert_valid(
+            &event::epoch(snapshot, &sight, cost, event::Standing::default(), &style, "ID", snapshot.at)
+                .payload,
+        );
     }
 }
 
