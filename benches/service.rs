@@ -55,7 +55,7 @@ async fn main() {
     loop {
         let epoch = next(&mut epochs).await;
         let critical = epoch["open"]["critical"].as_u64().unwrap_or_default();
-        assert_eq!(critical as usize, open, "they stay open: {epoch}");
+        assert_eq!(critical, open as u64, "they stay open: {epoch}");
         if epoch["settled"] == true && epoch["epoch"].as_u64() > Some(5) {
             break;
         }

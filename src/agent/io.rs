@@ -26,7 +26,7 @@ pub(super) enum Action {
     Reply(Incoming),
     Heard(Incoming),
     /// Somebody asks us.
-    Asked(Question),
+    Asked(Box<Question>),
     Due,
 }
 
@@ -61,7 +61,7 @@ pub(super) enum Effect {
     Serve(Offer),
     /// Answers none any more.
     Withdraw,
-    Answer(Question, Result<Vec<u8>, ApiError>),
+    Answer(Box<Question>, Result<Vec<u8>, ApiError>),
 }
 
 /// Which server we talk to, and by which connection: it counts up at each reconnect.

@@ -2,7 +2,7 @@
 //!
 //! Only an agent that leads serves: [`Agent::serve`] and [`Agent::withdraw`] are for whoever decides that.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use async_nats::Client;
 use async_nats::service::{self, ServiceExt};
@@ -52,7 +52,7 @@ impl Question {
 #[derive(Default)]
 pub(super) struct Service {
     running: Option<service::Service>,
-    questions: SelectAll<BoxStream<'static, Question>>,
+    questions: SelectAll<BoxStream<'static, Box<Question>>>,
 }
 
 impl Service {
@@ -70,16 +70,16 @@ impl Service {
         let running = client
             .service_builder()
             .description(api::DESCRIPTION)
-            .metadata(HashMap::from([("agent".to_owned(), offer.agent)]))
+            .metadata([("agent".to_owned(), offer.agent)].into())
             .start(api::NAME, env!("CARGO_PKG_VERSION"))
             .await?;
         let group = running.group(format!("{}.api", offer.prefix));
         let mut questions = SelectAll::new();
         for endpoint in Endpoint::ALL {
-            let about = HashMap::from([("request".to_owned(), endpoint.example().to_owned())]);
-            let builder = group.endpoint_builder().name(endpoint.name()).metadata(about);
+            let about = [("request".to_owned(), endpoint.example().to_owned())];
+            let builder = group.endpoint_builder().name(endpoint.name()).metadata(about.into());
             let requests = builder.add(endpoint.subject()).await?;
-            questions.push(requests.map(move |request| Question { endpoint, request }).boxed());
+            questions.push(requests.map(move |request| Box::new(Question { endpoint, request })).boxed());
         }
         Ok(Self { running: Some(running), questions })
     }
@@ -95,7 +95,7 @@ impl Service {
     }
 
     /// The next request; none while there is no service.
-    pub(super) async fn next(&mut self) -> Option<Question> {
+    pub(super) async fn next(&mut self) -> Option<Box<Question>> {
         self.questions.next().await
     }
 }
@@ -111,7 +111,7 @@ pub(super) struct Desk {
     resolved: Resolved,
     counters: Counters,
     /// Who waits for a look that begins after they asked.
-    sweeps: VecDeque<(Question, Time)>,
+    sweeps: VecDeque<(Box<Question>, Time)>,
 }
 
 impl Desk {
@@ -170,7 +170,7 @@ impl Agent {
     }
 
     /// Somebody asks.
-    pub(super) fn asked(&mut self, question: Question, now: Time) -> Vec<Effect> {
+    pub(super) fn asked(&mut self, question: Box<Question>, now: Time) -> Vec<Effect> {
         let body = question.request.message.payload.clone();
         let answer = match question.endpoint {
             Endpoint::Sweep => match self.queue_sweep(&body) {

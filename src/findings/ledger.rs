@@ -416,7 +416,7 @@ impl Ledger {
                 active: true,
             });
         }
-        let mut explained = self.explained_by(view, &by);
+        let mut explained = explained_by(&told, &by);
         // What is explained itself and not open explains nothing: one that is open and holds for it does.
         loop {
             let before: usize = by.values().map(Vec::len).sum();
@@ -428,7 +428,7 @@ impl Ledger {
             if by.values().map(Vec::len).sum::<usize>() == before {
                 break;
             }
-            explained = self.explained_by(view, &by);
+            explained = explained_by(&told, &by);
         }
         for (key, e) in &explained {
             if e.active
@@ -442,25 +442,6 @@ impl Ledger {
                 let print = fingerprint(verdict.check, verdict.severity, &verdict.entity);
                 for by in &e.by {
                     view.inhibits.entry(by.clone()).or_default().insert(print.clone());
-                }
-            }
-        }
-        explained
-    }
-
-    fn explained_by(&self, view: &View, by: &BTreeMap<Name, Vec<By>>) -> BTreeMap<Key, Explained> {
-        let told = self.told(view);
-        let mut explained: BTreeMap<Key, Explained> = BTreeMap::new();
-        for rule in RULES {
-            let (Some(explainers), Some(told)) = (by.get(rule.by), told.get(rule.of)) else { continue };
-            let explainers: Vec<&By> = explainers.iter().filter(|e| rule.may_hold(&e.entity)).collect();
-            for (key, entity) in told {
-                for explainer in &explainers {
-                    if (rule.holds)(&explainer.entity, &explainer.scope, entity) && explainer.key != **key {
-                        let entry = explained.entry((*key).clone()).or_default();
-                        entry.active |= explainer.active;
-                        entry.by.insert(explainer.key.clone());
-                    }
                 }
             }
         }
@@ -625,6 +606,27 @@ impl Ledger {
             })
             .min()
     }
+}
+
+fn explained_by(
+    told: &BTreeMap<&str, Vec<(&Key, &Entity)>>,
+    by: &BTreeMap<Name, Vec<By>>,
+) -> BTreeMap<Key, Explained> {
+    let mut explained: BTreeMap<Key, Explained> = BTreeMap::new();
+    for rule in RULES {
+        let (Some(explainers), Some(told)) = (by.get(rule.by), told.get(rule.of)) else { continue };
+        let explainers: Vec<&By> = explainers.iter().filter(|e| rule.may_hold(&e.entity)).collect();
+        for (key, entity) in told {
+            for explainer in &explainers {
+                if (rule.holds)(&explainer.entity, &explainer.scope, entity) && explainer.key != **key {
+                    let entry = explained.entry((*key).clone()).or_default();
+                    entry.active |= explainer.active;
+                    entry.by.insert(explainer.key.clone());
+                }
+            }
+        }
+    }
+    explained
 }
 
 /// One that explains others: open, or on its way.

@@ -43,7 +43,7 @@ pub struct Match {
 impl Match {
     /// Whether it says anything: one that does not would mute everything.
     pub fn is_empty(&self) -> bool {
-        self.names().iter().all(|name| name.is_none())
+        self.names().iter().all(Option::is_none)
     }
 
     /// The names that are given.
