@@ -3,6 +3,7 @@
 mod adopt;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Peekable;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -452,7 +453,8 @@ impl Ledger {
     fn told<'a>(&'a self, view: &'a View) -> BTreeMap<&'a str, Vec<(&'a Key, &'a Entity)>> {
         let violated = view.violated.iter().map(|(key, (verdict, _))| (key, &verdict.entity));
         // What stands open and cannot be seen now is explained as well.
-        let unseen = self.open.iter().filter(|(key, _)| view.is_unseen(key)).map(|(key, f)| (key, &f.entity));
+        let mut seen = view.seen();
+        let unseen = self.open.iter().filter(|(key, _)| !seen.has(key)).map(|(key, f)| (key, &f.entity));
         let mut told: BTreeMap<&str, Vec<(&Key, &Entity)>> = BTreeMap::new();
         for (key, entity) in violated.chain(unseen) {
             told.entry(&key.check).or_default().push((key, entity));
@@ -469,11 +471,15 @@ impl Ledger {
         changes: &mut Vec<Change>,
     ) {
         let mut over: Vec<(Key, Reason)> = Vec::new();
+        let mut seen = view.seen();
         for (key, finding) in &mut self.open {
             // Another agent's check that this version does not have is left to those that do.
             let Some(set) = settings.get(&*finding.check) else { continue };
             if !set.enabled {
                 over.push((key.clone(), Reason::Gone));
+                continue;
+            }
+            if !seen.has(key) {
                 continue;
             }
             if view.gone.contains(key) {
@@ -644,6 +650,16 @@ struct Explained {
     by: BTreeSet<Key>,
 }
 
+/// The keys of what was seen, to be asked for in their order: of thousands that are open, few are.
+struct Seen<'a>(Peekable<std::vec::IntoIter<&'a Key>>);
+
+impl Seen<'_> {
+    fn has(&mut self, key: &Key) -> bool {
+        while self.0.next_if(|seen| *seen < key).is_some() {}
+        self.0.peek().is_some_and(|seen| *seen == key)
+    }
+}
+
 /// The verdicts by what they say.
 #[derive(Default)]
 struct View {
@@ -657,13 +673,15 @@ struct View {
 impl View {
     fn of(verdicts: Vec<Verdict>, settings: &BTreeMap<&'static str, Settings>) -> Self {
         let mut view = Self::default();
+        // Of what is open and cannot be seen there may be thousands, in order: a set is made of them at once.
+        let mut unknown: Vec<Key> = Vec::new();
         for mut verdict in verdicts {
             let Some(set) = settings.get(verdict.check).filter(|s| s.enabled) else { continue };
             verdict.severity = set.severity.unwrap_or(verdict.severity);
             let key = Key::of(verdict.check, &verdict.entity);
             match &verdict.outcome {
                 Outcome::Healthy => drop(view.healthy.insert(key)),
-                Outcome::Unknown => drop(view.unknown.insert(key)),
+                Outcome::Unknown => unknown.push(key),
                 Outcome::Gone => drop(view.gone.insert(key)),
                 Outcome::Violated(violation) => {
                     let violation = (**violation).clone();
@@ -671,6 +689,7 @@ impl View {
                 }
             }
         }
+        view.unknown = unknown.into_iter().collect();
         // Two lives of one name may stand side by side: what is wrong with one of them is wrong, and one that
         // left takes nothing along that the other still has.
         let Self { violated, healthy, unknown, gone, .. } = &mut view;
@@ -679,8 +698,11 @@ impl View {
         view
     }
 
-    fn is_unseen(&self, key: &Key) -> bool {
-        !(self.violated.contains_key(key) || self.healthy.contains(key) || self.gone.contains(key))
+    /// What was seen to be well, ill or gone.
+    fn seen(&self) -> Seen<'_> {
+        let mut keys: Vec<&Key> = self.violated.keys().chain(&self.healthy).chain(&self.gone).collect();
+        keys.sort();
+        Seen(keys.into_iter().peekable())
     }
 
     fn inhibited_by(&self, key: &Key) -> BTreeSet<String> {
