@@ -8,6 +8,7 @@ mod io;
 mod peers;
 mod service;
 mod sweep;
+mod ways;
 
 pub use sweep::{Sweep, sweep};
 
@@ -61,7 +62,7 @@ const ACCOUNTZ_PER_JSZ: u32 = 6;
 /// Every version since 2.9 ends the optimistic mode within 50 ms of a connection; the question costs a server
 /// 80 bytes for each account of each connection.
 const INTEREST_EVERY: Duration = Duration::from_secs(300);
-/// A cluster that does not answer is asked by another server of our own cluster, at this pace.
+/// A cluster that does not answer is asked for heartbeats by other ways at this pace.
 const DETOUR_EVERY: Duration = Duration::from_millis(1500);
 /// More servers than this one by one are asked all at once.
 const DIRECT_MAX: usize = 8;
@@ -182,8 +183,7 @@ struct Agent {
     sight: Sight,
     /// Since when it looks without a break.
     looking_since: Time,
-    /// When a cluster was last asked by another way.
-    detour_at: Option<Time>,
+    ways: ways::Ways,
     /// Whether the state file tells of findings as not confirmed.
     owes: bool,
     /// The last look, where nothing is published.
@@ -248,7 +248,7 @@ impl Agent {
             company: Company::new(peers),
             sight: Sight::default(),
             looking_since: now,
-            detour_at: None,
+            ways: ways::Ways::default(),
             owes: false,
             seen: None,
             desk: Desk::default(),
@@ -266,7 +266,8 @@ impl Agent {
             "watching"
         );
         self.say(AgentEvent::Started, "the agent was started", now);
-        let mut effects = self.send(now);
+        let mut effects = self.open_vantages(now);
+        effects.extend(self.send(now));
         effects.extend(self.attend(now));
         effects
     }
@@ -374,9 +375,10 @@ impl Agent {
                 self.reply(&message, now)
             }
             Action::Heard(message) => self.peer_said(&message, now).unwrap_or_else(|| {
-                self.heard(&message, now);
+                self.heard(&message, false, now);
                 Vec::new()
             }),
+            Action::Way(number, news) => self.way_tells(number, news, now),
             Action::Due => {
                 let mut effects = self.attend(now);
                 let leads = self.company.peers.leads();
@@ -456,7 +458,7 @@ impl Agent {
         }
         let requests = self.requests(opens_epoch, now);
         self.looks += 1;
-        let look = Look::new(
+        let mut look = Look::new(
             self.looks,
             self.epoch,
             opens_epoch,
@@ -464,6 +466,7 @@ impl Agent {
             Pace::of(self.config.timeout, self.slowest),
             &requests,
         );
+        let elsewhere = self.ask_elsewhere(&mut look, now);
         self.asked_before_at = self.asked_last_at;
         self.asked_last_at = now;
         // What waits goes first: the replies to this look tell that it arrived.
@@ -472,6 +475,7 @@ impl Agent {
         for (request, _) in &requests {
             effects.extend(self.question(request));
         }
+        effects.extend(elsewhere);
         self.slowest = self.slowest.mul_f64(0.9);
         self.look = Some(look);
         effects
@@ -600,6 +604,22 @@ impl Agent {
         if message.status.is_some() {
             return effects;
         }
+        self.take_reply(message, endpoint, number, false, now);
+        if self.look.as_ref().is_some_and(Look::is_complete) {
+            effects.extend(self.finish(now));
+        }
+        effects
+    }
+
+    /// Takes in one reply, to what was asked over our own server or `elsewhere`; the ID of who gave it.
+    fn take_reply(
+        &mut self,
+        message: &Incoming,
+        endpoint: Endpoint,
+        number: u64,
+        elsewhere: bool,
+        now: Time,
+    ) -> Option<Name> {
         self.cost.replies += 1;
         self.cost.bytes_in += message.payload.len() as u64;
         let encoding = message
@@ -608,21 +628,31 @@ impl Agent {
             .and_then(|h| h.get("Content-Encoding"))
             .map(async_nats::HeaderValue::as_str);
         match decode::reply(endpoint, encoding, &message.payload) {
-            Ok((server, fact)) => self.fact(server, fact, endpoint, number, now),
-            Err(garbled) => self.complain(&garbled, now),
+            Ok((server, fact)) => {
+                let id = server.id.clone();
+                self.fact(server, fact, endpoint, (number, elsewhere), now);
+                Some(id)
+            }
+            Err(garbled) => {
+                self.complain(&garbled, now);
+                None
+            }
         }
-        if self.look.as_ref().is_some_and(Look::is_complete) {
-            effects.extend(self.finish(now));
-        }
-        effects
     }
 
-    fn fact(&mut self, server: ServerInfo, fact: Fact, endpoint: Endpoint, number: u64, now: Time) {
+    fn fact(
+        &mut self,
+        server: ServerInfo,
+        fact: Fact,
+        endpoint: Endpoint,
+        (number, elsewhere): (u64, bool),
+        now: Time,
+    ) {
         // Before it counts as that server's answer: the true one's would be dropped as a double.
         if let Err(odd) = self.roster.hold_to_its_id(&server) {
             return self.complain_of(Some(server), odd.to_string(), now);
         }
-        if self.roster.is_repeated(&server, &fact) {
+        if self.roster.is_repeated(&server, &fact, elsewhere) {
             return;
         }
         let id = server.id.clone();
@@ -631,7 +661,7 @@ impl Agent {
         let made_at = match look {
             Some(look) => {
                 let asked_at = look.asked_at;
-                if look.arrived(endpoint, &id, now) == Arrival::Double {
+                if look.arrived(endpoint, elsewhere, &id, now) == Arrival::Double {
                     return;
                 }
                 self.slowest = self.slowest.max(now.since(asked_at));
@@ -651,7 +681,12 @@ impl Agent {
         if !on_time {
             tracing::debug!(server = %server.name, late_ms = millis(now.since(made_at)), "late reply");
         }
-        if let Err(odd) = self.roster.answer(server.clone(), fact, made_at) {
+        let taken = if elsewhere {
+            self.roster.answer_elsewhere(server.clone(), fact, made_at)
+        } else {
+            self.roster.answer(server.clone(), fact, made_at)
+        };
+        if let Err(odd) = taken {
             self.complain_of(Some(server), odd.to_string(), now);
         }
     }
@@ -692,7 +727,7 @@ impl Agent {
     }
 
     /// Something was heard unasked. It says *look now*; a heartbeat is data too.
-    fn heard(&mut self, message: &Incoming, now: Time) {
+    fn heard(&mut self, message: &Incoming, elsewhere: bool, now: Time) {
         self.cost.bytes_in += message.payload.len() as u64;
         let subject = message.subject.as_str();
         let heard = if subject.ends_with(".STATSZ") {
@@ -713,7 +748,12 @@ impl Agent {
             Err(garbled) => return self.complain(&garbled, now),
         };
         let news = !self.roster.knows(&server.id) || !matches!(signal, Signal::Heartbeat(_));
-        if let Err(odd) = self.roster.hear(server.clone(), signal, now) {
+        let taken = if elsewhere {
+            self.roster.hear_elsewhere(server.clone(), signal, now)
+        } else {
+            self.roster.hear(server.clone(), signal, now)
+        };
+        if let Err(odd) = taken {
             return self.complain_of(Some(server), odd.to_string(), now);
         }
         if news && self.connected && self.company.peers.leads() {
@@ -724,10 +764,11 @@ impl Agent {
     /// The look is over: builds, judges, publishes.
     fn finish(&mut self, now: Time) -> Vec<Effect> {
         let Some(look) = self.look.take() else { return Vec::new() };
-        let answered = look.answered(Endpoint::Gatewayz);
+        let answered = look.answered(Endpoint::Gatewayz, false);
         if let Some(cluster) = self.roster.cluster_of(&self.vantage.server_id) {
             self.vantage.cluster = Some(cluster);
         }
+        self.vantage.ways = self.ways_now();
         self.observer.outbox = self.outbox.stat();
         // One that a finding is open about is kept until it was judged to be over.
         let open: BTreeSet<Name> = self.ledger.open().filter_map(complained_of).collect();
@@ -742,6 +783,7 @@ impl Agent {
             settled,
             vantage: self.vantage.clone(),
             answered,
+            elsewhere: look.answered(Endpoint::Gatewayz, true),
             observer: self.observer.clone(),
         });
         snapshot.expected.clone_from(&self.config.expected);
@@ -759,7 +801,8 @@ impl Agent {
         } else {
             Vec::new()
         };
-        let mut effects = self.provoke(&snapshot, now);
+        let mut effects = self.provoke(&snapshot);
+        effects.extend(self.tend_ways(&snapshot, now));
         self.publish_changes(&changes);
         self.say_how_we_see(&changes, now);
         effects.extend(self.answer_sweeps(&snapshot, look.asked_at, now));
@@ -779,15 +822,15 @@ impl Agent {
     }
 
     /// Who does not answer is asked for a heartbeat: whether it lives, and which ways from it are open, is seen
-    /// by who receives it. A cluster that does not answer over our server's gateway is asked by another way.
-    fn provoke(&mut self, snapshot: &Snapshot, now: Time) -> Vec<Effect> {
+    /// by who receives it.
+    fn provoke(&mut self, snapshot: &Snapshot) -> Vec<Effect> {
         if !snapshot.settled {
             return Vec::new();
         }
         let mute: Vec<&model::Server> = snapshot.mute().collect();
         // Half a supercluster that is silent is no matter for single servers.
         let nudged = if mute.len() > DIRECT_MAX { &[] } else { mute.as_slice() };
-        let mut effects: Vec<Effect> = nudged
+        let effects: Vec<Effect> = nudged
             .iter()
             .filter_map(|server| {
                 let target = Target::Server(server.info.id.clone());
@@ -795,15 +838,6 @@ impl Agent {
             })
             .collect();
         self.cost.requests += effects.len() as u64;
-        let due = self.detour_at.is_none_or(|at| now.since(at) >= DETOUR_EVERY);
-        let mut dark = snapshot.dark_behind_a_gateway().peekable();
-        if due && dark.peek().is_some() {
-            self.detour_at = Some(now);
-            effects.extend(dark.take(DIRECT_MAX).map(|cluster| Effect::Detour {
-                cluster: cluster.clone(),
-                besides: self.vantage.server_id.clone(),
-            }));
-        }
         effects
     }
 

@@ -11,10 +11,11 @@ use tokio::sync::mpsc;
 use super::AgentError;
 use super::service::{Offer, Question, Service};
 use crate::api::ApiError;
+use super::ways::line::{self, Lines, News, To};
 use crate::clock::Clock;
-use crate::collect::{self, decode::Endpoint};
+use crate::collect;
 use crate::config::Connect;
-use crate::connect::{self, LinkEvent};
+use crate::connect::LinkEvent;
 use crate::model::{Name, Time};
 use crate::publish::{Message, State, StateFile};
 
@@ -27,6 +28,7 @@ pub(super) enum Action {
     Heard(Incoming),
     /// Somebody asks us.
     Asked(Box<Question>),
+    Way(u64, News),
     Due,
 }
 
@@ -42,11 +44,9 @@ pub(super) enum Effect {
     Nudge {
         subject: String,
     },
-    /// The same for a cluster, asked by way of another server of our own.
-    Detour {
-        cluster: Name,
-        besides: Name,
-    },
+    OpenWay(u64, To),
+    CloseWay(u64),
+    AskWay(u64, line::Question),
     Publish(Message),
     /// To other agents.
     Send {
@@ -85,6 +85,7 @@ pub(super) struct Io<S> {
     pub(super) pull_subject: String,
     pulls: Option<Subscriber>,
     service: Service,
+    lines: Lines,
     stop: Pin<Box<S>>,
     stopped: bool,
 }
@@ -118,6 +119,7 @@ impl<S: Future<Output = &'static str>> Io<S> {
             link,
             replies,
             heard,
+            lines: Lines::default(),
             pull_subject: String::new(),
             pulls: None,
             service: Service::default(),
@@ -149,6 +151,7 @@ impl<S: Future<Output = &'static str>> Io<S> {
             message = self.replies.next() => message.map(Action::Reply).ok_or(AgentError::Closed),
             message = self.heard.next() => message.map(Action::Heard).ok_or(AgentError::Closed),
             Some(message) = next(&mut self.pulls) => Ok(Action::Heard(message)),
+            Some((number, news)) = self.lines.next() => Ok(Action::Way(number, news)),
             () = timer => Ok(Action::Due),
             // After the timer: whoever asks without a pause must not keep the agent from looking.
             Some(question) = self.service.next() => Ok(Action::Asked(question)),
@@ -175,15 +178,12 @@ impl<S: Future<Output = &'static str>> Io<S> {
                         tracing::warn!(%error, "cannot ask");
                     }
                 }
-                Effect::Detour { cluster, besides } => {
-                    let (connect, known) = (self.connect.clone(), self.client.server_info().connect_urls);
-                    tokio::spawn(async move {
-                        let subject = format!("$SYS.REQ.SERVER.PING.{}", Endpoint::Statsz.as_str());
-                        let body = serde_json::json!({ "cluster": cluster }).to_string();
-                        let by = connect::publish_elsewhere(&connect, &known, &besides, subject, body).await;
-                        tracing::debug!(%cluster, ?by, "asked for heartbeats by another way");
-                    });
+                Effect::OpenWay(number, to) => {
+                    let known = self.client.server_info().connect_urls;
+                    self.lines.open(number, to, &self.connect, known);
                 }
+                Effect::CloseWay(number) => self.lines.close(number),
+                Effect::AskWay(number, question) => self.lines.ask(number, question),
                 Effect::Publish(message) => {
                     let mut headers = HeaderMap::new();
                     for (name, value) in &message.headers {

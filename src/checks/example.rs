@@ -127,6 +127,8 @@ pub(crate) struct World {
     pub(crate) expected: Option<std::sync::Arc<crate::model::Topology>>,
 
     agent: Option<Name>,
+    /// Where it looks from besides.
+    pub(crate) vantages: Vec<Name>,
     connected_at: Time,
     pub(crate) roster: Roster,
     pub(crate) ledger: Ledger,
@@ -194,6 +196,7 @@ impl World {
             jsz: BTreeMap::new(),
             expected: None,
             agent: None,
+            vantages: Vec::new(),
             connected_at: now,
             roster: Roster::default(),
             ledger: Ledger::default(),
@@ -737,7 +740,10 @@ impl World {
     fn say(&mut self, server: &str, signal: &Signal) {
         self.node(server).seq += 1;
         let Some(agent) = self.agent.clone() else { return };
-        if self.nodes[server].power != Power::Up || !self.reaches(server, &self.nodes[&agent]) {
+        let up = |n: &Node| n.power == Power::Up;
+        let hears = |at: &Name| self.reaches(server, &self.nodes[at]);
+        let elsewhere = || self.vantages.iter().any(|at| up(&self.nodes[at]) && hears(at));
+        if !up(&self.nodes[server]) || !hears(&agent) && !elsewhere() {
             return;
         }
         let info = self.info(server);
@@ -747,7 +753,12 @@ impl World {
             return;
         }
         let news = !self.roster.knows(&info.id) || !matches!(signal, Signal::Heartbeat(_));
-        self.roster.hear(info, signal.clone(), self.now).expect("no two servers share an ID");
+        let heard = if self.reaches(server, &self.nodes[&agent]) {
+            self.roster.hear(info, signal.clone(), self.now)
+        } else {
+            self.roster.hear_elsewhere(info, signal.clone(), self.now)
+        };
+        heard.expect("no two servers share an ID");
         if news {
             self.soon_at.get_or_insert(self.now.plus(LOOK_SOON));
         }

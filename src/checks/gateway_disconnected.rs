@@ -268,7 +268,7 @@ impl Group<'_> {
     fn absent_since(&self, link: &Link) -> Option<Time> {
         let since = link.absent_since?;
         let own = self.snapshot.servers.get(&link.server_id);
-        let lives = |s: &Server| !s.named_by.is_empty() || s.heard_at.is_some_and(|at| at > since);
+        let lives = |s: &Server| !s.named_by.is_empty() || s.last_sign_at().is_some_and(|at| at > since);
         (link.near || own.is_some_and(lives)).then_some(since)
     }
 

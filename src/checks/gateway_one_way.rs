@@ -117,6 +117,8 @@ fn judge_link(snapshot: &Snapshot, link: &Link, settings: &Settings) -> Outcome 
 
 fn judge_server(snapshot: &Snapshot, server: &Server, settings: &Settings) -> Outcome {
     match server.sight {
+        // By another way a request reaches it; by ours that is not known.
+        Sight::Answered if server.elsewhere => return Outcome::Unknown,
         Sight::Answered => return Outcome::Healthy,
         Sight::Left => return Outcome::Gone,
         Sight::Silent => {}

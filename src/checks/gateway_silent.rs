@@ -93,16 +93,18 @@ fn judge(snapshot: &Snapshot, link: &Link, settings: &Settings) -> Outcome {
         let lives = snapshot.servers.get(&link.server_id).is_some_and(|s| s.life == Life::Alive);
         return if lives { Outcome::Unknown } else { Outcome::Gone };
     }
-    let loss = if link.flow.both_ends {
-        match link.flow.stuck_since {
-            Some(since) => counted(link, since),
-            None => return Outcome::Healthy,
-        }
-    } else if link.near && link.server_id == snapshot.vantage.server_id {
+    let ours = link.near && link.server_id == snapshot.vantage.server_id;
+    let loss = if let (true, Some(since)) = (link.flow.both_ends, link.flow.stuck_since) {
+        counted(link, since)
+    } else if ours {
+        // The other end may answer by another way, and what is stuck shows with the second look at it.
         match unanswered(snapshot, link) {
             Some(loss) => loss,
+            None if link.flow.both_ends => return Outcome::Healthy,
             None => return Outcome::Unknown,
         }
+    } else if link.flow.both_ends {
+        return Outcome::Healthy;
     } else if !link.near && Some(&link.remote) == snapshot.vantage.cluster.as_ref() {
         match unheard(snapshot, link) {
             Some(loss) => loss,

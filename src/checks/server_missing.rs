@@ -106,7 +106,7 @@ fn judge(snapshot: &Snapshot, server: &Server, settings: &Settings) -> Outcome {
                 .links_of(&server.info.id)
                 .find(|link| Some(&link.remote) == snapshot.vantage.cluster.as_ref());
             let hearable_since = ours.and_then(|link| link.connected_since).unwrap_or(silent_since);
-            let quiet_since = server.heard_at.unwrap_or(silent_since).max(silent_since).max(hearable_since);
+            let quiet_since = server.last_sign_at().unwrap_or(silent_since).max(silent_since).max(hearable_since);
             let due_at = quiet_since.plus(server.heartbeat_interval() * 3 / 2);
             violated(snapshot, server, quiet_since, due_at)
         }
@@ -135,7 +135,7 @@ fn violated(snapshot: &Snapshot, server: &Server, since: Time, ripe_at: Time) ->
         );
         Cause::new(CauseKind::Unknown, Confidence::Possible, detail)
     };
-    let last_at = server.heard_at.or(server.answered_at);
+    let last_at = server.last_sign_at().or(server.answered_at);
     let mut evidence = Map::new();
     evidence.insert("silent_ms".into(), millis(snapshot.at.since(since)));
     evidence.insert("last_answered_at".into(), json!(server.answered_at));

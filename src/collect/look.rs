@@ -57,6 +57,8 @@ pub struct Look {
 #[derive(Debug)]
 struct Round {
     endpoint: Endpoint,
+    /// Asked by another way than over our own server.
+    elsewhere: bool,
     missing: BTreeSet<Name>,
     answered: BTreeSet<Name>,
 }
@@ -77,6 +79,7 @@ impl Look {
                 Some(round) => round.missing.extend(missing.iter().cloned()),
                 None => rounds.push(Round {
                     endpoint: request.endpoint,
+                    elsewhere: false,
                     missing: missing.clone(),
                     answered: BTreeSet::new(),
                 }),
@@ -86,9 +89,22 @@ impl Look {
         Self { number, epoch, opens_epoch, asked_at, rounds, expects, last_at: asked_at, pace }
     }
 
-    /// A reply of `server` came.
-    pub fn arrived(&mut self, endpoint: Endpoint, server: &Name, at: Time) -> Arrival {
-        let Some(round) = self.rounds.iter_mut().find(|r| r.endpoint == endpoint) else {
+    /// Something is asked by another way too; `missing` are those whose answer that way is worth waiting for.
+    pub fn ask_elsewhere(&mut self, endpoint: Endpoint, missing: BTreeSet<Name>) {
+        self.expects |= !missing.is_empty();
+        match self.rounds.iter_mut().find(|r| r.endpoint == endpoint && r.elsewhere) {
+            Some(round) => round.missing.extend(missing),
+            None => {
+                let answered = BTreeSet::new();
+                self.rounds.push(Round { endpoint, elsewhere: true, missing, answered });
+            }
+        }
+    }
+
+    /// A reply of `server` came, to what was asked over our own server or `elsewhere`.
+    pub fn arrived(&mut self, endpoint: Endpoint, elsewhere: bool, server: &Name, at: Time) -> Arrival {
+        let asked = |r: &&mut Round| r.endpoint == endpoint && r.elsewhere == elsewhere;
+        let Some(round) = self.rounds.iter_mut().find(asked) else {
             return Arrival::Double;
         };
         self.last_at = self.last_at.max(at);
@@ -96,9 +112,10 @@ impl Look {
         if round.answered.insert(server.clone()) { Arrival::First } else { Arrival::Double }
     }
 
-    /// The servers that answered `endpoint`.
-    pub fn answered(&self, endpoint: Endpoint) -> BTreeSet<Name> {
-        self.rounds.iter().find(|r| r.endpoint == endpoint).map(|r| r.answered.clone()).unwrap_or_default()
+    /// The servers that answered `endpoint`, over our own server or `elsewhere`.
+    pub fn answered(&self, endpoint: Endpoint, elsewhere: bool) -> BTreeSet<Name> {
+        let asked = |r: &&Round| r.endpoint == endpoint && r.elsewhere == elsewhere;
+        self.rounds.iter().find(asked).map(|r| r.answered.clone()).unwrap_or_default()
     }
 
     /// Whether everyone who was waited for has answered. With nobody to wait for, time decides.
@@ -127,12 +144,27 @@ mod tests {
     #[test]
     fn a_look_ends_early_when_everyone_has_answered() {
         let mut look = look(&["a", "b"]);
-        assert_eq!(look.arrived(Endpoint::Gatewayz, &"a".into(), Time::from_millis(1002)), Arrival::First);
+        assert_eq!(look.arrived(Endpoint::Gatewayz, false, &"a".into(), Time::from_millis(1002)), Arrival::First);
         assert!(!look.is_complete());
-        assert_eq!(look.arrived(Endpoint::Gatewayz, &"b".into(), Time::from_millis(1003)), Arrival::First);
+        assert_eq!(look.arrived(Endpoint::Gatewayz, false, &"b".into(), Time::from_millis(1003)), Arrival::First);
         assert!(look.is_complete());
-        assert_eq!(look.arrived(Endpoint::Gatewayz, &"b".into(), Time::from_millis(1003)), Arrival::Double);
-        assert_eq!(look.answered(Endpoint::Gatewayz).len(), 2);
+        assert_eq!(look.arrived(Endpoint::Gatewayz, false, &"b".into(), Time::from_millis(1003)), Arrival::Double);
+        assert_eq!(look.answered(Endpoint::Gatewayz, false).len(), 2);
+    }
+
+    #[test]
+    fn an_answer_by_another_way_is_no_answer_over_our_own_server() {
+        let mut look = look(&["a"]);
+        look.ask_elsewhere(Endpoint::Gatewayz, BTreeSet::from(["b".into()]));
+        let at = Time::from_millis(1002);
+        assert_eq!(look.arrived(Endpoint::Gatewayz, true, &"a".into(), at), Arrival::First);
+        assert!(!look.is_complete(), "a may answer over our own server yet, and b by the other way");
+        assert_eq!(look.arrived(Endpoint::Gatewayz, false, &"a".into(), at), Arrival::First);
+        assert_eq!(look.arrived(Endpoint::Gatewayz, true, &"b".into(), at), Arrival::First);
+        assert!(look.is_complete());
+        assert_eq!(look.answered(Endpoint::Gatewayz, false), BTreeSet::from(["a".into()]));
+        assert_eq!(look.answered(Endpoint::Gatewayz, true).len(), 2);
+        assert_eq!(look.arrived(Endpoint::Varz, true, &"a".into(), at), Arrival::Double, "nobody asked");
     }
 
     #[test]
@@ -140,7 +172,7 @@ mod tests {
         let mut look = look(&[]);
         assert!(!look.is_complete());
         assert_eq!(look.ends_at(), Time::from_millis(1400));
-        look.arrived(Endpoint::Gatewayz, &"a".into(), Time::from_millis(1300));
+        look.arrived(Endpoint::Gatewayz, false, &"a".into(), Time::from_millis(1300));
         assert!(!look.is_complete(), "there may be more");
         assert_eq!(look.ends_at(), Time::from_millis(1700));
     }
@@ -149,7 +181,7 @@ mod tests {
     fn a_reply_gives_the_next_one_more_time_but_never_beyond_the_timeout() {
         let mut look = look(&["a", "b"]);
         for ms in [1300, 1600, 1900, 2200, 2500, 2800] {
-            look.arrived(Endpoint::Gatewayz, &"a".into(), Time::from_millis(ms));
+            look.arrived(Endpoint::Gatewayz, false, &"a".into(), Time::from_millis(ms));
         }
         assert_eq!(look.ends_at(), Time::from_millis(3000));
     }

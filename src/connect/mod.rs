@@ -10,23 +10,25 @@ mod event;
 pub mod permissions;
 mod preflight;
 
+use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::rustls;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 pub use credentials::CredentialsError;
 pub use event::{Denied, LinkEvent, Operation};
 pub use preflight::{Account, PreflightError, preflight};
 
 use crate::config::{Connect, DEFAULT_SERVER, redact, split_userinfo};
+use crate::model::Name;
 use credentials::Credentials;
 use event::Link;
 
@@ -40,7 +42,7 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
 /// The first pause after a link is lost; doubled at each further attempt.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 /// So many addresses are tried for a way by another server.
-const ELSEWHERE_MAX: usize = 8;
+const ELSEWHERE_MAX: usize = 16;
 /// Events that wait for the agent. Beyond it `async-nats` waits too.
 const EVENTS_MAX: usize = 256;
 
@@ -145,35 +147,36 @@ pub async fn connect(
     }
 }
 
-/// Publishes one message by way of a server that is not the one with the ID `besides`: one of `known`, addresses
-/// that a server tells its clients, or of those that are configured. Returns by which; none when no other could
-/// be reached, or the message may not have left.
-pub async fn publish_elsewhere(
+/// Connects to one of the servers with the IDs `wanted`: of `known`, addresses that a server tells its clients, and
+/// of those that are configured. None when none of them was found there. What is returned beside the client
+/// completes when the connection is lost; it is not made again.
+pub async fn connect_to(
     connect: &Connect,
     known: &[String],
-    besides: &str,
-    subject: String,
-    body: String,
-) -> Option<String> {
+    wanted: &BTreeSet<Name>,
+) -> Option<(Client, oneshot::Receiver<()>)> {
     let (servers, userinfo) = split_userinfo(connect.server.as_deref().unwrap_or(DEFAULT_SERVER)).ok()?;
     let credentials = Arc::new(Credentials::of(connect, userinfo));
     let (link, _) = Link::new(EVENTS_MAX);
-    let options = options(connect, "elsewhere", &credentials, &Arc::new(link))
-        .max_reconnects(Some(1))
-        // What happens to it is no news of the agent's own connection.
-        .event_callback(|_| async {});
+    let options = options(connect, "elsewhere", &credentials, &Arc::new(link)).max_reconnects(Some(1));
     for address in known.iter().map(String::as_str).chain(servers.split(',')).take(ELSEWHERE_MAX) {
-        let Ok(Ok(client)) = tokio::time::timeout(CONNECT_TIMEOUT, options.clone().connect(address)).await
-        else {
+        let (lost, is_lost) = oneshot::channel();
+        let lost = Arc::new(Mutex::new(Some(lost)));
+        // What happens to it is no news of the agent's own connection.
+        let options = options.clone().event_callback(move |event| {
+            let lost = lost.clone();
+            async move {
+                if matches!(event, async_nats::Event::Disconnected | async_nats::Event::Closed) {
+                    drop(lost.lock().unwrap_or_else(PoisonError::into_inner).take());
+                }
+            }
+        });
+        let Ok(Ok(client)) = tokio::time::timeout(CONNECT_TIMEOUT, options.connect(address)).await else {
             continue;
         };
-        let info = client.server_info();
-        if info.server_id == besides {
-            continue;
+        if wanted.contains(client.server_info().server_id.as_str()) {
+            return Some((client, is_lost));
         }
-        client.publish(subject, body.into()).await.ok()?;
-        client.flush().await.ok()?;
-        return Some(info.server_name);
     }
     None
 }

@@ -27,7 +27,7 @@ pub use roster::{Look, Odd, Roster, SERVERS_MAX};
 use snapshot::heartbeat_interval;
 pub use snapshot::{
     Cluster, Complaint, Life, Link, LinkState, Observer, Outbox, Refusal, Rejection, Server, Sight, Snapshot,
-    Vantage, version,
+    Vantage, Way, version,
 };
 pub use time::Time;
 pub use topology::{Members, NAME_BYTES_MAX, Remotes, Tie, Topology, is_name};

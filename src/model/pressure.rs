@@ -481,6 +481,7 @@ mod tests {
                 settled: true,
                 vantage,
                 answered: std::collections::BTreeSet::new(),
+                elsewhere: std::collections::BTreeSet::new(),
                 observer: super::super::Observer::default(),
             };
             roster.snapshot(look).servers

@@ -1,5 +1,6 @@
 //! The memory between two looks.
 
+mod elsewhere;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -67,6 +68,8 @@ pub struct Look {
     pub vantage: Vantage,
     /// The IDs of those who answered GATEWAYZ.
     pub answered: BTreeSet<Name>,
+    /// The IDs of those who answered it to a question that went another way than by the vantage's server.
+    pub elsewhere: BTreeSet<Name>,
     /// How well the agent itself can see.
     pub observer: Observer,
 }
@@ -95,12 +98,16 @@ struct Record {
     introduced: bool,
     first_seen_at: Time,
     answered_at: Option<Time>,
+    /// When it last answered by another way than the vantage's server, and the last sign that came so.
+    answered_elsewhere_at: Option<Time>,
+    elsewhere_at: Option<Time>,
     heard_at: Option<Time>,
     silent_since: Option<Time>,
     alive_at: Option<Time>,
     ended: bool,
     left_at: Option<Time>,
-    heartbeats: VecDeque<Time>,
+    /// When each came, and its number.
+    heartbeats: VecDeque<(Time, u64)>,
     /// The first look in a row in which another cluster had a living server of its name.
     doubled_since: Option<Time>,
     gatewayz: Option<(Time, Arc<Gatewayz>)>,
@@ -113,8 +120,10 @@ struct Record {
     interest: Option<(Time, Arc<Interest>)>,
     /// While it is silent.
     voice: Option<Voice>,
-    /// The number that its newest answer of each kind carried.
+    /// The number that its newest answer of each kind carried; by another way, for of two answers on their way at
+    /// once the newer may come first.
     told_seq: [u64; Fact::KINDS],
+    told_elsewhere_seq: [u64; Fact::KINDS],
 }
 
 #[derive(Debug, Default)]
@@ -131,6 +140,7 @@ struct LinkMemory {
 struct ClusterMemory {
     answering_since: Option<Time>,
     dark_since: Option<Time>,
+    elsewhere_since: Option<Time>,
     severed_since: Option<Time>,
     /// Had a server of its own once, or was connected to: not only a name in a configuration.
     existed: bool,
@@ -145,6 +155,8 @@ impl Record {
             introduced,
             first_seen_at: at,
             answered_at: None,
+            answered_elsewhere_at: None,
+            elsewhere_at: None,
             heard_at: None,
             silent_since: None,
             alive_at: None,
@@ -162,6 +174,7 @@ impl Record {
             interest: None,
             voice: None,
             told_seq: [0; Fact::KINDS],
+            told_elsewhere_seq: [0; Fact::KINDS],
         }
     }
 
@@ -171,8 +184,14 @@ impl Record {
         varz.or_else(|| self.statsz.as_ref().and_then(|(_, statsz)| statsz.start))
     }
 
-    fn hear(&mut self, at: Time) {
-        self.heard_at = self.heard_at.max(Some(at));
+    fn hear(&mut self, at: Time, elsewhere: bool) {
+        let heard_at = if elsewhere { &mut self.elsewhere_at } else { &mut self.heard_at };
+        *heard_at = (*heard_at).max(Some(at));
+    }
+
+    /// The last sign of it, by whatever way.
+    fn last_sign_at(&self) -> Option<Time> {
+        self.heard_at.max(self.elsewhere_at)
     }
 }
 
@@ -192,10 +211,15 @@ impl Roster {
     /// # Errors
     /// A reply under another server's ID, or one server too many; nothing is taken in then.
     pub fn answer(&mut self, server: ServerInfo, fact: Fact, made_at: Time) -> Result<(), Odd> {
+        self.take(server, fact, made_at, false)
+    }
+
+    fn take(&mut self, server: ServerInfo, fact: Fact, made_at: Time, elsewhere: bool) -> Result<(), Odd> {
         let (cluster, told_at, id) = (server.cluster.clone(), server.time, server.id.clone());
         let seq = server.seq;
         let record = self.introduce(server, made_at)?;
-        if let Some(told) = record.told_seq.get_mut(fact.kind()) {
+        let told = if elsewhere { &mut record.told_elsewhere_seq } else { &mut record.told_seq };
+        if let Some(told) = told.get_mut(fact.kind()) {
             *told = seq.max(*told);
         }
         let slow = slow_consumers(
@@ -204,8 +228,10 @@ impl Roster {
         );
         self.loads.answer(&id, &fact, slow, made_at);
         let Some(record) = self.records.get_mut(&id) else { return Ok(()) };
-        record.hear(made_at);
-        record.answered_at = record.answered_at.max(Some(made_at));
+        record.hear(made_at, elsewhere);
+        let answered_at =
+            if elsewhere { &mut record.answered_elsewhere_at } else { &mut record.answered_at };
+        *answered_at = (*answered_at).max(Some(made_at));
         match fact {
             Fact::Gatewayz(gatewayz) => {
                 let named: Vec<(Name, Name)> = gatewayz
@@ -265,11 +291,26 @@ impl Roster {
     /// # Errors
     /// As [`Self::answer`].
     pub fn hear(&mut self, server: ServerInfo, signal: Signal, now: Time) -> Result<(), Odd> {
+        self.listen(server, signal, now, false)
+    }
+
+    fn listen(
+        &mut self,
+        server: ServerInfo,
+        signal: Signal,
+        now: Time,
+        elsewhere: bool,
+    ) -> Result<(), Odd> {
+        let seq = server.seq;
         let record = self.introduce(server, now)?;
-        record.hear(now);
+        record.hear(now, elsewhere);
         match signal {
             Signal::Heartbeat(statsz) => {
-                record.heartbeats.push_back(now);
+                // Two vantages hear the same one.
+                if seq > 0 && record.heartbeats.iter().any(|(_, known)| *known == seq) {
+                    return Ok(());
+                }
+                record.heartbeats.push_back((now, seq));
                 while record.heartbeats.len() > 16 {
                     record.heartbeats.pop_front();
                 }
@@ -293,7 +334,7 @@ impl Roster {
     /// A reply of `server` came at `now` and was of no use: still a sign of life.
     pub fn mumble(&mut self, server: &ServerInfo, now: Time) {
         if let Some(record) = self.records.get_mut(&server.id) {
-            record.hear(now);
+            record.hear(now, false);
         }
     }
 
@@ -333,6 +374,7 @@ impl Roster {
         }
         for memory in self.clusters.values_mut() {
             memory.dark_since = None;
+            memory.elsewhere_since = None;
             memory.severed_since = None;
         }
         self.meshes.blink();
@@ -355,6 +397,7 @@ impl Roster {
                 r.left_at.is_none()
                     && r.silent_since.is_none()
                     && r.answered_at.is_some()
+                    && r.answered_at >= r.answered_elsewhere_at
                     && r.varz.as_ref().is_none_or(|(at, _)| *at < since)
             })
             .map(|(id, _)| id)
@@ -421,8 +464,10 @@ impl Roster {
 
     /// Whether the server has given this answer, or a newer one of its kind, before: it numbers what it sends. A
     /// copy that somebody sends once more must not take the place of the true answer.
-    pub fn is_repeated(&self, server: &ServerInfo, fact: &Fact) -> bool {
-        let told = self.records.get(&server.id).and_then(|r| r.told_seq.get(fact.kind()));
+    pub fn is_repeated(&self, server: &ServerInfo, fact: &Fact, elsewhere: bool) -> bool {
+        let record = self.records.get(&server.id);
+        let told = record.map(|r| if elsewhere { &r.told_elsewhere_seq } else { &r.told_seq });
+        let told = told.and_then(|told| told.get(fact.kind()));
         server.seq > 0 && told.is_some_and(|told| server.seq <= *told)
     }
 
@@ -541,7 +586,7 @@ impl Roster {
 
     fn count_silence(&mut self, look: &Look) {
         for (id, record) in &mut self.records {
-            if look.answered.contains(id) {
+            if look.hears(id) {
                 record.silent_since = None;
             } else if look.settled {
                 record.silent_since.get_or_insert(look.asked_at);
@@ -549,7 +594,7 @@ impl Roster {
             while record
                 .heartbeats
                 .front()
-                .is_some_and(|at| look.asked_at.since(*at) > Server::HEARTBEAT_WINDOW)
+                .is_some_and(|(at, _)| look.asked_at.since(*at) > Server::HEARTBEAT_WINDOW)
             {
                 record.heartbeats.pop_front();
             }
@@ -584,7 +629,7 @@ impl Roster {
 
     /// Two servers of one name, in two clusters: what one of them does says nothing about the other.
     fn note_doubles(&mut self, look: &Look, witness: &Witness) {
-        let lives = |id: &Name| look.answered.contains(id) || witness.names(id);
+        let lives = |id: &Name| look.hears(id) || witness.names(id);
         let mut clusters: BTreeMap<Name, BTreeSet<Option<Name>>> = BTreeMap::new();
         for (_, record) in self.records.iter().filter(|(id, _)| lives(id)) {
             let of_name = clusters.entry(record.info.name.clone()).or_default();
@@ -605,7 +650,7 @@ impl Roster {
         let mut newest: BTreeMap<(Name, Option<Name>), Time> = BTreeMap::new();
         let mut newest_of_name: BTreeMap<Name, Time> = BTreeMap::new();
         for (id, record) in &self.records {
-            if look.answered.contains(id) || record.heard_at.is_some() && record.silent_since.is_none() {
+            if look.hears(id) || record.last_sign_at().is_some() && record.silent_since.is_none() {
                 let key = (record.info.name.clone(), record.info.cluster.clone());
                 let at = newest.entry(key).or_insert(record.first_seen_at);
                 *at = (*at).max(record.first_seen_at);
@@ -623,16 +668,16 @@ impl Roster {
             .records
             .iter()
             .filter(|(id, record)| {
-                if look.answered.contains(*id) || witness.names(id) {
+                if look.hears(id) || witness.names(id) {
                     return false;
                 }
-                let last_at = record.heard_at.unwrap_or(record.first_seen_at);
+                let last_at = record.last_sign_at().unwrap_or(record.first_seen_at);
                 let key = (record.info.name.clone(), record.info.cluster.clone());
                 let doubled = record.doubled_since.is_some_and(|at| look.asked_at.since(at) > DOUBLED_FOR);
                 let again = newest.get(&key).is_some_and(|at| *at > last_at)
                     || !doubled && newest_of_name.get(&record.info.name).is_some_and(|at| *at > last_at);
                 let left = record.left_at.is_some_and(|at| look.asked_at.since(at) > LEFT_KEPT);
-                let rumour = !record.introduced && record.heard_at.is_none();
+                let rumour = !record.introduced && record.last_sign_at().is_none();
                 again || left || rumour
             })
             .map(|(id, _)| id.clone())
@@ -671,8 +716,8 @@ impl Roster {
             let Some(own) = &server.info.cluster else { continue };
             let cluster = clusters.entry(own.clone()).or_default();
             cluster.servers.insert(server.info.id.clone());
-            cluster.answered += usize::from(look.answered.contains(&server.info.id));
-            cluster.heard_at = cluster.heard_at.max(server.heard_at);
+            cluster.answered += usize::from(look.hears(&server.info.id));
+            cluster.heard_at = cluster.heard_at.max(server.last_sign_at());
             if let Some(config) = server.varz.as_ref().and_then(|v| v.gateway.as_ref())
                 && server.life != Life::Left
             {
@@ -696,12 +741,18 @@ impl Roster {
                 .then(|| cluster.servers.iter().filter_map(of).filter_map(|s| s.left_at).max())
                 .flatten();
             let memory = self.clusters.entry(name.clone()).or_default();
+            let here = cluster.servers.iter().any(|id| look.answered.contains(id));
             // When it is back, patience starts anew.
             if std::mem::replace(&mut memory.left, all_left) && !all_left {
                 memory.dark_since = None;
                 memory.severed_since = None;
             }
-            if cluster.answered > 0 {
+            if here || cluster.answered == 0 {
+                memory.elsewhere_since = None;
+            } else {
+                memory.elsewhere_since.get_or_insert(look.asked_at);
+            }
+            if here {
                 // Shorter, and only the vantage's gateway to it was made anew.
                 let was_dark = memory.dark_since.take();
                 if was_dark.is_some_and(|since| look.asked_at.since(since) > ABSENCE_GAP) {
@@ -725,6 +776,7 @@ impl Roster {
             cluster.existed = memory.existed;
             cluster.answering_since = memory.answering_since;
             cluster.dark_since = memory.dark_since;
+            cluster.elsewhere_since = memory.elsewhere_since;
             cluster.severed_since = memory.severed_since;
         }
         clusters
@@ -879,11 +931,11 @@ impl Roster {
 impl Record {
     fn seen(&mut self, look: &Look, witness: &Witness) -> Server {
         let id = &self.info.id;
-        let answered = look.answered.contains(id);
+        let answered = look.hears(id);
         let named_by = witness.named.get(id).cloned().unwrap_or_default();
         let denied_by = if answered { BTreeSet::new() } else { witness.denied(self) };
         // A heartbeat is a sign of life until the next one is overdue.
-        let heard_since_silent = match (self.heard_at, self.silent_since) {
+        let heard_since_silent = match (self.last_sign_at(), self.silent_since) {
             (Some(heard), Some(silent)) => {
                 heard > silent && look.asked_at.since(heard) < heartbeat_interval(&self.info.ver) * 3 / 2
             }
@@ -909,7 +961,9 @@ impl Record {
             sight: Sight::Silent,
             life,
             first_seen_at: self.first_seen_at,
+            elsewhere: look.elsewhere.contains(id) && !look.answered.contains(id),
             answered_at: self.answered_at,
+            elsewhere_at: self.elsewhere_at,
             heard_at: self.heard_at,
             silent_since: self.silent_since,
             alive_at: self.alive_at,

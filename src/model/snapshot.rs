@@ -54,6 +54,22 @@ pub struct Vantage {
     pub server: Name,
     /// Its ID.
     pub server_id: Name,
+    /// The other ways by which it looks, where there are any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ways: Vec<Way>,
+}
+
+/// Another server that an agent is connected to, by which it asks those that do not answer over its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Way {
+    /// Its cluster.
+    pub cluster: Option<Name>,
+    /// Its name.
+    pub server: Name,
+    /// Its ID.
+    pub server_id: Name,
+    /// Whether the agent was told to look from there; else it is a neighbour of its own server, for a while.
+    pub configured: bool,
 }
 
 /// How a server shows itself in one look.
@@ -100,10 +116,16 @@ pub struct Server {
     pub life: Life,
     /// The first sign of it.
     pub first_seen_at: Time,
-    /// When it last answered.
+    /// Whether it answered by another way, and not over the vantage's server.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub elsewhere: bool,
+    /// When it last answered over the vantage's server.
     pub answered_at: Option<Time>,
     /// The last sign from itself: an answer, a heartbeat, an advisory.
     pub heard_at: Option<Time>,
+    /// The last such sign that came by another way than over the vantage's server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere_at: Option<Time>,
     /// The first look in a row that it did not answer.
     pub silent_since: Option<Time>,
     /// Whether its peers have had no route to it since it said goodbye.
@@ -175,6 +197,11 @@ impl Server {
         }
     }
 
+    /// The last sign from itself, by whatever way.
+    pub fn last_sign_at(&self) -> Option<Time> {
+        self.heard_at.max(self.elsewhere_at)
+    }
+
     /// How often it sends a heartbeat when nothing happens.
     pub fn heartbeat_interval(&self) -> Duration {
         heartbeat_interval(&self.info.ver)
@@ -204,15 +231,18 @@ pub fn version(text: &str) -> (u32, u32, u32) {
 pub struct Cluster {
     /// The IDs of its servers that are known.
     pub servers: BTreeSet<Name>,
-    /// How many of them answered in this look.
+    /// How many of them answered in this look, by whatever way.
     pub answered: usize,
     /// The last sign from any of them.
     pub heard_at: Option<Time>,
-    /// Since when some of them answer, seconds of silence aside.
+    /// Since when some of them answer over the vantage's server, seconds of silence aside.
     #[serde(default)]
     pub answering_since: Option<Time>,
-    /// The first look in a row that none of them answered.
+    /// The first look in a row that none of them answered over the vantage's server.
     pub dark_since: Option<Time>,
+    /// The first look in a row that some of them answered by another way only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere_since: Option<Time>,
     /// The first look in a row in which the vantage's server has no gateway to it and nobody in the
     /// vantage's cluster has one from it: nothing can be asked of it, and nothing heard.
     pub severed_since: Option<Time>,
@@ -365,11 +395,14 @@ impl Snapshot {
             .filter_map(|id| self.servers.get(id))
     }
 
-    /// Since when the agent's questions have had a way to `cluster`, as far as its own server tells; none while they
-    /// have none.
+    /// Since when the agent's questions have had a way to `cluster`, as far as its own server tells or answers that
+    /// come by another way; none while they have none.
     pub fn asked_since(&self, cluster: &str) -> Option<Time> {
         if self.vantage.cluster.as_deref() == Some(cluster) {
             return Some(self.began_at);
+        }
+        if let Some(since) = self.clusters.get(cluster).and_then(|c| c.elsewhere_since) {
+            return Some(since);
         }
         let link = self.links_of(&self.vantage.server_id).find(|link| *link.remote == *cluster)?;
         link.connected_since.filter(|_| link.state == LinkState::Connected)
@@ -392,8 +425,17 @@ impl Snapshot {
         })
     }
 
-    /// The clusters to which the vantage's server has a gateway, which do not answer, and of which the server at
-    /// the other end was not heard since: whether it lives is worth asking by another way.
+    /// The clusters of which no server answers over the vantage's server, though there is one: whether they live,
+    /// and what they see, is worth asking by another way.
+    pub fn dark(&self) -> impl Iterator<Item = &Name> {
+        let own = self.vantage.cluster.as_ref();
+        let dark = |c: &Cluster| c.existed && c.left_at.is_none() && c.dark_since.is_some();
+        let dark = self.clusters.iter().filter(move |(name, c)| Some(*name) != own && dark(c));
+        dark.map(|(name, _)| name).filter(|_| self.settled)
+    }
+
+    /// Those of them to which the vantage's server has a gateway, and of which the server at the other end was not
+    /// heard since: whether it lives is worth asking by another way.
     pub fn dark_behind_a_gateway(&self) -> impl Iterator<Item = &Name> {
         let own = self.servers.get(&self.vantage.server_id).and_then(|s| s.gatewayz.as_ref());
         let outbound = own.into_iter().flat_map(|g| &g.outbound);
@@ -404,6 +446,23 @@ impl Snapshot {
             let heard = peer.and_then(|s| s.heard_at).is_some_and(|at| at > since.plus(Self::ON_ITS_WAY));
             (!heard).then_some(name)
         })
+    }
+
+    /// The neighbours of the vantage's server that have a gateway to `cluster`, by ID: who has one to the very
+    /// server that the vantage's own leads to comes last, for that server may be what is ill.
+    pub fn neighbours_towards(&self, cluster: &Name) -> Vec<Name> {
+        let own = &self.vantage.server_id;
+        let peer = |s: &Server| {
+            let outbound = s.gatewayz.as_ref().and_then(|g| g.outbound.get(cluster));
+            outbound.map(|o| o.connection.peer_id.clone())
+        };
+        let own_peer = self.servers.get(own).and_then(peer);
+        let of = self.vantage.cluster.as_ref().map(|c| self.servers_of(c)).into_iter().flatten();
+        let others = of.filter(|s| s.info.id != *own && !s.elsewhere);
+        let mut towards: Vec<(bool, &Name)> =
+            others.filter_map(|s| peer(s).map(|p| (Some(p) == own_peer, &s.info.id))).collect();
+        towards.sort();
+        towards.into_iter().map(|(_, id)| id.clone()).collect()
     }
 
     /// What was sent before a way broke may still arrive so much later.

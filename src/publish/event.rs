@@ -821,6 +821,7 @@ mod tests {
     #[test]
     fn an_agent_event_has_what_the_contract_names() {
         let vantage = Vantage {
+            ways: Vec::new(),
             agent: "watch-1".into(),
             cluster: Some("eu".into()),
             server: "eu-0".into(),

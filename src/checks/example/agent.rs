@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Power, World, ms, secs};
+use super::{Power, World, jam, ms, secs};
 use crate::findings::{Finding, Judgement, Ledger};
 use crate::model::{Fact, Look, Name, Roster, ServerInfo, Time, Vantage};
 use crate::publish::schema::tests::assert_said_as_shipped;
@@ -144,6 +144,12 @@ impl World {
         self.is_asked(server, vantage) && self.reaches(server, &self.nodes[vantage])
     }
 
+    fn answers_in_time(&self, server: &str, by: &Name) -> bool {
+        let late =
+            self.late_by(by, &self.cluster_of(server)) + self.late_by(server, &self.cluster_of(by));
+        late <= jam::IN_TIME && self.answers(server, by)
+    }
+
     /// Who is silent is asked for a heartbeat, and a cluster that is dark by another way.
     fn provoke(&mut self, vantage: &Name) {
         let Some(snapshot) = self.snapshot.as_ref().filter(|s| s.settled) else { return };
@@ -164,6 +170,57 @@ impl World {
                 self.heartbeat(&name);
             }
         }
+    }
+
+    /// Asks the clusters that were dark in the last look by another way: from each further vantage, and by the
+    /// first neighbour that gets an answer. Returns the IDs of who answers.
+    fn look_elsewhere(&mut self, now: Time) -> BTreeSet<Name> {
+        let mut answered = BTreeSet::new();
+        let Some(snapshot) = &self.snapshot else { return answered };
+        let of_id = |id: &Name| self.nodes.values().find(|n| n.id == *id).map(|n| n.name.clone());
+        let ways: Vec<(Name, Vec<Name>)> = snapshot
+            .dark()
+            .map(|cluster| {
+                let neighbours = snapshot.neighbours_towards(cluster);
+                (cluster.clone(), neighbours.iter().filter_map(of_id).collect())
+            })
+            .collect();
+        for (cluster, neighbours) in ways {
+            let there = self.names_of(&cluster);
+            let gets = |by: &&Name| there.iter().any(|name| self.answers_in_time(name, by));
+            let neighbour = neighbours.iter().find(gets).cloned();
+            let by: Vec<Name> = self.vantages.iter().cloned().chain(neighbour).collect();
+            for by in &by {
+                for remote in self.nodes[by].dials.keys().cloned().collect::<Vec<_>>() {
+                    self.send(by, &remote);
+                }
+            }
+            for name in there {
+                if !by.iter().any(|by| self.answers_in_time(&name, by)) {
+                    continue;
+                }
+                for cluster in by.iter().map(|by| self.cluster_of(by)).collect::<BTreeSet<_>>() {
+                    if cluster != self.cluster_of(&name) {
+                        self.send(&name, &cluster);
+                    }
+                }
+                self.node(&name).seq += 1;
+                let info = self.info(&name);
+                let facts = [
+                    Fact::Gatewayz(self.gatewayz(&name)),
+                    Fact::Varz(Box::new(self.varz(&name))),
+                    Fact::Routez(self.routez(&name)),
+                ];
+                for fact in facts {
+                    if matches!(fact, Fact::Routez(_)) && self.muted.contains(&name) {
+                        continue;
+                    }
+                    let _ = self.roster.answer_elsewhere(info.clone(), fact, now);
+                }
+                answered.insert(info.id);
+            }
+        }
+        answered
     }
 
     pub(super) fn look(&mut self) {
@@ -263,10 +320,11 @@ impl World {
                 let _ = self.roster.answer(info.clone(), fact, now);
             }
         }
-        self.judge(&vantage, answered);
+        let elsewhere = self.look_elsewhere(now);
+        self.judge(&vantage, answered, elsewhere);
     }
 
-    fn judge(&mut self, vantage: &Name, answered: BTreeSet<Name>) {
+    fn judge(&mut self, vantage: &Name, answered: BTreeSet<Name>, elsewhere: BTreeSet<Name>) {
         let now = self.now;
         let server_id = self.id(vantage);
         let settled = now.since(self.connected_at) >= UNSETTLED && answered.contains(&server_id);
@@ -279,8 +337,10 @@ impl World {
                 cluster: self.roster.cluster_of(&server_id),
                 server: self.nodes[vantage].called.clone(),
                 server_id,
+                ways: Vec::new(),
             },
             answered,
+            elsewhere,
             observer: self.observer.clone(),
         });
         snapshot.expected.clone_from(&self.expected);

@@ -5,7 +5,7 @@ use super::*;
 /// 150 MB were measured; then the producers are held back.
 const PENDING_BYTES_MAX: u64 = 150_000_000;
 /// An answer that is later than this comes when its look is over.
-const IN_TIME: Duration = Duration::from_millis(200);
+pub(super) const IN_TIME: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 pub(super) struct Jam {

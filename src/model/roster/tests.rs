@@ -38,8 +38,10 @@ fn look(millis: u64, answered: &[&str]) -> Look {
             cluster: Some("eu".into()),
             server: "eu-0".into(),
             server_id: "E0".into(),
+            ways: Vec::new(),
         },
         answered: answered.iter().map(|id| Name::from(*id)).collect(),
+        elsewhere: BTreeSet::new(),
         observer: Observer::default(),
     }
 }
@@ -292,12 +294,12 @@ fn an_answer_that_is_sent_once_more_is_known_by_its_number() {
     let mut roster = Roster::default();
     let gateways = || Fact::Gatewayz(to(&[("us", "U0")]));
     let says = |seq| info("eu-0", "E0", "eu", seq);
-    assert!(!roster.is_repeated(&says(7), &gateways()), "nobody of that ID has spoken");
+    assert!(!roster.is_repeated(&says(7), &gateways(), false), "nobody of that ID has spoken");
     roster.answer(says(7), gateways(), at(0)).unwrap();
-    assert!(roster.is_repeated(&says(7), &gateways()) && roster.is_repeated(&says(3), &gateways()));
-    assert!(!roster.is_repeated(&says(8), &gateways()));
+    assert!(roster.is_repeated(&says(7), &gateways(), false) && roster.is_repeated(&says(3), &gateways(), false));
+    assert!(!roster.is_repeated(&says(8), &gateways(), false));
     let statsz = Fact::Statsz(Statsz::default());
-    assert!(!roster.is_repeated(&says(6), &statsz), "answers to two questions may overtake each other");
+    assert!(!roster.is_repeated(&says(6), &statsz, false), "answers to two questions may overtake each other");
     roster.answer(says(0), gateways(), at(1)).unwrap();
-    assert!(!roster.is_repeated(&says(0), &gateways()), "without a number nothing can be told");
+    assert!(!roster.is_repeated(&says(0), &gateways(), false), "without a number nothing can be told");
 }

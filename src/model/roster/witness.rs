@@ -21,7 +21,7 @@ impl Witness {
     pub(super) fn of(records: &BTreeMap<Name, Record>, look: &Look) -> Self {
         let mut witness = Self { named: BTreeMap::new(), hearable: BTreeSet::new(), routes: BTreeMap::new() };
         for (id, record) in records {
-            if !look.answered.contains(id) {
+            if !look.hears(id) {
                 continue;
             }
             if let Some((_, gatewayz)) = &record.gatewayz {
@@ -72,13 +72,13 @@ impl Witness {
             // Whose next life answers is no door any more.
             let reborn = |door: &Record| {
                 let again = |r: &Record| r.info.name == door.info.name && r.info.cluster == door.info.cluster;
-                look.answered.iter().filter_map(|id| records.get(id)).any(again)
+                records.iter().filter(|(id, _)| look.hears(id)).any(|(_, r)| again(r))
             };
             // Whose own gateways are gone at far ends that answer is dead: only those fell silent with it that
             // they end at, too.
             let lost = |door: &Record| {
                 let gatewayz = door.gatewayz.iter().flat_map(|(_, g)| g.outbound.values());
-                gatewayz.map(|o| &o.connection.peer_id).any(|peer| look.answered.contains(peer))
+                gatewayz.map(|o| &o.connection.peer_id).any(|peer| look.hears(peer))
             };
             let door_since = records
                 .get(door)
@@ -137,7 +137,7 @@ pub(super) fn far_end<'a>(
     }
     // Who was only heard before the link went may have gone with it.
     let lives =
-        server.life == Life::Alive && (!server.named_by.is_empty() || server.heard_at > was_connected_at);
+        server.life == Life::Alive && (!server.named_by.is_empty() || server.last_sign_at() > was_connected_at);
     if any && all && lives { (LinkState::Absent, None) } else { (LinkState::Unknown, None) }
 }
 
@@ -197,7 +197,7 @@ pub(super) fn sight(
     if server.life == Life::Left {
         return Sight::Left;
     }
-    if server.answered_at.is_none() && server.heard_at.is_none() {
+    if server.answered_at.is_none() && server.last_sign_at().is_none() {
         return Sight::Named;
     }
     let own = server.info.cluster == look.vantage.cluster;
@@ -207,6 +207,9 @@ pub(super) fn sight(
     }
     let asked = own
         || server.info.cluster.as_ref().and_then(|c| clusters.get(c)).is_some_and(|c| {
+            if c.elsewhere_since.is_some() {
+                return true;
+            }
             let vantage = look.vantage.cluster.as_ref();
             vantage.and_then(|v| c.seen_by.get(v)).is_some_and(|names| names.contains(&look.vantage.server))
         });
