@@ -266,7 +266,7 @@ impl Agent {
             "watching"
         );
         self.say(AgentEvent::Started, "the agent was started", now);
-        let mut effects = self.open_vantages(now);
+        let mut effects = self.open_vantages();
         effects.extend(self.send(now));
         effects.extend(self.attend(now));
         effects

@@ -245,7 +245,7 @@ absent_for = "10s"
     let expected = c.expected.unwrap();
     assert_eq!(expected.clusters.keys().map(|name| &**name).collect::<Vec<_>>(), ["eu"]);
     // What has no effect yet is said, once each.
-    assert_eq!(c.warnings.len(), 2, "{:?}", c.warnings);
+    assert_eq!(c.warnings.len(), 1, "{:?}", c.warnings);
     assert!(c.warnings.iter().all(|w| w.contains("not in use yet")), "{:?}", c.warnings);
 }
 

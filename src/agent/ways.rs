@@ -24,8 +24,6 @@ const VANTAGES_MAX: usize = 16;
 const NEIGHBOURS_MAX: usize = 2;
 /// Between two attempts to find one.
 const SEARCH_EVERY: Duration = Duration::from_secs(1);
-/// A neighbour is kept for so long after it was needed.
-const LINGER: Duration = Duration::from_secs(10);
 /// A way by which nobody of a cluster answered for this long does not lead there,
 const BARREN_AFTER: Duration = Duration::from_secs(3);
 /// and is tried again after this.
@@ -52,7 +50,8 @@ struct Path {
     configured: bool,
     /// The name and ID of the server, while it is connected.
     at: Option<(Name, Name)>,
-    needed_at: Time,
+    /// The clusters that a neighbour may lead to.
+    leads_to: BTreeSet<Name>,
     /// The clusters that are asked by it.
     asked: BTreeMap<Name, Asked>,
 }
@@ -65,9 +64,9 @@ struct Asked {
 }
 
 impl Ways {
-    fn add(&mut self, configured: bool, now: Time) -> u64 {
+    fn add(&mut self, configured: bool, leads_to: BTreeSet<Name>) -> u64 {
         self.opened += 1;
-        self.open.insert(self.opened, Path { configured, at: None, needed_at: now, asked: BTreeMap::new() });
+        self.open.insert(self.opened, Path { configured, at: None, leads_to, asked: BTreeMap::new() });
         self.opened
     }
 
@@ -78,14 +77,17 @@ impl Ways {
 
 impl Agent {
     /// Opens the vantages that the agent was told of.
-    pub(super) fn open_vantages(&mut self, now: Time) -> Vec<Effect> {
+    pub(super) fn open_vantages(&mut self) -> Vec<Effect> {
         let told = std::mem::take(&mut self.config.vantages);
         if told.len() > VANTAGES_MAX {
             tracing::warn!(told = told.len(), used = VANTAGES_MAX, "not looked from all vantages");
         }
         let opened = told.into_iter().take(VANTAGES_MAX).map(|connect| {
             let name = format!("{} (vantage)", self.config.name);
-            Effect::OpenWay(self.ways.add(true, now), To::Vantage { connect: Box::new(connect), name })
+            Effect::OpenWay(
+                self.ways.add(true, BTreeSet::new()),
+                To::Vantage { connect: Box::new(connect), name },
+            )
         });
         opened.collect()
     }
@@ -119,7 +121,9 @@ impl Agent {
             }
             let routez = routez || self.routez_at == Some(now);
             let statsz = self.statsz_at == Some(now);
-            for (number, path) in self.ways.open.iter_mut().filter(|(_, path)| path.at.is_some()) {
+            let leads = |path: &Path| path.configured || path.leads_to.contains(&cluster);
+            let up = self.ways.open.iter_mut().filter(|(_, path)| path.at.is_some() && leads(path));
+            for (number, path) in up {
                 let first = !path.asked.contains_key(&cluster);
                 path.asked.entry(cluster.clone()).or_insert(Asked { since: now, answered: false });
                 let asks = [
@@ -151,7 +155,7 @@ impl Agent {
                 tracing::info!(%server, configured = path.configured, "looking from there too");
                 path.asked.clear();
                 path.at = Some((server, server_id));
-                if !self.ways.dark.is_empty() && self.connected {
+                if !self.ways.dark.is_empty() && self.connected && self.company.peers.leads() {
                     self.soon_at.get_or_insert(now.plus(LOOK_SOON));
                 }
             }
@@ -185,6 +189,7 @@ impl Agent {
         let dark: BTreeSet<Name> = snapshot.dark().take(DIRECT_MAX).cloned().collect();
         for path in self.ways.open.values_mut() {
             path.asked.retain(|cluster, _| dark.contains(cluster));
+            path.leads_to.retain(|cluster| dark.contains(cluster));
         }
         let mut effects = self.nudge_elsewhere(snapshot, now);
         self.ways.barren.retain(|_, at| now.since(*at) < BARREN_FOR);
@@ -201,8 +206,8 @@ impl Agent {
             .ways
             .neighbours()
             .filter(|(_, path)| {
-                let is_own = path.at.as_ref().is_some_and(|(_, id)| id == own);
-                is_own || now.since(path.needed_at) > LINGER
+                // Our own connection has moved there.
+                path.at.as_ref().is_some_and(|(_, id)| id == own)
             })
             .map(|(number, _)| number)
             .collect();
@@ -217,6 +222,9 @@ impl Agent {
         let ways = &mut self.ways;
         let answers = |path: &Path| path.asked.get(cluster).is_some_and(|asked| asked.answered);
         if ways.open.values().any(|path| path.configured && path.at.is_some() && answers(path)) {
+            for path in ways.open.values_mut() {
+                path.leads_to.remove(cluster);
+            }
             return None;
         }
         for path in ways.open.values().filter(|path| !path.configured) {
@@ -234,9 +242,13 @@ impl Agent {
             .collect();
         let mut has_one = false;
         for path in ways.open.values_mut().filter(|path| !path.configured) {
-            if path.at.as_ref().is_none_or(|(_, id)| towards.contains(id)) {
-                path.needed_at = now;
-                has_one = true;
+            match &path.at {
+                None => has_one = true,
+                Some((_, id)) if towards.contains(id) => {
+                    has_one = true;
+                    path.leads_to.insert(cluster.clone());
+                }
+                Some(_) => drop(path.leads_to.remove(cluster)),
             }
         }
         let due = ways.searched_at.is_none_or(|at| now.since(at) >= SEARCH_EVERY);
@@ -245,7 +257,7 @@ impl Agent {
         }
         ways.searched_at = Some(now);
         let to = To::Neighbour { wanted: towards.into_iter().collect() };
-        Some(Effect::OpenWay(ways.add(false, now), to))
+        Some(Effect::OpenWay(ways.add(false, BTreeSet::from([cluster.clone()])), to))
     }
 
     /// A cluster that our own gateway leads to and that does not answer is asked for heartbeats: whether it lives,

@@ -295,11 +295,21 @@ mod tests {
 
     #[test]
     fn an_agent_at_one_of_the_two_sees_at_least_what_it_has_lost() {
-        let world = doubled_from(THREE, "eu-1", 1);
+        let mut world = World::of(THREE, "eu-1", 1);
+        world.ways.alone = true;
+        world.rename("us-1", "eu-1");
+        world.run(secs(20));
         assert_eq!(
             world.open(),
             ["gateway_disconnected eu/eu-1→us tls_or_name_rejected"],
             "nothing passes between it and us: {:?}",
+            world.story()
+        );
+        let world = doubled_from(THREE, "eu-1", 1);
+        assert_eq!(
+            world.open(),
+            ["duplicate_server_name eu/eu-1→us tls_or_name_rejected"],
+            "a neighbour sees it: {:?}",
             world.story()
         );
     }

@@ -128,7 +128,7 @@ pub(crate) struct World {
 
     agent: Option<Name>,
     /// Where it looks from besides.
-    pub(crate) vantages: Vec<Name>,
+    pub(crate) ways: agent::Ways,
     connected_at: Time,
     pub(crate) roster: Roster,
     pub(crate) ledger: Ledger,
@@ -196,7 +196,7 @@ impl World {
             jsz: BTreeMap::new(),
             expected: None,
             agent: None,
-            vantages: Vec::new(),
+            ways: agent::Ways::default(),
             connected_at: now,
             roster: Roster::default(),
             ledger: Ledger::default(),
@@ -742,7 +742,7 @@ impl World {
         let Some(agent) = self.agent.clone() else { return };
         let up = |n: &Node| n.power == Power::Up;
         let hears = |at: &Name| self.reaches(server, &self.nodes[at]);
-        let elsewhere = || self.vantages.iter().any(|at| up(&self.nodes[at]) && hears(at));
+        let elsewhere = || self.ways.vantages.iter().any(|at| up(&self.nodes[at]) && hears(at));
         if !up(&self.nodes[server]) || !hears(&agent) && !elsewhere() {
             return;
         }
@@ -997,3 +997,4 @@ mod change;
 mod jam;
 mod simulation;
 mod tests;
+mod ways;

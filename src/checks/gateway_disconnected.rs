@@ -51,7 +51,8 @@ static MANUAL: Manual = Manual {
               answer, because it lost the way to our own cluster, is judged by the far end: every server there \
               answered, and none has a connection from it. The cause comes from the advisory of the remote, from \
               the heartbeat that a server sends each time a dial gets through, from the configuration before and \
-              after, and from who else still sees the remote.",
+              after, and from who else still sees the remote. Where every server of both clusters answers and none \
+              has a connection with the other cluster, the cut path is certain.",
     silent: "For the second that every reconnect takes, and while a server or the remote restarts. For servers \
              that said goodbye. When neither end can be asked. When a bigger finding explains it: the remote \
              cluster is unreachable, the configuration differs from its peers, the server itself is missing. When \
@@ -216,6 +217,18 @@ impl Group<'_> {
             let kinds = each.iter().zip(&servers).map(|(v, s)| format!("{s}: {}", v.cause.kind.as_str()));
             whole.cause = Cause::new(CauseKind::Unknown, Confidence::Possible, words(kinds));
         }
+        if whole.cause.kind == CauseKind::PathCut && self.is_parted() {
+            whole.cause = Cause::new(
+                CauseKind::PathCut,
+                Confidence::Certain,
+                format!(
+                    "every server of {} and of {} answers, and none has a connection with the other cluster; no refused \
+                     login was told of",
+                    short(self.cluster),
+                    short(self.remote)
+                ),
+            );
+        }
         whole.summary = format!(
             "no server of {} has a gateway to {}: {}",
             short(self.cluster),
@@ -229,7 +242,8 @@ impl Group<'_> {
             remote = short(self.remote)
         );
         whole.evidence.insert("servers".into(), list(&servers));
-        whole.essence = format!("{} {}", whole.cause.kind.as_str(), servers.len());
+        whole.essence =
+            format!("{} {:?} {}", whole.cause.kind.as_str(), whole.cause.confidence, servers.len());
         if first.server_id.is_empty() || servers.len() > 1 {
             whole.server = None;
         }
@@ -248,6 +262,20 @@ impl Group<'_> {
             return Expected::PeersHaveIt;
         }
         Expected::No
+    }
+
+    /// Both clusters are seen from within, whole, and neither has a connection with the other.
+    fn is_parted(&self) -> bool {
+        let lacks = |s: &Server, other: &Name| {
+            s.gatewayz.as_ref().is_some_and(|g| {
+                !g.outbound.contains_key(other) && g.inbound.get(other).is_none_or(Vec::is_empty)
+            })
+        };
+        let whole = |of: &Name, other: &Name| {
+            let mut servers = self.snapshot.servers_of(of).filter(|s| s.may_run()).peekable();
+            servers.peek().is_some() && servers.all(|s| lacks(s, other))
+        };
+        whole(self.cluster, self.remote) && whole(self.remote, self.cluster)
     }
 
     /// Only others spoke of it, by its ID. A server without a configured name says itself that its ID is one.
@@ -724,6 +752,7 @@ mod tests {
     #[test]
     fn a_server_that_dies_where_it_cannot_be_asked_has_not_lost_its_gateways_and_is_missed_later() {
         let mut world = World::seen_from("eu-0");
+        world.ways.alone = true;
         world.cut("eu-0", "us");
         world.run(secs(20));
         world.kill("us-1");

@@ -106,7 +106,8 @@ fn judge(snapshot: &Snapshot, server: &Server, settings: &Settings) -> Outcome {
                 .links_of(&server.info.id)
                 .find(|link| Some(&link.remote) == snapshot.vantage.cluster.as_ref());
             let hearable_since = ours.and_then(|link| link.connected_since).unwrap_or(silent_since);
-            let quiet_since = server.last_sign_at().unwrap_or(silent_since).max(silent_since).max(hearable_since);
+            let quiet_since =
+                server.last_sign_at().unwrap_or(silent_since).max(silent_since).max(hearable_since);
             let due_at = quiet_since.plus(server.heartbeat_interval() * 3 / 2);
             violated(snapshot, server, quiet_since, due_at)
         }

@@ -144,11 +144,20 @@ mod tests {
     #[test]
     fn a_look_ends_early_when_everyone_has_answered() {
         let mut look = look(&["a", "b"]);
-        assert_eq!(look.arrived(Endpoint::Gatewayz, false, &"a".into(), Time::from_millis(1002)), Arrival::First);
+        assert_eq!(
+            look.arrived(Endpoint::Gatewayz, false, &"a".into(), Time::from_millis(1002)),
+            Arrival::First
+        );
         assert!(!look.is_complete());
-        assert_eq!(look.arrived(Endpoint::Gatewayz, false, &"b".into(), Time::from_millis(1003)), Arrival::First);
+        assert_eq!(
+            look.arrived(Endpoint::Gatewayz, false, &"b".into(), Time::from_millis(1003)),
+            Arrival::First
+        );
         assert!(look.is_complete());
-        assert_eq!(look.arrived(Endpoint::Gatewayz, false, &"b".into(), Time::from_millis(1003)), Arrival::Double);
+        assert_eq!(
+            look.arrived(Endpoint::Gatewayz, false, &"b".into(), Time::from_millis(1003)),
+            Arrival::Double
+        );
         assert_eq!(look.answered(Endpoint::Gatewayz, false).len(), 2);
     }
 

@@ -35,7 +35,7 @@ const REPEAT_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 const BUDGET_RANGE: (u64, u64) = (10_000, 10_000_000_000);
 
 /// Sections that are read and checked, and have no effect yet.
-const NOT_IN_USE: &[&str] = &["sink", "vantage"];
+const NOT_IN_USE: &[&str] = &["sink"];
 
 /// How to reach NATS: one connection's address and credentials. Its `Debug` shows no secret.
 #[derive(Clone, Default)]
@@ -744,7 +744,6 @@ impl FileConfig {
         }
         for s in root.sections("vantage") {
             out.vantages.push(layer(&s, base));
-            out.not_in_use("vantage", s.title());
             s.finish();
         }
         if let Some(s) = root.section("checks") {

@@ -229,8 +229,7 @@ impl Roster {
         self.loads.answer(&id, &fact, slow, made_at);
         let Some(record) = self.records.get_mut(&id) else { return Ok(()) };
         record.hear(made_at, elsewhere);
-        let answered_at =
-            if elsewhere { &mut record.answered_elsewhere_at } else { &mut record.answered_at };
+        let answered_at = if elsewhere { &mut record.answered_elsewhere_at } else { &mut record.answered_at };
         *answered_at = (*answered_at).max(Some(made_at));
         match fact {
             Fact::Gatewayz(gatewayz) => {
@@ -294,13 +293,7 @@ impl Roster {
         self.listen(server, signal, now, false)
     }
 
-    fn listen(
-        &mut self,
-        server: ServerInfo,
-        signal: Signal,
-        now: Time,
-        elsewhere: bool,
-    ) -> Result<(), Odd> {
+    fn listen(&mut self, server: ServerInfo, signal: Signal, now: Time, elsewhere: bool) -> Result<(), Odd> {
         let seq = server.seq;
         let record = self.introduce(server, now)?;
         record.hear(now, elsewhere);

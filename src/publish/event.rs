@@ -9,7 +9,7 @@ use super::sign::{MSG_ID, Signer};
 use super::{Message, token};
 use crate::checks::{self, Cause, Entity, Scope, Severity, Step};
 use crate::findings::{Action, Change, Finding, Reason, State};
-use crate::model::{Name, ServerInfo, Snapshot, Time, Vantage};
+use crate::model::{Name, ServerInfo, Snapshot, Time, Vantage, Way};
 
 /// The largest event, in bytes.
 pub const EVENT_BYTES_MAX: usize = 256 * 1024;
@@ -66,6 +66,9 @@ pub struct Sight {
     answered: usize,
     /// The names of those that did not; ends in a count where they are many.
     missing: Vec<String>,
+    /// The other servers by which it looks, where there are any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ways: Vec<Value>,
 }
 
 impl Sight {
@@ -87,7 +90,9 @@ impl Sight {
         if over > 0 {
             missing.push(format!("and {over} more"));
         }
-        let Vantage { agent, cluster, server, .. } = &snapshot.vantage;
+        let Vantage { agent, cluster, server, ways, .. } = &snapshot.vantage;
+        let way =
+            |way: &Way| json!({ "cluster": way.cluster.as_deref().map(clip), "server": clip(&way.server) });
         Self {
             agent: agent.to_string(),
             cluster: cluster.as_ref().map(|c| clip(c)),
@@ -96,6 +101,7 @@ impl Sight {
             expected,
             answered,
             missing,
+            ways: ways.iter().map(way).collect(),
         }
     }
 }
@@ -616,6 +622,7 @@ mod tests {
             epoch: 41,
             expected: 9,
             answered: 8,
+            ways: Vec::new(),
             missing: vec!["us-0".into()],
         }
     }

@@ -23,3 +23,4 @@ mod silence;
 mod sweep;
 mod topology;
 mod traffic;
+mod vantages;

@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::select_all;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::collect;
 use crate::config::Connect;
@@ -21,11 +22,17 @@ const QUESTIONS_MAX: usize = 64;
 /// After a login that was refused, or a file that is not there: somebody has to mend that first.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
+/// A neighbour that is asked nothing for this long is left.
+const IDLE: Duration = Duration::from_secs(10);
+
 /// What a way tells.
 #[derive(Debug)]
 pub(in crate::agent) enum News {
     /// It is connected to this server.
-    Up { server: Name, server_id: Name },
+    Up {
+        server: Name,
+        server_id: Name,
+    },
     /// It is not connected, and tries to be.
     Down,
     /// It is no more.
@@ -160,6 +167,7 @@ impl Line {
         }
         let mut heard = select_all(subscriptions);
         self.up(&client).await?;
+        let mut asked_at = Instant::now();
         loop {
             tokio::select! {
                 biased;
@@ -169,9 +177,13 @@ impl Line {
                     Some(_) => {}
                     None => return Some(()),
                 },
-                question = self.questions.recv() => send(&client, &inbox, question?).await,
+                question = self.questions.recv() => {
+                    asked_at = Instant::now();
+                    send(&client, &inbox, question?).await;
+                }
                 reply = replies.next() => self.tell(News::Reply(reply?)).await?,
                 Some(message) = heard.next() => self.tell(News::Heard(message)).await?,
+                () = tokio::time::sleep_until(asked_at + IDLE), if !loss.is_vantage() => return Some(()),
             }
         }
     }
@@ -184,6 +196,10 @@ enum Loss {
 }
 
 impl Loss {
+    const fn is_vantage(&self) -> bool {
+        matches!(self, Self::Vantage(_))
+    }
+
     /// None when the connection is lost for good.
     async fn next(&mut self) -> Option<LinkEvent> {
         match self {

@@ -25,6 +25,15 @@ pub(super) struct Noise {
     streaks: BTreeMap<(Name, u8), u64>,
 }
 
+/// How it looks besides over the server that it is connected to.
+#[derive(Debug, Default)]
+pub(crate) struct Ways {
+    /// Servers that it was told of.
+    pub(crate) vantages: Vec<Name>,
+    /// No neighbour takes its connection.
+    pub(crate) alone: bool,
+}
+
 /// What becomes of one answer: it comes in time, so many looks late, or never.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
@@ -145,8 +154,7 @@ impl World {
     }
 
     fn answers_in_time(&self, server: &str, by: &Name) -> bool {
-        let late =
-            self.late_by(by, &self.cluster_of(server)) + self.late_by(server, &self.cluster_of(by));
+        let late = self.late_by(by, &self.cluster_of(server)) + self.late_by(server, &self.cluster_of(by));
         late <= jam::IN_TIME && self.answers(server, by)
     }
 
@@ -188,8 +196,8 @@ impl World {
         for (cluster, neighbours) in ways {
             let there = self.names_of(&cluster);
             let gets = |by: &&Name| there.iter().any(|name| self.answers_in_time(name, by));
-            let neighbour = neighbours.iter().find(gets).cloned();
-            let by: Vec<Name> = self.vantages.iter().cloned().chain(neighbour).collect();
+            let neighbour = neighbours.iter().find(gets).filter(|_| !self.ways.alone).cloned();
+            let by: Vec<Name> = self.ways.vantages.iter().cloned().chain(neighbour).collect();
             for by in &by {
                 for remote in self.nodes[by].dials.keys().cloned().collect::<Vec<_>>() {
                     self.send(by, &remote);

@@ -19,4 +19,9 @@ impl World {
         self.restart(server);
         self.node(server).called = Name::from(name);
     }
+
+    /// This way is open again.
+    pub(crate) fn allow(&mut self, server: &str, remote: &str) {
+        self.refusals.remove(&(server.into(), remote.into()));
+    }
 }

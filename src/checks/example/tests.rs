@@ -139,6 +139,7 @@ fn replies_that_come_late_or_twice_make_no_finding() {
 fn what_cannot_be_seen_neither_opens_nor_resolves() {
     // From eu-0 alone, all of us is dark while eu-0 has no gateway to it; who lives there is unknown.
     let mut world = World::seen_from("eu-0");
+    world.ways.alone = true;
     world.kill("us-1");
     world.run(secs(10));
     assert_eq!(world.story(), ["opened server_missing us/us-1 unreachable"]);

@@ -38,8 +38,9 @@ impl Roster {
     /// What is worth asking the servers of `cluster` by another way besides their gateways: whether the
     /// configuration of one that answers so was not seen since `since`, and whether one is silent.
     pub fn lacks_elsewhere(&self, cluster: &Name, since: Time) -> (bool, bool) {
-        let unseen =
-            |r: &Record| r.answered_elsewhere_at.is_some() && r.varz.as_ref().is_none_or(|(at, _)| *at < since);
+        let unseen = |r: &Record| {
+            r.answered_elsewhere_at.is_some() && r.varz.as_ref().is_none_or(|(at, _)| *at < since)
+        };
         let silent = |r: &Record| r.silent_since.is_some() || r.answered_elsewhere_at.is_none();
         (self.of(cluster).any(unseen), self.of(cluster).any(silent))
     }

@@ -296,10 +296,15 @@ fn an_answer_that_is_sent_once_more_is_known_by_its_number() {
     let says = |seq| info("eu-0", "E0", "eu", seq);
     assert!(!roster.is_repeated(&says(7), &gateways(), false), "nobody of that ID has spoken");
     roster.answer(says(7), gateways(), at(0)).unwrap();
-    assert!(roster.is_repeated(&says(7), &gateways(), false) && roster.is_repeated(&says(3), &gateways(), false));
+    assert!(
+        roster.is_repeated(&says(7), &gateways(), false) && roster.is_repeated(&says(3), &gateways(), false)
+    );
     assert!(!roster.is_repeated(&says(8), &gateways(), false));
     let statsz = Fact::Statsz(Statsz::default());
-    assert!(!roster.is_repeated(&says(6), &statsz, false), "answers to two questions may overtake each other");
+    assert!(
+        !roster.is_repeated(&says(6), &statsz, false),
+        "answers to two questions may overtake each other"
+    );
     roster.answer(says(0), gateways(), at(1)).unwrap();
     assert!(!roster.is_repeated(&says(0), &gateways(), false), "without a number nothing can be told");
 }

@@ -136,8 +136,8 @@ pub(super) fn far_end<'a>(
         }
     }
     // Who was only heard before the link went may have gone with it.
-    let lives =
-        server.life == Life::Alive && (!server.named_by.is_empty() || server.last_sign_at() > was_connected_at);
+    let lives = server.life == Life::Alive
+        && (!server.named_by.is_empty() || server.last_sign_at() > was_connected_at);
     if any && all && lives { (LinkState::Absent, None) } else { (LinkState::Unknown, None) }
 }
 
