@@ -13,10 +13,11 @@ use std::time::Duration;
 use async_nats::Message as Incoming;
 use line::{News, Question, To};
 
-use super::{Agent, DETOUR_EVERY, DIRECT_MAX, Effect, LOOK_SOON, VARZ_EVERY, VARZ_RETRY};
+use super::{Agent, DETOUR_EVERY, DIRECT_MAX, Effect, LOOK_SOON, REFUSALS_MAX, VARZ_EVERY, VARZ_RETRY};
 use crate::collect::decode::Endpoint;
 use crate::collect::{Look, Request, Target, parse_inbox};
-use crate::model::{Name, Snapshot, Time, Way};
+use crate::config::{Connect, DEFAULT_SERVER, redact};
+use crate::model::{Name, Refusal, Snapshot, Time, Way};
 
 /// More places to look from are not used.
 const VANTAGES_MAX: usize = 16;
@@ -48,6 +49,8 @@ pub(super) struct Ways {
 #[derive(Debug)]
 struct Path {
     configured: bool,
+    /// What it leads to, where it was told.
+    to: Name,
     /// The name and ID of the server, while it is connected.
     at: Option<(Name, Name)>,
     /// The clusters that a neighbour may lead to.
@@ -64,15 +67,21 @@ struct Asked {
 }
 
 impl Ways {
-    fn add(&mut self, configured: bool, leads_to: BTreeSet<Name>) -> u64 {
+    fn add(&mut self, to: Option<Name>, leads_to: BTreeSet<Name>) -> u64 {
         self.opened += 1;
-        self.open.insert(self.opened, Path { configured, at: None, leads_to, asked: BTreeMap::new() });
+        let (configured, to) = (to.is_some(), to.unwrap_or_default());
+        self.open.insert(self.opened, Path { configured, to, at: None, leads_to, asked: BTreeMap::new() });
         self.opened
     }
 
     fn neighbours(&self) -> impl Iterator<Item = (u64, &Path)> {
         self.open.iter().filter(|(_, path)| !path.configured).map(|(number, path)| (*number, path))
     }
+}
+
+/// The agent may not look from there.
+fn refusal(to: &Name) -> Refusal {
+    Refusal { operation: Refusal::LOOK_FROM.into(), subject: to.clone() }
 }
 
 impl Agent {
@@ -82,10 +91,14 @@ impl Agent {
         if told.len() > VANTAGES_MAX {
             tracing::warn!(told = told.len(), used = VANTAGES_MAX, "not looked from all vantages");
         }
+        let servers = |connect: &Connect| {
+            let urls = redact::urls(connect.server.as_deref().unwrap_or(DEFAULT_SERVER));
+            Name::from(urls.as_str())
+        };
         let opened = told.into_iter().take(VANTAGES_MAX).map(|connect| {
             let name = format!("{} (vantage)", self.config.name);
             Effect::OpenWay(
-                self.ways.add(true, BTreeSet::new()),
+                self.ways.add(Some(servers(&connect)), BTreeSet::new()),
                 To::Vantage { connect: Box::new(connect), name },
             )
         });
@@ -154,12 +167,18 @@ impl Agent {
             News::Up { server, server_id } => {
                 tracing::info!(%server, configured = path.configured, "looking from there too");
                 path.asked.clear();
+                self.observer.refused.remove(&refusal(&path.to));
                 path.at = Some((server, server_id));
                 if !self.ways.dark.is_empty() && self.connected && self.company.peers.leads() {
                     self.soon_at.get_or_insert(now.plus(LOOK_SOON));
                 }
             }
             News::Down => path.at = None,
+            News::Refused => {
+                if self.observer.refused.len() < REFUSALS_MAX {
+                    self.observer.refused.insert(refusal(&path.to));
+                }
+            }
             News::Over => {
                 self.ways.open.remove(&number);
                 return vec![Effect::CloseWay(number)];
@@ -257,7 +276,7 @@ impl Agent {
         }
         ways.searched_at = Some(now);
         let to = To::Neighbour { wanted: towards.into_iter().collect() };
-        Some(Effect::OpenWay(ways.add(false, BTreeSet::from([cluster.clone()])), to))
+        Some(Effect::OpenWay(ways.add(None, BTreeSet::from([cluster.clone()])), to))
     }
 
     /// A cluster that our own gateway leads to and that does not answer is asked for heartbeats: whether it lives,

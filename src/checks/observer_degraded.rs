@@ -9,7 +9,7 @@ use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
     Value, Verdict, Violation,
 };
-use crate::model::{Complaint, Name, ServerInfo, Snapshot};
+use crate::model::{Complaint, Name, Refusal, ServerInfo, Snapshot};
 
 pub(super) struct ObserverDegraded;
 
@@ -35,7 +35,7 @@ static MANUAL: Manual = Manual {
     ],
     detects: "The agent cannot see all of the supercluster, or cannot tell what it sees.",
     matters: "What cannot be seen cannot be judged: a fault may stand where no finding does.",
-    decides: "From its own work: a permission that the server refused; replies that do not decode, carry an error, \
+    decides: "From its own work: a permission that the server refused; a further vantage that does not let it in; replies that do not decode, carry an error, \
               or claim another server's ID; more servers than it can remember; looks that begin late; events that \
               it had to give up because its connection stayed away for too long.",
     silent: "When one reply of one look was lost: the next look is half a second away. A server that does not answer \
@@ -99,7 +99,14 @@ fn itself(snapshot: &Snapshot, settings: &Settings) -> Outcome {
         reasons.push(format!("may not {} {}", refusal.operation, short(&refusal.subject)));
         essence.push(refusal.subject.to_string());
     }
-    if !observer.refused.is_empty() {
+    let (vantages, permissions): (Vec<_>, Vec<_>) =
+        observer.refused.iter().partition(|refusal| &*refusal.operation == Refusal::LOOK_FROM);
+    if !vantages.is_empty() {
+        steps.push(Step::by_hand(
+            "put the credentials or TLS files of that `[[vantage]]` right: the agent's log says what is wrong with them",
+        ));
+    }
+    if !permissions.is_empty() {
         steps.push(Step::run("give the agent's user the permissions it needs", "gatewatch permissions"));
     }
     if observer.servers_over > 0 {

@@ -346,10 +346,15 @@ pub struct Observer {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Refusal {
-    /// `publish` or `subscribe`.
+    /// `publish` or `subscribe`, or [`Self::LOOK_FROM`].
     pub operation: Name,
-    /// The subject.
+    /// The subject, or where the vantage is.
     pub subject: Name,
+}
+
+impl Refusal {
+    /// The operation of an agent that a further vantage does not let in.
+    pub const LOOK_FROM: &'static str = "look from";
 }
 
 /// Replies that could not be used.

@@ -150,6 +150,28 @@ async fn a_silent_link_of_its_own_server(version: &str) {
     watch.finish().await;
 }
 
+#[tokio::test]
+async fn a_vantage_that_cannot_log_in_is_told_of_and_harms_nothing() {
+    let mut watch = Watch::unwatched(spec(Spec::default(), NEWEST).await, AgentSpec::default(), true).await;
+    let login = watch.dir().join("later.creds");
+    let url = watch.lab.url("us-0").unwrap();
+    let config =
+        format!("[[vantage]]\nserver = {url:?}\ncreds = {login:?}\ninbox_prefix = \"_INBOX_gatewatch\"\n");
+    watch.move_to(AgentSpec { config: Some(config), ..AgentSpec::default() }).await;
+    watch.start_agent().await;
+    let degraded = watch.exactly_one(0, "observer_degraded _/_/_").await;
+    assert!(degraded.text("/summary").contains("may not look from nats://"), "{}", degraded.line());
+    let mark = watch.mark();
+    watch.lab.cut("us-1", "ap").await.unwrap();
+    let lost = watch.exactly_one(mark, "gateway_disconnected us/us-1/ap").await;
+    watch.lab.heal("us-1", "ap").await.unwrap();
+    watch.wait_resolved(mark, &lost, WITHIN).await;
+    // It is tried again every half minute.
+    std::fs::copy(watch.lab.creds().unwrap().user("gatewatch"), &login).unwrap();
+    watch.wait_resolved(mark, &degraded, WITHIN * 2).await;
+    watch.finish().await;
+}
+
 macro_rules! on_both {
     ($($played:ident: $oldest:ident, $newest:ident;)*) => {
         $(

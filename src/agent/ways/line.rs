@@ -35,6 +35,8 @@ pub(in crate::agent) enum News {
     },
     /// It is not connected, and tries to be.
     Down,
+    /// It was not let in, or cannot say who it is: trying again does not help.
+    Refused,
     /// It is no more.
     Over,
     Reply(Incoming),
@@ -124,6 +126,9 @@ impl Line {
                 Ok((client, link)) => drop(self.serve(client, Loss::Vantage(link)).await),
                 Err(error) => {
                     tracing::error!(%error, "no look from there until this is mended");
+                    if self.tell(News::Refused).await.is_none() {
+                        return;
+                    }
                     tokio::time::sleep(REFUSED_PAUSE).await;
                 }
             }
