@@ -35,9 +35,10 @@ static MANUAL: Manual = Manual {
     ],
     detects: "The agent cannot see all of the supercluster, or cannot tell what it sees.",
     matters: "What cannot be seen cannot be judged: a fault may stand where no finding does.",
-    decides: "From its own work: a permission that the server refused; a further vantage that does not let it in; replies that do not decode, carry an error, \
-              or claim another server's ID; more servers than it can remember; looks that begin late; events that \
-              it had to give up because its connection stayed away for too long.",
+    decides: "From its own work: a permission that the server refused; a further vantage that does not let it in; \
+              replies that do not decode, carry an error, or claim another server's ID; more servers than it can \
+              remember; looks that begin late; events that it had to give up because its connection stayed away for \
+              too long.",
     silent: "When one reply of one look was lost: the next look is half a second away. A server that does not answer \
              at all is judged by the checks about servers and links.",
     todo: "Give the agent's user the permissions that `gatewatch permissions` prints. A server whose replies do not \
@@ -103,7 +104,8 @@ fn itself(snapshot: &Snapshot, settings: &Settings) -> Outcome {
         observer.refused.iter().partition(|refusal| &*refusal.operation == Refusal::LOOK_FROM);
     if !vantages.is_empty() {
         steps.push(Step::by_hand(
-            "put the credentials or TLS files of that `[[vantage]]` right: the agent's log says what is wrong with them",
+            "put the credentials or TLS files of that `[[vantage]]` right: the agent's log says what is wrong with \
+             them",
         ));
     }
     if !permissions.is_empty() {

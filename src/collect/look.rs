@@ -92,12 +92,11 @@ impl Look {
     /// Something is asked by another way too; `missing` are those whose answer that way is worth waiting for.
     pub fn ask_elsewhere(&mut self, endpoint: Endpoint, missing: BTreeSet<Name>) {
         self.expects |= !missing.is_empty();
-        match self.rounds.iter_mut().find(|r| r.endpoint == endpoint && r.elsewhere) {
-            Some(round) => round.missing.extend(missing),
-            None => {
-                let answered = BTreeSet::new();
-                self.rounds.push(Round { endpoint, elsewhere: true, missing, answered });
-            }
+        let asked = |r: &&mut Round| r.endpoint == endpoint && r.elsewhere;
+        if let Some(round) = self.rounds.iter_mut().find(asked) {
+            round.missing.extend(missing);
+        } else {
+            self.rounds.push(Round { endpoint, elsewhere: true, missing, answered: BTreeSet::new() });
         }
     }
 

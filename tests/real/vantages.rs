@@ -17,7 +17,7 @@ async fn spec(of: Spec, version: &str) -> Spec {
 /// One more place to look from, with the credentials that it takes.
 fn vantage(lab: &Lab, server: &str) -> String {
     let login = match (lab.creds(), lab.password()) {
-        (Some(creds), _) => format!("creds = {:?}", creds.user("gatewatch")),
+        (Some(creds), _) => format!("creds = \"{}\"", creds.user("gatewatch").display()),
         (None, password) => format!("user = \"gatewatch\"\npassword = {:?}", password.unwrap()),
     };
     let url = lab.url(server).unwrap();
@@ -155,8 +155,10 @@ async fn a_vantage_that_cannot_log_in_is_told_of_and_harms_nothing() {
     let mut watch = Watch::unwatched(spec(Spec::default(), NEWEST).await, AgentSpec::default(), true).await;
     let login = watch.dir().join("later.creds");
     let url = watch.lab.url("us-0").unwrap();
-    let config =
-        format!("[[vantage]]\nserver = {url:?}\ncreds = {login:?}\ninbox_prefix = \"_INBOX_gatewatch\"\n");
+    let config = format!(
+        "[[vantage]]\nserver = {url:?}\ncreds = \"{}\"\ninbox_prefix = \"_INBOX_gatewatch\"\n",
+        login.display()
+    );
     watch.move_to(AgentSpec { config: Some(config), ..AgentSpec::default() }).await;
     watch.start_agent().await;
     let degraded = watch.exactly_one(0, "observer_degraded _/_/_").await;

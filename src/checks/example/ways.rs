@@ -97,8 +97,7 @@ fn one_silent_link_of_our_own_server_hides_nothing() {
 
 #[test]
 fn whatever_happens_together_resolves_for_who_looks_from_two_places() {
-    for seed in 1..40 {
-        let vantage = ["us-0", "ap-1", "eu-1"][seed as usize % 3];
+    for (seed, vantage) in (1..40).zip(["us-0", "ap-1", "eu-1"].into_iter().cycle()) {
         let mut world = told_of(THREE, "eu-0", &[vantage], seed);
         for _ in 0..4 {
             let names = world.names();

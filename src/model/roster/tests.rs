@@ -308,3 +308,49 @@ fn an_answer_that_is_sent_once_more_is_known_by_its_number() {
     roster.answer(says(0), gateways(), at(1)).unwrap();
     assert!(!roster.is_repeated(&says(0), &gateways(), false), "without a number nothing can be told");
 }
+
+#[test]
+fn who_answers_by_another_way_lives_and_is_dark_over_our_own_server() {
+    let mut roster = Roster::default();
+    roster.answer(info("eu-0", "E0", "eu", 1), Fact::Gatewayz(to(&[])), at(0)).unwrap();
+    roster.answer(info("us-0", "U0", "us", 1), Fact::Gatewayz(to(&[])), at(0)).unwrap();
+    roster.snapshot(look(0, &["E0", "U0"]));
+    roster.answer(info("eu-0", "E0", "eu", 2), Fact::Gatewayz(to(&[])), at(500)).unwrap();
+    let snapshot = roster.snapshot(look(500, &["E0"]));
+    assert_eq!((snapshot.clusters["us"].answered, snapshot.servers["U0"].silent_since), (0, Some(at(500))));
+
+    // Of two answers under way at once, the newer by the other way does not undo the older by ours.
+    let (newer, older) = (info("us-0", "U0", "us", 9), info("us-0", "U0", "us", 8));
+    let fact = || Fact::Gatewayz(to(&[("ap", "A0")]));
+    roster.answer_elsewhere(newer, fact(), at(1000)).unwrap();
+    assert!(!roster.is_repeated(&older, &fact(), false) && roster.is_repeated(&older, &fact(), true));
+    let elsewhere = BTreeSet::from([Name::from("U0")]);
+    let snapshot = roster.snapshot(Look { elsewhere: elsewhere.clone(), ..look(1000, &["E0"]) });
+    let (cluster, server) = (&snapshot.clusters["us"], &snapshot.servers["U0"]);
+    assert_eq!((cluster.answered, cluster.dark_since), (1, Some(at(500))));
+    assert_eq!((cluster.elsewhere_since, cluster.severed_since), (Some(at(1000)), None));
+    assert!(server.elsewhere && server.gatewayz.is_some(), "{server:?}");
+    assert_eq!((server.sight, server.life, server.silent_since), (Sight::Answered, Life::Alive, None));
+    assert_eq!((server.answered_at, server.heard_at), (Some(at(0)), Some(at(0))), "over our own server");
+    assert_eq!(server.last_sign_at(), Some(at(1000)));
+    assert_eq!(roster.prompt_elsewhere(&"us".into(), at(600)), elsewhere);
+    assert_eq!(roster.lacks_elsewhere(&"us".into(), at(0)), (true, false), "its configuration is not known");
+    let lacking: Vec<&Name> = roster.without_varz(at(0)).collect();
+    assert_eq!(lacking, [&Name::from("E0")], "ours cannot ask it");
+
+    let snapshot = roster.snapshot(look(1500, &["E0", "U0"]));
+    assert!(!snapshot.servers["U0"].elsewhere);
+    assert_eq!((snapshot.clusters["us"].dark_since, snapshot.clusters["us"].elsewhere_since), (None, None));
+}
+
+#[test]
+fn a_heartbeat_that_is_heard_at_two_vantages_is_one() {
+    let mut roster = Roster::default();
+    for seq in [1, 2] {
+        let beat = || Signal::Heartbeat(Statsz::default());
+        roster.hear(info("us-0", "U0", "us", seq), beat(), at(0)).unwrap();
+        roster.hear_elsewhere(info("us-0", "U0", "us", seq), beat(), at(1)).unwrap();
+    }
+    let snapshot = roster.snapshot(look(500, &[]));
+    assert_eq!(snapshot.servers["U0"].heartbeats, 2);
+}
