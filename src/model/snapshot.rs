@@ -61,6 +61,7 @@ pub struct Vantage {
 
 /// Another server that an agent is connected to, by which it asks those that do not answer over its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Way {
     /// Its cluster.
     pub cluster: Option<Name>,

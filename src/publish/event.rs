@@ -68,7 +68,17 @@ pub struct Sight {
     missing: Vec<String>,
     /// The other servers by which it looks, where there are any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    ways: Vec<Value>,
+    ways: Vec<Place>,
+}
+
+/// Another server by which an agent looks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Place {
+    /// Its cluster.
+    cluster: Option<String>,
+    /// Its name.
+    server: String,
 }
 
 impl Sight {
@@ -91,8 +101,7 @@ impl Sight {
             missing.push(format!("and {over} more"));
         }
         let Vantage { agent, cluster, server, ways, .. } = &snapshot.vantage;
-        let way =
-            |way: &Way| json!({ "cluster": way.cluster.as_deref().map(clip), "server": clip(&way.server) });
+        let way = |way: &Way| Place { cluster: way.cluster.as_deref().map(clip), server: clip(&way.server) };
         Self {
             agent: agent.to_string(),
             cluster: cluster.as_ref().map(|c| clip(c)),
