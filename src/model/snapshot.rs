@@ -347,7 +347,7 @@ pub struct Observer {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Refusal {
-    /// `publish` or `subscribe`, or [`Self::LOOK_FROM`].
+    /// `publish`, `subscribe` or `look from`.
     pub operation: Name,
     /// The subject, or where the vantage is.
     pub subject: Name,
