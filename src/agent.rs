@@ -5,6 +5,7 @@
 //! due now.
 
 mod io;
+mod kept;
 mod peers;
 mod service;
 mod sweep;
@@ -20,6 +21,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use io::{Action, Effect, Identity, Io};
+use kept::Kept;
 use peers::Company;
 use service::Desk;
 
@@ -110,6 +112,7 @@ pub async fn run(
     io.pull_subject = pulls;
     let peers = Peers::new(instance.into(), io.clock.now());
     let mut agent = Agent::new(config, inbox, peers, io.clock.now());
+    io.sink = agent.kept.start(&agent.config);
     for (operation, subject) in missing {
         agent.refused(&operation, &subject);
     }
@@ -133,6 +136,7 @@ pub async fn run(
     }
     let effects = agent.save();
     io.perform(effects).await;
+    drop(tokio::time::timeout(FAREWELL, agent.kept.drained()).await);
     // Bounded: with the connection away there is nobody to flush to.
     drop(tokio::time::timeout(FAREWELL, io.client.flush()).await);
     Ok(())
@@ -179,6 +183,7 @@ struct Agent {
     cost: EpochCost,
     degraded: bool,
     company: Company,
+    kept: Kept,
     /// From where and how completely the last look saw.
     sight: Sight,
     /// Since when it looks without a break.
@@ -246,6 +251,7 @@ impl Agent {
             cost: EpochCost::default(),
             degraded: false,
             company: Company::new(peers),
+            kept: Kept::default(),
             sight: Sight::default(),
             looking_since: now,
             ways: ways::Ways::default(),
@@ -379,6 +385,7 @@ impl Agent {
                 Vec::new()
             }),
             Action::Way(number, news) => self.way_tells(number, news, now),
+            Action::Sink(event) => self.sink_said(event, now),
             Action::Due => {
                 let mut effects = self.attend(now);
                 let leads = self.company.peers.leads();
@@ -770,6 +777,7 @@ impl Agent {
         }
         self.vantage.ways = self.ways_now();
         self.observer.outbox = self.outbox.stat();
+        self.observer.sink = self.kept.trouble();
         // One that a finding is open about is kept until it was judged to be over.
         let open: BTreeSet<Name> = self.ledger.open().filter_map(complained_of).collect();
         self.observer
@@ -790,7 +798,7 @@ impl Agent {
         self.sight = Sight::of(&snapshot);
         let verdicts = self.judge(&snapshot);
         self.ripe_at = Ledger::next_ripe(&verdicts, look.asked_at);
-        let changes = if settled && self.may_judge(now) {
+        let changes = if settled && self.may_judge(now) && self.kept.may_judge(now) {
             self.ledger.step(Judgement {
                 at: look.asked_at.max(now),
                 epoch: look.epoch,
@@ -979,7 +987,7 @@ fn recall(roster: &mut Roster, finding: &Finding) {
 /// Under which ID the replies stand that a finding complains of; empty for those that name no server.
 fn complained_of(finding: &Finding) -> Option<Name> {
     let entity = &finding.entity;
-    let unnamed = entity.peer_server.as_ref().map(|_| Name::from(""));
+    let unnamed = entity.peer_server.as_ref().filter(|name| &***name == "unnamed").map(|_| Name::from(""));
     (&*finding.check == "observer_degraded").then(|| entity.server_id.clone().or(unnamed)).flatten()
 }
 

@@ -22,6 +22,7 @@
 //! | [`api`] | a request to the micro service and what its answer is | no |
 //! | [`agent`] | `select` one action, `apply` it, `perform` its effects | `select`, `perform` |
 //! | [`peers`] | which of many agents leads | no |
+//! | [`sink`] | the stream and the bucket that keep findings, in an account of the user's | its own task |
 //! | [`config`], [`cli`] | what the user says, what the user sees | |
 //! | [`clock`] | the one place where a clock is read | |
 //! | `lab` | real nats-servers on loopback, each link behind a proxy; the tests and the demo stand on it | yes |
@@ -60,3 +61,4 @@ pub mod lab;
 pub mod model;
 pub mod peers;
 pub mod publish;
+pub mod sink;

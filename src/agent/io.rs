@@ -18,6 +18,7 @@ use crate::config::Connect;
 use crate::connect::LinkEvent;
 use crate::model::{Name, Time};
 use crate::publish::{Message, State, StateFile};
+use crate::sink;
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(super) enum Action {
     /// Somebody asks us.
     Asked(Box<Question>),
     Way(u64, News),
+    Sink(sink::Event),
     Due,
 }
 
@@ -86,6 +88,8 @@ pub(super) struct Io<S> {
     pulls: Option<Subscriber>,
     service: Service,
     lines: Lines,
+    /// What the sink tells.
+    pub(super) sink: Option<mpsc::Receiver<sink::Event>>,
     stop: Pin<Box<S>>,
     stopped: bool,
 }
@@ -123,6 +127,7 @@ impl<S: Future<Output = &'static str>> Io<S> {
             pull_subject: String::new(),
             pulls: None,
             service: Service::default(),
+            sink: None,
             stop,
             stopped: false,
         })
@@ -152,6 +157,7 @@ impl<S: Future<Output = &'static str>> Io<S> {
             message = self.heard.next() => message.map(Action::Heard).ok_or(AgentError::Closed),
             Some(message) = next(&mut self.pulls) => Ok(Action::Heard(message)),
             Some((number, news)) = self.lines.next() => Ok(Action::Way(number, news)),
+            Some(event) = tell(&mut self.sink) => Ok(Action::Sink(event)),
             () = timer => Ok(Action::Due),
             // After the timer: whoever asks without a pause must not keep the agent from looking.
             Some(question) = self.service.next() => Ok(Action::Asked(question)),
@@ -235,6 +241,14 @@ impl<S: Future<Output = &'static str>> Io<S> {
 async fn next(subscriber: &mut Option<Subscriber>) -> Option<Incoming> {
     match subscriber {
         Some(subscriber) => subscriber.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The same of the sink.
+async fn tell(sink: &mut Option<mpsc::Receiver<sink::Event>>) -> Option<sink::Event> {
+    match sink {
+        Some(sink) => sink.recv().await,
         None => std::future::pending().await,
     }
 }

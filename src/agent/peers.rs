@@ -108,7 +108,7 @@ impl Company {
         }
     }
 
-    fn has_ended(&self, finding: &Finding) -> bool {
+    pub(super) fn has_ended(&self, finding: &Finding) -> bool {
         self.ended.iter().any(|(print, at)| *print == finding.fingerprint && *at == finding.opened_at)
     }
 }
@@ -229,6 +229,7 @@ impl Agent {
             recall(&mut self.roster, finding);
         }
         let changes = self.ledger.adopt(estate, now);
+        self.kept.lead(now);
         self.start_to_look(now);
         tracing::info!(reason, open = self.ledger.open().count(), "leading");
         self.say(AgentEvent::Leading, reason, now);
@@ -544,7 +545,9 @@ impl Agent {
             self.company.note(change.action, f);
             self.company.changes += 1;
             self.style.speaker.changes = self.company.changes;
-            self.outbox.push(event::finding(change, &self.sight, &self.style, &nuid::next().to_string()));
+            let message = event::finding(change, &self.sight, &self.style, &nuid::next().to_string());
+            self.kept.keep(&message);
+            self.outbox.push(message);
             self.desk.take(change);
         }
     }

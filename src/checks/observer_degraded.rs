@@ -11,6 +11,9 @@ use super::{
 };
 use crate::model::{Complaint, Name, Refusal, ServerInfo, Snapshot};
 
+/// A sink that comes back within this is not spoken of.
+const SINK_PATIENCE: Duration = Duration::from_secs(5);
+
 pub(super) struct ObserverDegraded;
 
 static MANUAL: Manual = Manual {
@@ -38,7 +41,7 @@ static MANUAL: Manual = Manual {
     decides: "From its own work: a permission that the server refused; a further vantage that does not let it in; \
               replies that do not decode, carry an error, or claim another server's ID; more servers than it can \
               remember; looks that begin late; events that it had to give up because its connection stayed away for \
-              too long.",
+              too long; a sink that does not take findings for 5 seconds.",
     silent: "When one reply of one look was lost: the next look is half a second away. A server that does not answer \
              at all is judged by the checks about servers and links.",
     todo: "Give the agent's user the permissions that `gatewatch permissions` prints. A server whose replies do not \
@@ -55,6 +58,7 @@ impl Check for ObserverDegraded {
         let verdict =
             |entity, outcome| Verdict { check: MANUAL.slug, severity: MANUAL.severity, entity, outcome };
         let mut verdicts = vec![verdict(Entity::default(), itself(snapshot, settings))];
+        verdicts.push(verdict(the_sink(), sink(snapshot)));
         // Whoever answers and is not complained of is well, whatever an earlier start of the agent met.
         let answering = snapshot.servers.values().filter(|s| s.gatewayz.is_some()).map(|s| Some(&s.info));
         for who in answering.chain([None]) {
@@ -89,6 +93,35 @@ fn source(server: Option<&ServerInfo>) -> Entity {
         // Told apart from the agent's own troubles, which have no server either.
         None => Entity { peer_server: Some(Name::from("unnamed")), ..Entity::default() },
     }
+}
+
+fn the_sink() -> Entity {
+    Entity { peer_server: Some(Name::from("sink")), ..Entity::default() }
+}
+
+fn sink(snapshot: &Snapshot) -> Outcome {
+    let Some(trouble) = &snapshot.observer.sink else { return Outcome::Healthy };
+    let agent = short(&snapshot.vantage.agent);
+    let mut evidence = Map::new();
+    evidence.insert("events_waiting".into(), json!(trouble.waiting));
+    evidence.insert("events_dropped".into(), json!(trouble.dropped));
+    evidence.insert("since".into(), json!(trouble.since));
+    let mut essence = trouble.why.clone();
+    if trouble.dropped > 0 {
+        essence.push_str(" dropped");
+    }
+    Outcome::Violated(Box::new(Violation {
+        since: trouble.since,
+        ripe_at: trouble.since.plus(SINK_PATIENCE),
+        summary: format!("the sink of agent {agent} does not take findings: {}", short(&trouble.why)),
+        cause: Cause::new(CauseKind::Unknown, Confidence::Certain, trouble.why.clone()),
+        impact: "findings are published, and wait to be kept".into(),
+        evidence,
+        remediation: vec![Step::by_hand(trouble.todo.clone())],
+        essence,
+        server: None,
+        scope: Scope::Entity,
+    }))
 }
 
 fn itself(snapshot: &Snapshot, settings: &Settings) -> Outcome {
@@ -181,7 +214,7 @@ fn garbled(snapshot: &Snapshot, complaint: &Complaint) -> Violation {
 mod tests {
     use super::super::example::{World, secs};
     use super::*;
-    use crate::model::{Observer, Outbox, Refusal};
+    use crate::model::{Observer, Outbox, Refusal, SinkTrouble};
 
     fn complaint(world: &World, server: Option<&str>, recent: u64) -> Complaint {
         Complaint {
@@ -225,6 +258,29 @@ mod tests {
             world.run(secs(4));
             assert_eq!(world.open(), [""; 0]);
         }
+    }
+
+    #[test]
+    fn a_sink_that_stays_away_is_one_finding_of_its_own_and_ends_when_it_is_back() {
+        let mut world = World::seen_from("eu-0");
+        let trouble = |since| SinkTrouble {
+            since,
+            why: "its user may not publish $JS.API.STREAM.INFO.X".into(),
+            todo: "give it what `gatewatch permissions --sink` prints".into(),
+            waiting: 3,
+            dropped: 0,
+        };
+        world.observer.sink = Some(trouble(world.now));
+        world.run(secs(4));
+        assert_eq!(world.story(), [""; 0], "it may come back");
+        world.run(secs(4));
+        assert_eq!(world.story(), ["opened observer_degraded -~sink unknown"]);
+        let finding = world.ledger.open().next().expect("one is open").clone();
+        assert_eq!(finding.remediation[0].action, "give it what `gatewatch permissions --sink` prints");
+        assert_eq!(finding.evidence["events_waiting"], 3);
+        world.observer.sink = None;
+        world.run(secs(4));
+        assert_eq!(world.open(), [""; 0]);
     }
 
     #[test]

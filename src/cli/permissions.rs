@@ -8,7 +8,9 @@ use clap::ValueEnum;
 use super::output::print;
 use super::{EXIT_USAGE, Failure};
 use crate::connect::Operation;
-use crate::connect::permissions::{Export, INBOX_PREFIX, Permission, RESPONSES, exports, needed};
+use crate::connect::permissions::{
+    Export, INBOX_PREFIX, Permission, RESPONSES, exports, needed, needed_by_sink,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -18,7 +20,16 @@ pub(super) struct Args {
     /// Print instead what makes findings visible, and the agent's API answerable, in this account
     #[arg(long, value_name = "ACCOUNT")]
     export: Option<String>,
-    /// The name of the system account
+    /// Print instead what the user of `[sink]` needs
+    #[arg(long, conflicts_with = "export")]
+    sink: bool,
+    /// With --sink: the stream of `[sink]`
+    #[arg(long, value_name = "NAME", default_value = "GATEWATCH", requires = "sink")]
+    stream: String,
+    /// With --sink: the bucket of `[sink]`
+    #[arg(long, value_name = "NAME", default_value = "gatewatch", requires = "sink")]
+    bucket: String,
+    /// The name of the system account; with --sink, of the one that keeps findings, else APP
     #[arg(long, value_name = "NAME", default_value = "SYS")]
     account: String,
     /// The name of the user
@@ -42,6 +53,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     for (flag, value) in [
         ("--account", Some(&args.account)),
         ("--user", Some(&args.user)),
+        ("--stream", Some(&args.stream)),
+        ("--bucket", Some(&args.bucket)),
         ("--export", args.export.as_ref()),
         ("--prefix", Some(&args.prefix)),
         ("--inbox-prefix", Some(&args.inbox_prefix)),
@@ -57,6 +70,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         }
     }
     let text = match (&args.export, args.format) {
+        (None, Format::Config) if args.sink => sink_config(args),
+        (None, Format::Nsc) if args.sink => sink_nsc(args),
         (None, Format::Config) => user_config(args),
         (None, Format::Nsc) => user_nsc(args),
         (Some(to), Format::Config) => export_config(args, to),
@@ -129,6 +144,74 @@ nsc add user --account {account} --name {user} \\
   --allow-pub '{}' \\
   --allow-sub '{}' \\
   --allow-pub-response={max} --response-ttl {expires}
+nsc generate creds --account {account} --name {user} > {user}.creds
+",
+        list(Operation::Publish),
+        list(Operation::Subscribe),
+    )
+}
+
+fn sink_table(args: &Args) -> Vec<Permission> {
+    needed_by_sink(&args.prefix, &args.inbox_prefix, Some(&args.stream), Some(&args.bucket))
+}
+
+/// The system account has no `JetStream`.
+fn sink_account(args: &Args) -> &str {
+    if args.account == "SYS" { "APP" } else { &args.account }
+}
+
+fn sink_config(args: &Args) -> String {
+    let Args { user, inbox_prefix, .. } = args;
+    let account = sink_account(args);
+    let table = sink_table(args);
+    let list = |operation| {
+        of(&table, operation).fold(String::new(), |mut out, p| {
+            // Writing to a String does not fail.
+            let _ = writeln!(out, "              \"{}\" # {}", p.subject, p.reason);
+            out
+        })
+    };
+    let (publish, subscribe) = (list(Operation::Publish), list(Operation::Subscribe));
+    format!(
+        "\
+# The user of `[sink]`, in an account with JetStream that is not the system account.
+# In the agent's configuration: [sink] user = \"{user}\", password, inbox_prefix = \"{inbox_prefix}\"
+accounts {{
+  \"{account}\" {{
+    jetstream: enabled
+    users: [
+      {{
+        user: \"{user}\"
+        password: \"replace-me\" # better: what `nats server passwd` prints
+        permissions: {{
+          publish: {{
+            allow: [
+{publish}            ]
+          }}
+          subscribe: {{
+            allow: [
+{subscribe}            ]
+          }}
+        }}
+      }}
+    ]
+  }}
+}}
+"
+    )
+}
+
+fn sink_nsc(args: &Args) -> String {
+    let Args { user, inbox_prefix, .. } = args;
+    let account = sink_account(args);
+    let table = sink_table(args);
+    let list = |operation| of(&table, operation).map(|p| p.subject.as_str()).collect::<Vec<_>>().join(",");
+    format!(
+        "\
+# The user of `[sink]`. In the agent's configuration: [sink] creds = \"{user}.creds\", inbox_prefix = \"{inbox_prefix}\"
+nsc add user --account {account} --name {user} \\
+  --allow-pub '{}' \\
+  --allow-sub '{}'
 nsc generate creds --account {account} --name {user} > {user}.creds
 ",
         list(Operation::Publish),

@@ -35,7 +35,7 @@ const REPEAT_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 const BUDGET_RANGE: (u64, u64) = (10_000, 10_000_000_000);
 
 /// Sections that are read and checked, and have no effect yet.
-const NOT_IN_USE: &[&str] = &["sink"];
+const NOT_IN_USE: &[&str] = &[];
 
 /// How to reach NATS: one connection's address and credentials. Its `Debug` shows no secret.
 #[derive(Clone, Default)]
@@ -730,8 +730,11 @@ impl FileConfig {
         if let Some(s) = root.section("sink") {
             let connect = layer(&s, base);
             let [stream, bucket] = ["stream", "bucket"].map(|key| accepted(&s, key, check_asset));
-            out.sink = Some((connect, stream, bucket));
-            out.not_in_use("sink", s.title());
+            out.sink = Some((connect, stream.clone(), bucket.clone()));
+            if stream.is_none() && bucket.is_none() {
+                let title = s.title();
+                out.warnings.push(format!("{title} names neither `stream` nor `bucket`: nothing is kept"));
+            }
             s.finish();
         }
         if let Some(s) = root.section("state") {

@@ -76,6 +76,37 @@ pub fn exports(prefix: &str) -> Vec<Export> {
     ]
 }
 
+/// Every permission that the sink's user needs, for the stream and the bucket that there are.
+pub fn needed_by_sink(
+    prefix: &str,
+    inbox_prefix: &str,
+    stream: Option<&str>,
+    bucket: Option<&str>,
+) -> Vec<Permission> {
+    use Operation::{Publish, Subscribe};
+    let row = |operation, subject: String, reason| Permission { operation, subject, reason };
+    let mut out = Vec::new();
+    for (name, writes, reason) in [
+        (stream.map(str::to_owned), format!("{prefix}.finding.>"), "findings"),
+        (bucket.map(|b| format!("KV_{b}")), format!("$KV.{}.>", bucket.unwrap_or_default()), "open findings"),
+    ] {
+        let Some(name) = name else { continue };
+        out.push(row(Publish, writes, reason));
+        for (verb, reason) in [
+            ("STREAM.INFO", "is it there, is it fit"),
+            ("STREAM.CREATE", "make it where it is not; may be left out where it is"),
+            ("STREAM.MSG.GET", "what it holds of one finding"),
+            ("CONSUMER.CREATE", "what it holds of each finding"),
+        ] {
+            out.push(row(Publish, format!("$JS.API.{verb}.{name}"), reason));
+        }
+        out.push(row(Publish, format!("$JS.API.CONSUMER.MSG.NEXT.{name}.*"), "the same"));
+        out.push(row(Publish, format!("$JS.API.CONSUMER.DELETE.{name}.*"), "the same"));
+    }
+    out.push(row(Subscribe, format!("{inbox_prefix}.>"), "replies"));
+    out
+}
+
 /// Whether every subject that `wanted` stands for is one that `allowed` stands for.
 pub fn covers(allowed: &str, wanted: &str) -> bool {
     let (mut allowed, mut wanted) = (allowed.split('.'), wanted.split('.'));

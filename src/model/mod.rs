@@ -26,8 +26,8 @@ pub use pressure::{PRESSED_BYTES, Pressure, Rtt};
 pub use roster::{Look, Odd, Roster, SERVERS_MAX};
 use snapshot::heartbeat_interval;
 pub use snapshot::{
-    Cluster, Complaint, Life, Link, LinkState, Observer, Outbox, Refusal, Rejection, Server, Sight, Snapshot,
-    Vantage, Way, version,
+    Cluster, Complaint, Life, Link, LinkState, Observer, Outbox, Refusal, Rejection, Server, Sight,
+    SinkTrouble, Snapshot, Vantage, Way, version,
 };
 pub use time::Time;
 pub use topology::{Members, NAME_BYTES_MAX, Remotes, Tie, Topology, is_name};

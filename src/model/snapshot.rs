@@ -341,6 +341,24 @@ pub struct Observer {
     pub behind: Duration,
     /// What waits to be published.
     pub outbox: Outbox,
+    /// What is wrong with where findings are kept.
+    #[serde(default)]
+    pub sink: Option<SinkTrouble>,
+}
+
+/// Findings cannot be kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SinkTrouble {
+    /// Since when.
+    pub since: Time,
+    /// What is wrong.
+    pub why: String,
+    /// What to do.
+    pub todo: String,
+    /// How many events wait.
+    pub waiting: u64,
+    /// How many were given up since the agent's start.
+    pub dropped: u64,
 }
 
 /// A permission that the agent's user lacks.

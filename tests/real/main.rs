@@ -20,6 +20,7 @@ mod level;
 mod service;
 mod sign;
 mod silence;
+mod sink;
 mod sweep;
 mod topology;
 mod traffic;

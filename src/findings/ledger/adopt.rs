@@ -73,6 +73,12 @@ impl Ledger {
 }
 
 impl Finding {
+    /// As it is once it ended.
+    pub fn ended(mut self, at: Time) -> Self {
+        self.end(at);
+        self
+    }
+
     /// As it was before it ended.
     #[must_use]
     pub fn reopened(mut self) -> Self {

@@ -1,0 +1,146 @@
+//! What the agent does about the sink: it takes up what is open there, and writes what is missing.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::io::Effect;
+use super::{Agent, recall, recall_complaint};
+use crate::config::Config;
+use crate::findings::{Action, Change, Finding, Reason};
+use crate::model::{SinkTrouble, Time};
+use crate::publish::{Message, event};
+use crate::sink::{Event, Holds, Sink};
+
+/// So long who begins to lead waits for what the sink holds, before it judges by what it sees.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// As many findings are taken up from the sink at the most.
+const OPEN_MAX: usize = 65_536;
+
+/// The agent's side of the sink, where there is one.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    sink: Option<Sink>,
+    /// What it holds is not known, and waited for until then.
+    awaited_until: Option<Time>,
+    trouble: Option<SinkTrouble>,
+}
+
+impl Kept {
+    pub(super) fn start(&mut self, config: &Config) -> Option<mpsc::Receiver<Event>> {
+        let wanted = config.sink.clone().filter(|sink| sink.stream.is_some() || sink.bucket.is_some())?;
+        let (sink, events) = Sink::start(wanted, &config.name, &config.prefix);
+        self.sink = Some(sink);
+        Some(events)
+    }
+
+    pub(super) fn keep(&self, message: &Message) {
+        if let Some(sink) = &self.sink {
+            sink.keep(message);
+        }
+    }
+
+    /// Another agent may have written there, or have ended before it did.
+    pub(super) fn lead(&mut self, now: Time) {
+        if let Some(sink) = &self.sink {
+            sink.read_again();
+            self.awaited_until = Some(now.plus(PATIENCE));
+        }
+    }
+
+    pub(super) fn may_judge(&self, now: Time) -> bool {
+        self.awaited_until.is_none_or(|until| now >= until)
+    }
+
+    /// What is wrong, with what it leads to.
+    pub(super) fn trouble(&self) -> Option<SinkTrouble> {
+        let load = self.sink.as_ref()?.load();
+        self.trouble.clone().map(|trouble| SinkTrouble {
+            waiting: load.waiting,
+            dropped: load.dropped,
+            ..trouble
+        })
+    }
+
+    /// Ends when the sink has all.
+    pub(super) async fn drained(&self) {
+        if let Some(sink) = &self.sink {
+            sink.drained().await;
+        }
+    }
+}
+
+impl Agent {
+    pub(super) fn sink_said(&mut self, event: Event, now: Time) -> Vec<Effect> {
+        match event {
+            Event::Holds(holds) => return self.reconcile(holds, now),
+            Event::Trouble { why, todo } => {
+                let since = self.kept.trouble.as_ref().map_or(now, |before| before.since);
+                self.kept.trouble = Some(SinkTrouble { since, why, todo, waiting: 0, dropped: 0 });
+            }
+            Event::Well => self.kept.trouble = None,
+        }
+        Vec::new()
+    }
+
+    /// Makes the ledger and the sink say the same.
+    fn reconcile(&mut self, holds: Holds, now: Time) -> Vec<Effect> {
+        // Who leads does it; who begins to lead asks again.
+        if !self.company.peers.leads() {
+            return Vec::new();
+        }
+        self.kept.awaited_until = None;
+        // What ended while we were away, by the hand of another agent, has ended.
+        let over: Vec<Finding> = self
+            .ledger
+            .open()
+            .filter(|ours| {
+                holds.ended.get(&ours.fingerprint).is_some_and(|mark| {
+                    mark.opened_at_ms == ours.opened_at.as_millis() && mark.revision > ours.revision
+                })
+            })
+            .cloned()
+            .collect();
+        for finding in over {
+            self.ledger.follow(Action::Resolved, finding);
+        }
+        let (mut theirs, mut stale) = (Vec::new(), Vec::new());
+        for finding in holds.open.into_iter().take(OPEN_MAX) {
+            if self.company.has_ended(&finding) { stale.push(finding) } else { theirs.push(finding) }
+        }
+        for finding in stale {
+            let finding = finding.ended(now);
+            self.keep_only(&Change { action: Action::Resolved, reason: Reason::Recovered, finding });
+        }
+        for finding in &theirs {
+            recall(&mut self.roster, finding);
+            self.observer.complaints.extend(recall_complaint(finding));
+        }
+        let before = self.ledger.open().count();
+        let changes = self.ledger.adopt(theirs, now);
+        let lacking: Vec<Finding> =
+            self.ledger.open().filter(|ours| !holds.known.contains(&ours.fingerprint)).cloned().collect();
+        tracing::info!(
+            open = self.ledger.open().count(),
+            before,
+            lacking = lacking.len(),
+            "compared the ledger with the sink"
+        );
+        for finding in lacking {
+            self.keep_only(&Change { action: Action::Opened, reason: Reason::Violated, finding });
+        }
+        self.publish_changes(&changes);
+        if self.ledger.open().count() != before {
+            // Those that stand by have not heard of what was taken up.
+            self.company.changes += 1;
+        }
+        let mut effects = self.save();
+        effects.extend(self.send(now));
+        effects
+    }
+
+    /// Tells the sink alone: everybody else heard it before.
+    fn keep_only(&self, change: &Change) {
+        self.kept.keep(&event::finding(change, &self.sight, &self.style, &nuid::next().to_string()));
+    }
+}

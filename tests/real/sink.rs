@@ -1,0 +1,408 @@
+//! Where findings are kept: what is in the stream and in the bucket after the agent, the sink's server, or both
+//! were killed at any moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, ConnectOptions};
+use data_encoding::BASE64;
+use gatewatch::config::{self, Connect};
+use gatewatch::lab::{Auth, Lab, Spec};
+use gatewatch::publish::Message;
+use gatewatch::sink::{BYTES_MAX, Event, Sink};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::common::{AgentSpec, WITHIN, Watch, binary};
+
+const STREAM: &str = "GATEWATCH";
+const BUCKET: &str = "gatewatch";
+const ACCOUNT: &str = "KEEP";
+const TICK: Duration = Duration::from_millis(50);
+
+/// The server of the sink.
+struct Store {
+    lab: Lab,
+}
+
+impl Store {
+    async fn start(binary: PathBuf) -> Self {
+        let spec = Spec {
+            binary: Some(binary),
+            auth: Auth::Users,
+            jetstream: true,
+            accounts: vec![ACCOUNT.to_owned()],
+            ..Spec::new(&["sink"], 1)
+        };
+        Self { lab: Lab::start(spec).await.unwrap() }
+    }
+
+    fn config(&self) -> String {
+        let (url, password) = (self.lab.url("sink-0").unwrap(), self.lab.password().unwrap().to_owned());
+        format!(
+            "[sink]\nserver = \"{url}\"\nuser = \"{ACCOUNT}\"\npassword = \"{password}\"\n\
+             stream = \"{STREAM}\"\nbucket = \"{BUCKET}\"\n"
+        )
+    }
+
+    fn sink(&self) -> config::Sink {
+        config::Sink {
+            connect: Connect {
+                server: self.lab.url("sink-0").ok(),
+                user: Some(ACCOUNT.to_owned()),
+                password: self.lab.password().map(str::to_owned),
+                ..Connect::default()
+            },
+            stream: Some(STREAM.to_owned()),
+            bucket: Some(BUCKET.to_owned()),
+        }
+    }
+
+    async fn client(&self) -> Client {
+        let password = self.lab.password().unwrap().to_owned();
+        let options = ConnectOptions::with_user_and_password(ACCOUNT.to_owned(), password);
+        options.connect(self.lab.url("sink-0").unwrap()).await.unwrap()
+    }
+
+    /// Every message of the stream, oldest first, as a server stores it; none where it cannot be read now.
+    async fn log(&self) -> Option<Vec<Line>> {
+        let client = self.client().await;
+        let info = ask(&client, &format!("STREAM.INFO.{STREAM}"), Value::Null).await?;
+        let last = info["state"]["last_seq"].as_u64()?;
+        let mut out = Vec::new();
+        for sequence in 1..=last {
+            let got = ask(&client, &format!("STREAM.MSG.GET.{STREAM}"), json!({ "seq": sequence })).await?;
+            let message = &got["message"];
+            let bytes =
+                |key: &str| BASE64.decode(message[key].as_str().unwrap_or_default().as_bytes()).unwrap();
+            let headers = String::from_utf8(bytes("hdrs")).unwrap();
+            let id = headers.lines().find_map(|line| line.strip_prefix("Nats-Msg-Id: ")).unwrap().to_owned();
+            out.push(Line { id, body: serde_json::from_slice(&bytes("data")).unwrap() });
+        }
+        Some(out)
+    }
+
+    /// The keys of the bucket that hold something.
+    async fn keys(&self) -> Option<BTreeSet<String>> {
+        let client = self.client().await;
+        let info = ask(
+            &client,
+            &format!("STREAM.INFO.KV_{BUCKET}"),
+            json!({ "subjects_filter": format!("$KV.{BUCKET}.>") }),
+        )
+        .await?;
+        let mut out = BTreeSet::new();
+        for subject in info["state"]["subjects"].as_object().into_iter().flat_map(|map| map.keys()) {
+            let last =
+                ask(&client, &format!("STREAM.MSG.GET.KV_{BUCKET}"), json!({ "last_by_subj": subject }))
+                    .await?;
+            if last["message"]["hdrs"].is_null() {
+                out.insert(subject.rsplit('.').next().unwrap().to_owned());
+            }
+        }
+        Some(out)
+    }
+}
+
+async fn ask(client: &Client, what: &str, body: Value) -> Option<Value> {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let reply = client.request(format!("$JS.API.{what}"), body.into()).await.ok()?;
+    let reply: Value = serde_json::from_slice(&reply.payload).ok()?;
+    reply.get("error").is_none().then_some(reply)
+}
+
+#[derive(Debug)]
+struct Line {
+    id: String,
+    body: Value,
+}
+
+impl Line {
+    fn text(&self, key: &str) -> &str {
+        self.body[key].as_str().unwrap_or_default()
+    }
+}
+
+/// The open set, after the whole stream was held against the rule.
+fn open_by(log: &[Line]) -> BTreeSet<String> {
+    let mut ids = BTreeSet::new();
+    let mut open: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let story = || log.iter().map(|l| format!("{} {} {}", l.text("action"), l.id, l.text("summary")));
+    let story = || story().collect::<Vec<_>>().join("\n");
+    for line in log {
+        assert!(ids.insert(&line.id), "{} is there twice\n{}", line.id, story());
+        let print = line.text("fingerprint").to_owned();
+        let part = |n: usize| line.id.split(':').nth(n).and_then(|n| n.parse::<u64>().ok()).unwrap();
+        let (life, revision) = (part(1), part(2));
+        assert_eq!(line.body["revision"], revision, "{}", line.id);
+        match (line.text("action"), open.get(&print).copied()) {
+            ("opened", None) => drop(open.insert(print, (life, revision))),
+            ("opened", Some(_)) => panic!("{} opened while open\n{}", line.id, story()),
+            (_, None) => panic!("{} {} while not open\n{}", line.id, line.text("action"), story()),
+            (action, Some((was, before))) => {
+                assert!(life == was && revision > before, "{} after {before}\n{}", line.id, story());
+                if action == "resolved" {
+                    open.remove(&print);
+                } else {
+                    open.insert(print, (life, revision));
+                }
+            }
+        }
+    }
+    open.into_keys().collect()
+}
+
+#[tokio::test]
+async fn any_death_leaves_stream_and_bucket_as_they_should_be_on_the_newest() {
+    rounds("2.15.1", 4).await;
+}
+
+#[tokio::test]
+async fn any_death_leaves_stream_and_bucket_as_they_should_be_on_the_oldest() {
+    rounds("2.10.26", 2).await;
+}
+
+#[tokio::test]
+async fn any_death_leaves_stream_and_bucket_as_they_should_be_in_between() {
+    rounds("2.12.8", 2).await;
+}
+
+/// While a fault comes and goes, one or both are killed and started again.
+async fn rounds(version: &str, rounds: u64) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let rounds = number("GATEWATCH_ROUNDS").unwrap_or(rounds);
+    let seed = number("GATEWATCH_SEED").unwrap_or(0x9e37_79b9_7f4a_7c15);
+    let mut random = seed;
+    let mut dice = move |n: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % n
+    };
+    let nats_server = binary(version).await;
+    let store = Store::start(nats_server.clone()).await;
+    let agent = AgentSpec { config: Some(store.config()), listen_at: "eu-0".into(), ..AgentSpec::default() };
+    let spec = Spec { binary: Some(nats_server), ..Spec::new(&["eu", "us", "ap"], 1) };
+    let mut watch = Watch::unwatched(spec, agent, true).await;
+    watch.lawless();
+    watch.start_agent().await;
+    let (mut kills, mut deaths) = (0, 0);
+    let began = Instant::now();
+    for round in 1..=rounds {
+        let links = [("eu-0", "us"), ("us-0", "eu"), ("eu-0", "ap"), ("us-0", "ap")];
+        let (from, to) = links[usize::try_from(dice(4)).unwrap()];
+        watch.lab.cut(from, to).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(dice(6000))).await;
+        let which = dice(3);
+        if which != 0 {
+            store.lab.kill("sink-0").await.unwrap();
+            deaths += 1;
+        }
+        if which != 1 {
+            watch.end_agent(Signal::SIGKILL).await;
+            kills += 1;
+        }
+        let heals_first = dice(2) == 0;
+        if heals_first {
+            watch.lab.heal(from, to).await.unwrap();
+        }
+        if which != 0 {
+            tokio::time::sleep(Duration::from_millis(dice(3000))).await;
+            store.lab.start_server("sink-0").await.unwrap();
+        }
+        if which != 1 {
+            watch.start_agent().await;
+        }
+        // A fault that lives through it all, and one that came and went meanwhile.
+        if !heals_first {
+            tokio::time::sleep(Duration::from_millis(dice(4000))).await;
+            watch.lab.heal(from, to).await.unwrap();
+        }
+        watch.lab.wait_healthy(WITHIN).await.unwrap();
+        calm(&store, &watch, round).await;
+    }
+    let log = store.log().await.unwrap();
+    let opened = log.iter().filter(|line| line.text("action") == "opened").count();
+    let resolved = log.iter().filter(|line| line.text("action") == "resolved").count();
+    eprintln!(
+        "{version}: {rounds} rounds in {} s, seed {seed}: agent killed {kills} times, sink's server {deaths} times; \
+         {} messages, {opened} opened, {resolved} resolved",
+        began.elapsed().as_secs(),
+        log.len()
+    );
+    assert!(opened > 0 && opened == resolved);
+    watch.finish_anyhow().await;
+}
+
+/// Waits until nothing is open in the stream, and the bucket says so too.
+async fn calm(store: &Store, watch: &Watch, round: u64) {
+    let deadline = Instant::now() + Duration::from_secs(45);
+    loop {
+        let (log, keys) = (store.log().await, store.keys().await);
+        if let (Some(log), Some(keys)) = (&log, &keys) {
+            let open = open_by(log);
+            if open.is_empty() && keys.is_empty() {
+                return;
+            }
+        }
+        assert!(
+            Instant::now() < deadline,
+            "round {round}: bucket {keys:?}, stream {:?}\n{}",
+            log.map(|log| log.iter().map(|l| format!("{} {}", l.text("action"), l.id)).collect::<Vec<_>>()),
+            watch.agent_log()
+        );
+        tokio::time::sleep(TICK * 4).await;
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// So many transitions while the sink is away: seconds here, minutes with `GATEWATCH_AWAY_S`.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_storm_while_the_sink_is_away_waits_in_order_and_is_all_delivered() {
+    let away = std::env::var("GATEWATCH_AWAY_S").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    let store = Store::start(binary("2.15.1").await).await;
+    let (sink, mut events) = Sink::start(store.sink(), "storm", "gatewatch");
+    assert!(matches!(events.recv().await, Some(Event::Holds(_))));
+    store.lab.kill("sink-0").await.unwrap();
+    let before = resident_bytes();
+    let began = Instant::now();
+    let mut most = 0;
+    // A hundred findings that come and go, each transition of two kilobytes.
+    for n in 0..5000_u64 {
+        let (print, life) = (format!("{:016x}", n % 100), n / 200 + 1);
+        let (action, state) = if n / 100 % 2 == 0 { ("opened", "open") } else { ("resolved", "resolved") };
+        let revision = n / 100 % 2 + 1;
+        sink.keep(&Message {
+            subject: format!("gatewatch.finding.warning.test.eu.{print}._"),
+            headers: vec![
+                ("Nats-Msg-Id".into(), format!("{print}:{life}:{revision}")),
+                ("Gatewatch-Action".into(), action.into()),
+                ("Gatewatch-State".into(), state.into()),
+            ],
+            payload: json!({
+                "action": action, "fingerprint": print, "revision": revision, "number": n, "text": "x".repeat(2000),
+            })
+            .to_string(),
+        });
+        most = most.max(sink.load().bytes);
+        if n % 50 == 0 {
+            tokio::time::sleep(Duration::from_secs(away) / 100).await;
+        }
+    }
+    let grown = resident_bytes().saturating_sub(before);
+    let trouble = tokio::time::timeout(WITHIN, events.recv()).await.unwrap();
+    assert!(matches!(trouble, Some(Event::Trouble { .. })), "{trouble:?}");
+    assert_eq!((sink.load().waiting, sink.load().dropped), (5000, 0));
+    let waited = began.elapsed();
+    store.lab.start_server("sink-0").await.unwrap();
+    let back = Instant::now();
+    let events = tokio::spawn(async move {
+        let mut well = false;
+        while let Ok(Some(event)) = tokio::time::timeout(WITHIN, events.recv()).await {
+            if matches!(event, Event::Well) {
+                well = true;
+                break;
+            }
+        }
+        (well, events)
+    });
+    tokio::time::timeout(WITHIN * 3, sink.drained()).await.expect("all is delivered");
+    let took = back.elapsed();
+    let (well, _events) = events.await.unwrap();
+    assert!(well, "it is told that the sink is back");
+    let log = store.log().await.unwrap();
+    assert_eq!(open_by(&log), BTreeSet::new());
+    let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+    for line in &log {
+        let number = line.body["number"].as_u64().unwrap();
+        assert!(
+            last.insert(line.text("fingerprint"), number).is_none_or(|before| before < number),
+            "in order"
+        );
+    }
+    eprintln!(
+        "away {} s, {} delivered in {} ms; queue {most} bytes of {BYTES_MAX}, memory grew by {grown}",
+        waited.as_secs(),
+        log.len(),
+        took.as_millis()
+    );
+    assert_eq!(log.len(), 5000);
+    assert!(most <= BYTES_MAX as u64 && grown <= 2 * BYTES_MAX as u64);
+    assert_eq!(store.keys().await.unwrap(), BTreeSet::new());
+}
+
+/// What a server answers is what the exactly-once rests on.
+#[tokio::test]
+async fn a_double_and_a_stale_sequence_are_told_apart_by_each_version() {
+    for version in ["2.10.26", "2.12.8", "2.15.1"] {
+        let store = Store::start(binary(version).await).await;
+        let client = store.client().await;
+        let config =
+            json!({ "name": STREAM, "subjects": ["gatewatch.finding.>"], "duplicate_window": 1_000_000_000 });
+        ask(&client, &format!("STREAM.CREATE.{STREAM}"), config).await.unwrap();
+        let write = async |id: &str, after: u64| -> Value {
+            let mut headers = async_nats::HeaderMap::new();
+            headers.insert("Nats-Msg-Id", id);
+            headers.insert("Nats-Expected-Last-Subject-Sequence", after.to_string().as_str());
+            let subject = "gatewatch.finding.a".to_owned();
+            let reply = client.request_with_headers(subject, headers, "{}".into()).await.unwrap();
+            serde_json::from_slice(&reply.payload).unwrap()
+        };
+        let first = write("a:1:1", 0).await;
+        assert_eq!(first["seq"], 1);
+        let stale_double = write("a:1:1", 0).await;
+        let double = write("a:1:1", 1).await;
+        let stale = write("a:1:2", 0).await;
+        eprintln!("{version}: double and stale {stale_double}, double {double}, stale {stale}");
+        // Either is answered by a look at what is there.
+        for answer in [&stale_double, &double, &stale] {
+            let number = answer["error"]["err_code"].as_u64();
+            assert!(answer["duplicate"] == true || number.is_some_and(|n| [10_071, 10_164].contains(&n)));
+        }
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            // Beyond the window it is the sequence that holds.
+            let late = write("a:1:1", 0).await;
+            if late["error"]["err_code"] == 10_071 {
+                break;
+            }
+            assert!(late["duplicate"] == true && Instant::now() < deadline, "{late}");
+            tokio::time::sleep(TICK).await;
+        }
+    }
+}
+
+/// Who may not, or meets a stream that is not fit, is told one sentence, and changes nothing.
+#[tokio::test]
+async fn a_stream_that_is_not_fit_is_told_of_and_left_alone() {
+    let store = Store::start(binary("2.15.1").await).await;
+    let client = store.client().await;
+    let config = json!({ "name": STREAM, "subjects": ["elsewhere.>"], "storage": "memory" });
+    ask(&client, &format!("STREAM.CREATE.{STREAM}"), config).await.unwrap();
+    let (_sink, mut events) = Sink::start(store.sink(), "unfit", "gatewatch");
+    let told = tokio::time::timeout(WITHIN, events.recv()).await.unwrap();
+    let Some(Event::Trouble { why, todo }) = told else { panic!("{told:?}") };
+    assert_eq!(why, "stream GATEWATCH is not fit for findings: it does not keep gatewatch.finding.>");
+    assert!(todo.contains("nats stream edit GATEWATCH"), "{todo}");
+    let info = ask(&client, &format!("STREAM.INFO.{STREAM}"), Value::Null).await.unwrap();
+    assert_eq!(info["config"]["subjects"], json!(["elsewhere.>"]));
+    assert_eq!(info["config"]["storage"], "memory");
+    // An account without JetStream.
+    let password = store.lab.password().unwrap().to_owned();
+    let mut config = store.sink();
+    config.connect.user = Some("sys".to_owned());
+    config.connect.password = Some(password);
+    let (_sink, mut events) = Sink::start(config, "denied", "gatewatch");
+    let told = tokio::time::timeout(WITHIN, events.recv()).await.unwrap();
+    let Some(Event::Trouble { why, todo }) = told else { panic!("{told:?}") };
+    assert!(why.contains("JetStream"), "{why}");
+    assert!(todo.contains("enable JetStream"), "{todo}");
+}
