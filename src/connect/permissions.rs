@@ -135,6 +135,15 @@ mod tests {
     }
 
     #[test]
+    fn the_sink_needs_nothing_of_what_it_does_not_have() {
+        let table = needed_by_sink("g", "_I", Some("S"), None);
+        assert!(table.iter().all(|p| !p.subject.contains("KV")), "{table:?}");
+        assert!(table.iter().any(|p| p.subject == "g.finding.>"));
+        let table = needed_by_sink("g", "_I", None, Some("b"));
+        assert!(table.iter().all(|p| p.subject == "_I.>" || p.subject.contains("KV")), "{table:?}");
+    }
+
+    #[test]
     fn a_pattern_covers_what_it_stands_for() {
         let yes =
             [("a.b", "a.b"), (">", "a.*"), (">", ">"), ("a.*", "a.b"), ("a.*", "a.*"), ("a.>", "a.b.>")];

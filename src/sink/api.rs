@@ -20,6 +20,8 @@ const DUPLICATES: Duration = Duration::from_secs(120);
 /// An event is 256 KiB at the most, and its headers are less than 4 KiB.
 const MESSAGE_BYTES_MAX: i64 = 260 * 1024;
 
+/// In the server, and for the account.
+const NOT_ENABLED: [u64; 2] = [10_076, 10_039];
 const NO_STREAM: u64 = 10_059;
 const NAME_IN_USE: u64 = 10_058;
 const NO_MESSAGE: u64 = 10_037;
@@ -100,10 +102,14 @@ impl Api {
         match self.ask(&format!("STREAM.INFO.{stream}"), &Value::Null).await? {
             Ok(mut info) => Ok(info.get_mut("config").map(Value::take)),
             Err((NO_STREAM, _)) => Ok(None),
-            Err((_, text)) => Err(refused(
-                format!("JetStream says: {text}"),
-                "enable JetStream for the account of `[sink]`",
-            )),
+            Err((number, text)) => {
+                let todo = if NOT_ENABLED.contains(&number) {
+                    "enable JetStream for the account of `[sink]`"
+                } else {
+                    "look at the sink's server: `nats server report jetstream`"
+                };
+                Err(refused(format!("JetStream says: {text}"), todo))
+            }
         }
     }
 

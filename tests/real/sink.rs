@@ -3,55 +3,89 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, ConnectOptions};
 use data_encoding::BASE64;
 use gatewatch::config::{self, Connect};
-use gatewatch::lab::{Auth, Lab, Spec};
+use gatewatch::lab::Spec;
 use gatewatch::publish::Message;
 use gatewatch::sink::{BYTES_MAX, Event, Sink};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tokio::process::{Child, Command};
 
 use crate::common::{AgentSpec, WITHIN, Watch, binary};
 
 const STREAM: &str = "GATEWATCH";
 const BUCKET: &str = "gatewatch";
 const ACCOUNT: &str = "KEEP";
+const PASSWORD: &str = "of-the-sink";
 const TICK: Duration = Duration::from_millis(50);
 
-/// The server of the sink.
+/// The server of the sink: one alone, with JetStream in an account of its own.
 struct Store {
-    lab: Lab,
+    dir: tempfile::TempDir,
+    binary: PathBuf,
+    port: u16,
+    process: tokio::sync::Mutex<Option<Child>>,
 }
 
 impl Store {
     async fn start(binary: PathBuf) -> Self {
-        let spec = Spec {
-            binary: Some(binary),
-            auth: Auth::Users,
-            jetstream: true,
-            accounts: vec![ACCOUNT.to_owned()],
-            ..Spec::new(&["sink"], 1)
-        };
-        Self { lab: Lab::start(spec).await.unwrap() }
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let dir = tempfile::tempdir().unwrap();
+        let user = |name: &str| json!({ "user": name, "password": PASSWORD });
+        let config = json!({
+            "listen": format!("127.0.0.1:{port}"), "jetstream": { "store_dir": dir.path().join("store") },
+            "accounts": {
+                ACCOUNT: { "jetstream": "enabled", "users": [user(ACCOUNT)] },
+                "BARE": { "users": [user("BARE")] },
+            },
+        });
+        std::fs::write(dir.path().join("server.conf"), config.to_string()).unwrap();
+        let store = Self { dir, binary, port, process: tokio::sync::Mutex::default() };
+        store.revive().await;
+        store
+    }
+
+    /// Starts the server; done when JetStream answers.
+    async fn revive(&self) {
+        let mut command = Command::new(&self.binary);
+        command.arg("-c").arg(self.dir.path().join("server.conf"));
+        command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        *self.process.lock().await = Some(command.spawn().unwrap());
+        let deadline = Instant::now() + WITHIN;
+        while ask(&self.client().await, "INFO", Value::Null).await.is_none() {
+            assert!(Instant::now() < deadline, "the sink's server does not start");
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    async fn kill(&self) {
+        let mut child = self.process.lock().await.take().expect("it runs");
+        child.kill().await.unwrap();
+    }
+
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
     }
 
     fn config(&self) -> String {
-        let (url, password) = (self.lab.url("sink-0").unwrap(), self.lab.password().unwrap().to_owned());
         format!(
-            "[sink]\nserver = \"{url}\"\nuser = \"{ACCOUNT}\"\npassword = \"{password}\"\n\
-             stream = \"{STREAM}\"\nbucket = \"{BUCKET}\"\n"
+            "[sink]\nserver = \"{}\"\nuser = \"{ACCOUNT}\"\npassword = \"{PASSWORD}\"\n\
+             stream = \"{STREAM}\"\nbucket = \"{BUCKET}\"\n",
+            self.url()
         )
     }
 
-    fn sink(&self) -> config::Sink {
+    fn sink(&self, user: &str) -> config::Sink {
         config::Sink {
             connect: Connect {
-                server: self.lab.url("sink-0").ok(),
-                user: Some(ACCOUNT.to_owned()),
-                password: self.lab.password().map(str::to_owned),
+                server: Some(self.url()),
+                user: Some(user.to_owned()),
+                password: Some(PASSWORD.to_owned()),
                 ..Connect::default()
             },
             stream: Some(STREAM.to_owned()),
@@ -60,9 +94,15 @@ impl Store {
     }
 
     async fn client(&self) -> Client {
-        let password = self.lab.password().unwrap().to_owned();
-        let options = ConnectOptions::with_user_and_password(ACCOUNT.to_owned(), password);
-        options.connect(self.lab.url("sink-0").unwrap()).await.unwrap()
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            let options = ConnectOptions::with_user_and_password(ACCOUNT.to_owned(), PASSWORD.to_owned());
+            match options.connect(self.url()).await {
+                Ok(client) => return client,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            tokio::time::sleep(TICK).await;
+        }
     }
 
     /// Every message of the stream, oldest first, as a server stores it; none where it cannot be read now.
@@ -196,7 +236,7 @@ async fn rounds(version: &str, rounds: u64) {
         tokio::time::sleep(Duration::from_millis(dice(6000))).await;
         let which = dice(3);
         if which != 0 {
-            store.lab.kill("sink-0").await.unwrap();
+            store.kill().await;
             deaths += 1;
         }
         if which != 1 {
@@ -209,7 +249,7 @@ async fn rounds(version: &str, rounds: u64) {
         }
         if which != 0 {
             tokio::time::sleep(Duration::from_millis(dice(3000))).await;
-            store.lab.start_server("sink-0").await.unwrap();
+            store.revive().await;
         }
         if which != 1 {
             watch.start_agent().await;
@@ -269,9 +309,9 @@ fn resident_bytes() -> u64 {
 async fn a_storm_while_the_sink_is_away_waits_in_order_and_is_all_delivered() {
     let away = std::env::var("GATEWATCH_AWAY_S").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
     let store = Store::start(binary("2.15.1").await).await;
-    let (sink, mut events) = Sink::start(store.sink(), "storm", "gatewatch");
+    let (sink, mut events) = Sink::start(store.sink(ACCOUNT), "storm", "gatewatch");
     assert!(matches!(events.recv().await, Some(Event::Holds(_))));
-    store.lab.kill("sink-0").await.unwrap();
+    store.kill().await;
     let before = resident_bytes();
     let began = Instant::now();
     let mut most = 0;
@@ -302,7 +342,7 @@ async fn a_storm_while_the_sink_is_away_waits_in_order_and_is_all_delivered() {
     assert!(matches!(trouble, Some(Event::Trouble { .. })), "{trouble:?}");
     assert_eq!((sink.load().waiting, sink.load().dropped), (5000, 0));
     let waited = began.elapsed();
-    store.lab.start_server("sink-0").await.unwrap();
+    store.revive().await;
     let back = Instant::now();
     let events = tokio::spawn(async move {
         let mut well = false;
@@ -387,7 +427,7 @@ async fn a_stream_that_is_not_fit_is_told_of_and_left_alone() {
     let client = store.client().await;
     let config = json!({ "name": STREAM, "subjects": ["elsewhere.>"], "storage": "memory" });
     ask(&client, &format!("STREAM.CREATE.{STREAM}"), config).await.unwrap();
-    let (_sink, mut events) = Sink::start(store.sink(), "unfit", "gatewatch");
+    let (_sink, mut events) = Sink::start(store.sink(ACCOUNT), "unfit", "gatewatch");
     let told = tokio::time::timeout(WITHIN, events.recv()).await.unwrap();
     let Some(Event::Trouble { why, todo }) = told else { panic!("{told:?}") };
     assert_eq!(why, "stream GATEWATCH is not fit for findings: it does not keep gatewatch.finding.>");
@@ -396,11 +436,7 @@ async fn a_stream_that_is_not_fit_is_told_of_and_left_alone() {
     assert_eq!(info["config"]["subjects"], json!(["elsewhere.>"]));
     assert_eq!(info["config"]["storage"], "memory");
     // An account without JetStream.
-    let password = store.lab.password().unwrap().to_owned();
-    let mut config = store.sink();
-    config.connect.user = Some("sys".to_owned());
-    config.connect.password = Some(password);
-    let (_sink, mut events) = Sink::start(config, "denied", "gatewatch");
+    let (_sink, mut events) = Sink::start(store.sink("BARE"), "denied", "gatewatch");
     let told = tokio::time::timeout(WITHIN, events.recv()).await.unwrap();
     let Some(Event::Trouble { why, todo }) = told else { panic!("{told:?}") };
     assert!(why.contains("JetStream"), "{why}");
