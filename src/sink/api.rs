@@ -1,4 +1,4 @@
-//! What is said to JetStream: the few requests that are needed, as JSON.
+//! What is said to `JetStream`: the few requests that are needed, as JSON.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -127,18 +127,16 @@ impl Api {
 
     /// Makes the stream where there is none, and holds one that is there against what is needed.
     pub(super) async fn ensure_stream(&self, name: &str, subjects: &str) -> Result<(), Failure> {
-        let found = match self.info(name).await? {
-            Some(config) => Some(config),
-            None => {
-                let config = json!({
-                    "name": name, "subjects": [subjects], "retention": "limits", "storage": "file",
-                    "num_replicas": 1, "max_msgs_per_subject": -1, "discard": "old", "allow_direct": true,
-                    "duplicate_window": u64::try_from(DUPLICATES.as_nanos()).unwrap_or_default(),
-                    "description": "findings of gatewatch",
-                });
-                self.create(name, &config).await?
-            }
-        };
+        let mut found = self.info(name).await?;
+        if found.is_none() {
+            let config = json!({
+                "name": name, "subjects": [subjects], "retention": "limits", "storage": "file",
+                "num_replicas": 1, "max_msgs_per_subject": -1, "discard": "old", "allow_direct": true,
+                "duplicate_window": u64::try_from(DUPLICATES.as_nanos()).unwrap_or_default(),
+                "description": "findings of gatewatch",
+            });
+            found = self.create(name, &config).await?;
+        }
         let Some(config) = found else { return Ok(()) };
         let differences = stream_differs(&config, subjects);
         if differences.is_empty() {
@@ -153,18 +151,16 @@ impl Api {
     /// The same for the bucket.
     pub(super) async fn ensure_bucket(&self, bucket: &str) -> Result<(), Failure> {
         let name = format!("KV_{bucket}");
-        let found = match self.info(&name).await? {
-            Some(config) => Some(config),
-            None => {
-                let config = json!({
-                    "name": name, "subjects": [format!("$KV.{bucket}.>")], "retention": "limits",
-                    "storage": "file", "num_replicas": 1, "max_msgs_per_subject": 1, "discard": "new",
-                    "allow_direct": true, "allow_rollup_hdrs": true, "deny_delete": true,
-                    "description": "open findings of gatewatch",
-                });
-                self.create(&name, &config).await?
-            }
-        };
+        let mut found = self.info(&name).await?;
+        if found.is_none() {
+            let config = json!({
+                "name": name, "subjects": [format!("$KV.{bucket}.>")], "retention": "limits",
+                "storage": "file", "num_replicas": 1, "max_msgs_per_subject": 1, "discard": "new",
+                "allow_direct": true, "allow_rollup_hdrs": true, "deny_delete": true,
+                "description": "open findings of gatewatch",
+            });
+            found = self.create(&name, &config).await?;
+        }
         let Some(config) = found else { return Ok(()) };
         let differences = bucket_differs(&config, bucket);
         if differences.is_empty() {

@@ -194,7 +194,7 @@ impl Task {
                     connected = &mut attempt => break connected,
                     () = self.events.closed() => return None,
                     () = tokio::time::sleep(CONNECT_WITHIN) => {
-                        let at = config.server.as_deref().map(redact::urls).unwrap_or_default().to_string();
+                        let at = config.server.as_deref().map(redact::urls).unwrap_or_default();
                         self.trouble(format!("cannot reach {at}"), "start it, or look at what stands between".into())
                             .await;
                     }
@@ -276,7 +276,7 @@ impl Task {
         let mut bytes = 0;
         loop {
             while on_their_way.len() < IN_FLIGHT_MAX && bytes < IN_FLIGHT_BYTES_MAX {
-                let Some((write, turn)) = self.shared.shelf().next() else { break };
+                let Some((write, turn)) = self.shared.shelf().take_next() else { break };
                 let length = match &write {
                     Write::Event { message, .. } => message.payload.len(),
                     Write::Put { value, .. } => value.as_ref().map_or(0, String::len),

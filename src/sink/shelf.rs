@@ -230,7 +230,7 @@ impl Shelf {
 
     /// What may be written now; it counts as being on its way. With the bucket's comes the turn that the answer
     /// is to be given with.
-    pub fn next(&mut self) -> Option<(Write, u64)> {
+    pub fn take_next(&mut self) -> Option<(Write, u64)> {
         while let Some(key) = self.due.pop_front() {
             let Some(wish) = self.wishes.get_mut(&key).filter(|wish| !wish.sent) else { continue };
             wish.sent = true;
@@ -268,7 +268,7 @@ impl Shelf {
                 return Some((write, 0));
             }
             if !self.due.is_empty() {
-                return self.next();
+                return self.take_next();
             }
         }
         None

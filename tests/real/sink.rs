@@ -256,11 +256,11 @@ async fn rounds(version: &str, rounds: u64) {
         }
         // A fault that lives through it all, and one that came and went meanwhile.
         if !heals_first {
-            tokio::time::sleep(Duration::from_millis(dice(4000))).await;
+            calm(&store, &watch, round, true).await;
             watch.lab.heal(from, to).await.unwrap();
         }
         watch.lab.wait_healthy(WITHIN).await.unwrap();
-        calm(&store, &watch, round).await;
+        calm(&store, &watch, round, false).await;
     }
     let log = store.log().await.unwrap();
     let opened = log.iter().filter(|line| line.text("action") == "opened").count();
@@ -275,14 +275,14 @@ async fn rounds(version: &str, rounds: u64) {
     watch.finish_anyhow().await;
 }
 
-/// Waits until nothing is open in the stream, and the bucket says so too.
-async fn calm(store: &Store, watch: &Watch, round: u64) {
+/// Waits until something or nothing is open in the stream, and the bucket says the same.
+async fn calm(store: &Store, watch: &Watch, round: u64, faulty: bool) {
     let deadline = Instant::now() + Duration::from_secs(45);
     loop {
         let (log, keys) = (store.log().await, store.keys().await);
         if let (Some(log), Some(keys)) = (&log, &keys) {
             let open = open_by(log);
-            if open.is_empty() && keys.is_empty() {
+            if open == *keys && open.is_empty() != faulty {
                 return;
             }
         }

@@ -74,6 +74,7 @@ impl Ledger {
 
 impl Finding {
     /// As it is once it ended.
+    #[must_use]
     pub fn ended(mut self, at: Time) -> Self {
         self.end(at);
         self

@@ -58,7 +58,7 @@ impl Server {
 
     /// Writes all that may be written.
     fn take_all(&mut self, shelf: &mut Shelf) {
-        while let Some((write, turn)) = shelf.next() {
+        while let Some((write, turn)) = shelf.take_next() {
             match write {
                 Write::Event { message, after } => match self.append(&message, after) {
                     Some(sequence) => shelf.stored(&message.subject, sequence),
@@ -95,8 +95,11 @@ impl Server {
             }
             last.insert(&message.subject, (message.headers[1].1 != "resolved", mark));
         }
-        let open: BTreeSet<String> =
-            last.iter().filter(|(_, (open, _))| *open).map(|(s, _)| s[10..].to_owned()).collect();
+        let open: BTreeSet<String> = last
+            .iter()
+            .filter(|(_, (open, _))| *open)
+            .map(|(s, _)| s.rsplit('.').next().unwrap().to_owned())
+            .collect();
         assert_eq!(self.bucket.keys().cloned().collect::<BTreeSet<_>>(), open, "the bucket is the open set");
     }
 }
@@ -107,8 +110,8 @@ fn a_life_is_written_in_order_and_leaves_an_empty_bucket() {
     for (action, revision) in [("opened", 1), ("updated", 2), ("resolved", 3)] {
         shelf.push(&message(PRINT, action, 5, revision));
     }
-    assert!(matches!(shelf.next(), Some((Write::Event { after: 0, .. }, _))));
-    assert_eq!(shelf.next(), None, "one at a time");
+    assert!(matches!(shelf.take_next(), Some((Write::Event { after: 0, .. }, _))));
+    assert_eq!(shelf.take_next(), None, "one at a time");
     shelf.rewind();
     server.take_all(&mut shelf);
     let story = ["opened", "updated", "resolved"].map(|a| format!("{a} {PRINT}:5:"));
@@ -159,7 +162,7 @@ fn what_came_to_its_end_elsewhere_is_not_opened_by_an_old_message() {
 fn an_answer_that_is_lost_doubles_nothing_and_the_bucket_follows() {
     let (mut shelf, mut server) = (Shelf::new(true, true), Server::default());
     shelf.push(&message(PRINT, "opened", 5, 1));
-    let Some((Write::Event { message, after }, _)) = shelf.next() else { panic!() };
+    let Some((Write::Event { message, after }, _)) = shelf.take_next() else { panic!() };
     server.append(&message, after).unwrap();
     server.read(&mut shelf);
     server.take_all(&mut shelf);
@@ -171,11 +174,11 @@ fn an_answer_that_is_lost_doubles_nothing_and_the_bucket_follows() {
 fn what_changes_while_it_is_put_is_put_again() {
     let mut shelf = Shelf::new(false, true);
     shelf.push(&message(PRINT, "opened", 5, 1));
-    let Some((Write::Put { key, value: Some(_) }, turn)) = shelf.next() else { panic!() };
+    let Some((Write::Put { key, value: Some(_) }, turn)) = shelf.take_next() else { panic!() };
     shelf.push(&message(PRINT, "resolved", 5, 2));
-    assert_eq!(shelf.next(), None, "one at a time");
+    assert_eq!(shelf.take_next(), None, "one at a time");
     shelf.kept(&key, turn);
-    assert!(matches!(shelf.next(), Some((Write::Put { value: None, .. }, _))));
+    assert!(matches!(shelf.take_next(), Some((Write::Put { value: None, .. }, _))));
     assert_eq!(shelf.load().waiting, 1);
 }
 
@@ -224,7 +227,7 @@ fn messages_of_others_are_left_alone() {
     let mut odd = message(PRINT, "opened", 1, 1);
     odd.headers[0].1 = "a:b".into();
     shelf.push(&odd);
-    assert_eq!((shelf.load().waiting, shelf.next()), (0, None));
+    assert_eq!((shelf.load().waiting, shelf.take_next()), (0, None));
     for id in ["", "a:1:1", "00000000000000aa:1", "00000000000000aa:1:1:1", "00000000000000aa:-1:1"] {
         assert_eq!(Stored::of(1, id, "open"), None, "{id}");
     }
@@ -269,7 +272,7 @@ fn whatever_happens_on_the_way_the_stream_alternates() {
                     }
                     shelf.push(&message(&print, action, mark.opened_at_ms, mark.revision));
                 }
-                4..=7 => match shelf.next() {
+                4..=7 => match shelf.take_next() {
                     Some((Write::Event { message, after }, _)) => match dice(5) {
                         // Its answer is lost, or itself, or it arrives some day.
                         0 => drop(server.append(&message, after)),
