@@ -348,6 +348,7 @@ pub struct Observer {
 
 /// Findings cannot be kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SinkTrouble {
     /// Since when.
     pub since: Time,

@@ -24,7 +24,7 @@ const ACCOUNT: &str = "KEEP";
 const PASSWORD: &str = "of-the-sink";
 const TICK: Duration = Duration::from_millis(50);
 
-/// The server of the sink: one alone, with JetStream in an account of its own.
+/// The server of the sink: one alone, with `JetStream` in an account of its own.
 struct Store {
     dir: tempfile::TempDir,
     binary: PathBuf,
@@ -50,7 +50,7 @@ impl Store {
         store
     }
 
-    /// Starts the server; done when JetStream answers.
+    /// Starts the server; done when `JetStream` answers.
     async fn revive(&self) {
         let mut command = Command::new(&self.binary);
         command.arg("-c").arg(self.dir.path().join("server.conf"));
@@ -230,7 +230,8 @@ async fn rounds(version: &str, rounds: u64) {
     let (mut kills, mut deaths) = (0, 0);
     let began = Instant::now();
     for round in 1..=rounds {
-        let links = [("eu-0", "us"), ("us-0", "eu"), ("eu-0", "ap"), ("us-0", "ap")];
+        // Each of a kind that an agent finds which starts after it.
+        let links = [("eu-0", "us"), ("ap-0", "us"), ("eu-0", "ap"), ("us-0", "ap")];
         let (from, to) = links[usize::try_from(dice(4)).unwrap()];
         watch.lab.cut(from, to).await.unwrap();
         tokio::time::sleep(Duration::from_millis(dice(6000))).await;
