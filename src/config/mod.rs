@@ -34,9 +34,6 @@ const REPEAT_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 /// What the servers may be asked to send, bytes per second.
 const BUDGET_RANGE: (u64, u64) = (10_000, 10_000_000_000);
 
-/// Sections that are read and checked, and have no effect yet.
-const NOT_IN_USE: &[&str] = &[];
-
 /// How to reach NATS: one connection's address and credentials. Its `Debug` shows no secret.
 #[derive(Clone, Default)]
 pub struct Connect {
@@ -754,13 +751,6 @@ impl FileConfig {
         }
         root.finish();
         out
-    }
-
-    fn not_in_use(&mut self, section: &str, title: &str) {
-        let warning = format!("{title} is not in use yet: what it sets has no effect in this version");
-        if NOT_IN_USE.contains(&section) && !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
-        }
     }
 }
 
