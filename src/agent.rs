@@ -6,6 +6,7 @@
 
 mod io;
 mod kept;
+mod memory;
 mod peers;
 mod service;
 mod sweep;
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 
 use io::{Action, Effect, Identity, Io};
 use kept::Kept;
+use memory::{complained_of, is_finding};
 use peers::Company;
 use service::Desk;
 
@@ -30,13 +32,13 @@ use crate::collect::decode::{self, Endpoint, Garbled};
 use crate::collect::{Arrival, Look, Pace, Request, Target, parse_inbox};
 use crate::config::Config;
 use crate::connect::LinkEvent;
-use crate::findings::{Action as Happened, Finding, Judgement, Ledger};
+use crate::findings::{Action as Happened, Judgement, Ledger};
 use crate::model::{
     self, Complaint, Fact, Name, Observer, Refusal, Roster, ServerInfo, Signal, Snapshot, Time, Vantage,
 };
 use crate::peers::Peers;
 use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Speaker, Standing, Style};
-use crate::publish::{Message, Outbox, State, StateFile};
+use crate::publish::{Message, Outbox, StateFile};
 
 /// A server that just started sees its own cluster only, for 1.0 s; so does who is connected to it (measured).
 const UNSETTLED: Duration = Duration::from_secs(3);
@@ -276,33 +278,6 @@ impl Agent {
         effects.extend(self.send(now));
         effects.extend(self.attend(now));
         effects
-    }
-
-    fn restore(&mut self, now: Time) {
-        let Some(file) = &self.state_file else { return };
-        let state = match file.load() {
-            Ok(Some(state)) => state,
-            Ok(None) => return,
-            Err(error) => {
-                tracing::error!(%error, "starting without the open findings of before");
-                match file.set_aside() {
-                    Ok(aside) => tracing::warn!(file = %aside.display(), "put aside"),
-                    Err(error) => tracing::warn!(%error, "cannot put it aside"),
-                }
-                return;
-            }
-        };
-        for finding in &state.findings {
-            recall(&mut self.roster, finding);
-            self.observer.complaints.extend(recall_complaint(finding));
-        }
-        self.owes = !state.unconfirmed.is_empty();
-        for message in state.unconfirmed {
-            self.outbox.push(message);
-        }
-        tracing::info!(open = state.findings.len(), saved_at = %state.saved_at, now = %now, "took up the ledger");
-        self.ledger = Ledger::restore(state.findings);
-        self.take_silences(state.silences, now);
     }
 
     /// A connection stands.
@@ -920,23 +895,6 @@ impl Agent {
         }
         self.outbox.send().into_iter().map(Effect::Publish).collect()
     }
-
-    fn save(&mut self) -> Vec<Effect> {
-        let Some(file) = &self.state_file else { return Vec::new() };
-        let state = State {
-            version: State::VERSION,
-            saved_at: self.asked_last_at,
-            findings: self.ledger.open().cloned().collect(),
-            unconfirmed: self.outbox.waiting().filter(|m| is_finding(m)).cloned().collect(),
-            silences: self.silences(),
-        };
-        self.owes = !state.unconfirmed.is_empty();
-        vec![Effect::Save(file.clone(), Box::new(state))]
-    }
-}
-
-fn is_finding(message: &Message) -> bool {
-    message.headers.iter().any(|(name, _)| name == "Gatewatch-Action")
 }
 
 /// A subject that we used, as the permission that it needs.
@@ -953,56 +911,6 @@ fn general(subject: &str) -> String {
         [prefix, "api", ..] => format!("{prefix}.api.>"),
         _ => subject.to_owned(),
     }
-}
-
-/// Makes known what a finding of an earlier start was about.
-fn recall(roster: &mut Roster, finding: &Finding) {
-    // Whoever sends replies of no use is no server on the strength of them.
-    if &*finding.check == "observer_degraded" {
-        return;
-    }
-    let entity = &finding.entity;
-    if let (Some(cluster), Some(name), Some(id)) = (&entity.cluster, &entity.server, &entity.server_id) {
-        let info = finding.server.clone().unwrap_or_else(|| ServerInfo {
-            name: name.clone(),
-            id: id.clone(),
-            cluster: Some(cluster.clone()),
-            ..ServerInfo::default()
-        });
-        roster.recall(info, finding.opened_at);
-    }
-    let was = finding.evidence.get("last_connected_at").and_then(|at| Time::parse(at.as_str()?));
-    if let (Some(cluster), Some(name), Some(remote), Some(at)) =
-        (&entity.cluster, &entity.server, &entity.remote, was)
-    {
-        roster.recall_link(cluster.clone(), name.clone(), remote.clone(), at);
-    }
-    if &*finding.check == "cluster_unreachable"
-        && let Some(cluster) = &entity.cluster
-    {
-        roster.recall_cluster(cluster.clone());
-    }
-}
-
-/// Under which ID the replies stand that a finding complains of; empty for those that name no server.
-fn complained_of(finding: &Finding) -> Option<Name> {
-    let entity = &finding.entity;
-    let unnamed = entity.peer_server.as_ref().filter(|name| &***name == "unnamed").map(|_| Name::from(""));
-    (&*finding.check == "observer_degraded").then(|| entity.server_id.clone().or(unnamed)).flatten()
-}
-
-/// The complaint that a finding of an earlier start stands for: over, unless another such reply comes.
-fn recall_complaint(finding: &Finding) -> Option<(Name, Complaint)> {
-    let id = complained_of(finding)?;
-    let entity = &finding.entity;
-    let server = entity.server.as_ref().map(|name| ServerInfo {
-        name: name.clone(),
-        id: id.clone(),
-        cluster: entity.cluster.clone(),
-        ..ServerInfo::default()
-    });
-    let at = finding.last_seen_at;
-    Some((id, Complaint { server, count: 0, recent: 0, error: String::new(), at }))
 }
 
 fn millis(d: Duration) -> u64 {

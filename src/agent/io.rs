@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 
 use super::AgentError;
 use super::service::{Offer, Question, Service};
-use crate::api::ApiError;
 use super::ways::line::{self, Lines, News, To};
+use crate::api::ApiError;
 use crate::clock::Clock;
 use crate::collect;
 use crate::config::Connect;

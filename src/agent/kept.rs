@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::Agent;
 use super::io::Effect;
-use super::{Agent, recall, recall_complaint};
 use crate::config::Config;
 use crate::findings::{Action, Change, Finding, Reason};
 use crate::model::{SinkTrouble, Time};
@@ -112,10 +112,7 @@ impl Agent {
             let finding = finding.ended(now);
             self.keep_only(&Change { action: Action::Resolved, reason: Reason::Recovered, finding });
         }
-        for finding in &theirs {
-            recall(&mut self.roster, finding);
-            self.observer.complaints.extend(recall_complaint(finding));
-        }
+        self.recall(&theirs);
         let before = self.ledger.open().count();
         let changes = self.ledger.adopt(theirs, now);
         let lacking: Vec<Finding> =

@@ -13,7 +13,7 @@ use async_nats::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::io::Effect;
-use super::{Agent, millis, recall};
+use super::{Agent, millis};
 use crate::findings::{Action, Change, Finding, Ledger, Silence};
 use crate::model::{Observer, Snapshot, Time};
 use crate::peers::{Beat, Peers, STANDBY_EVERY, Turn};
@@ -225,9 +225,8 @@ impl Agent {
         company.offered_at = None;
         let estate = std::mem::take(&mut company.estate);
         self.style.speaker.leads = true;
-        for finding in self.ledger.open().chain(&estate) {
-            recall(&mut self.roster, finding);
-        }
+        let known: Vec<Finding> = self.ledger.open().chain(&estate).cloned().collect();
+        self.recall(&known);
         let changes = self.ledger.adopt(estate, now);
         self.kept.lead(now);
         self.start_to_look(now);
@@ -495,9 +494,7 @@ impl Agent {
         let known = |f: &Finding| f.is_named_right() && !self.company.has_ended(f);
         let findings: Vec<Finding> = page.findings.into_iter().filter(known).take(room).collect();
         tracing::info!(from = %page.beat.agent, findings = findings.len(), "took over what another agent had open");
-        for finding in &findings {
-            recall(&mut self.roster, finding);
-        }
+        self.recall(&findings);
         self.take_silences(page.silences, now);
         let changes = self.ledger.adopt(findings, now);
         // Those that stand by have not heard of it.

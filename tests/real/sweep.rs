@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use crate::common::sweep::{Sweep, judge, judges_alike, open, output};
 use crate::common::{WITHIN, Watch, binary, gatewatch};
@@ -81,6 +82,8 @@ async fn each_fault(version: &str) {
     two_look(&watch).await;
     watch.lab.kill("us-1").await.unwrap();
     let finding = watch.wait_opened(mark, "server_missing us/us-1/_", WITHIN).await;
+    // It looks as often as the agent, and not at the same time.
+    watch.observe_until(Instant::now() + Duration::from_secs(3)).await;
     let (file, log) = sweep.end().await;
     shows_what_is_open(&watch, &file, &log, 1).await;
     watch.lab.start_server("us-1").await.unwrap();
