@@ -22,6 +22,8 @@ const TURN: Duration = Duration::from_millis(100);
 const TURNS_MAX: u32 = 6;
 /// How often who stands by says so.
 pub const STANDBY_EVERY: Duration = Duration::from_secs(10);
+/// So long an agent says whose place it took.
+const NEWS: Duration = Duration::from_millis(500);
 /// A leader that we hear and that does not hear us: after so many of its messages we give way, for it cannot.
 const UNHEARD_MAX: u32 = 3;
 /// How many other agents are known.
@@ -54,6 +56,9 @@ pub struct Beat {
     /// The instances of the leaders that it hears.
     #[serde(default)]
     pub hears: Vec<Name>,
+    /// The instance in whose place it leads, for that was not heard any more.
+    #[serde(default)]
+    pub succeeds: Option<Name>,
     /// How many changes of findings it has published since it leads.
     #[serde(default)]
     pub changes: u64,
@@ -84,7 +89,7 @@ enum Role {
     /// Another one leads; none that is known, for a moment, when it has said that it stops.
     Standing { leader: Option<Name> },
     /// This one leads.
-    Leading { claim: Claim, beat_at: Time },
+    Leading { claim: Claim, beat_at: Time, succeeds: Option<Name> },
 }
 
 #[derive(Clone, Debug)]
@@ -141,6 +146,14 @@ impl Peers {
     pub fn leading_since(&self) -> Option<Time> {
         match &self.role {
             Role::Leading { claim, .. } => Some(claim.since),
+            _ => None,
+        }
+    }
+
+    /// The instance in whose place it leads, told while that is news: after a partition the older claim stands.
+    pub fn succeeds(&self, now: Time) -> Option<&Name> {
+        match &self.role {
+            Role::Leading { claim, succeeds, .. } if now.since(claim.since) < NEWS => succeeds.as_ref(),
             _ => None,
         }
     }
@@ -207,7 +220,8 @@ impl Peers {
 
     fn lead(&mut self, reason: &'static str, now: Time) -> Turn {
         let claim = Claim { since: now, instance: self.instance.clone() };
-        self.role = Role::Leading { claim, beat_at: now };
+        let succeeds = self.leader().cloned();
+        self.role = Role::Leading { claim, beat_at: now, succeeds };
         Turn::Lead(reason)
     }
 
@@ -255,7 +269,12 @@ impl Peers {
             leading_since: beat.leading_since,
             heard_at: now,
             next_in: beat.next_in.min(INTERVAL_MAX),
-            unheard: if named { 0 } else { before.as_ref().map_or(0, |peer| peer.unheard) + 1 },
+            // Who took our place knows better than by one message whether it hears us.
+            unheard: match &beat.succeeds {
+                _ if named => 0,
+                Some(succeeds) if *succeeds == self.instance => UNHEARD_MAX + 1,
+                _ => before.as_ref().map_or(0, |peer| peer.unheard) + 1,
+            },
             expected: before.is_some_and(|peer| peer.expected),
         };
         let instance = beat.instance;
@@ -359,6 +378,7 @@ mod tests {
                 leading_since,
                 next_in,
                 hears,
+                succeeds: peers.succeeds(self.now).cloned(),
                 changes: 0,
                 stops: false,
             }

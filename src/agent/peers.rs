@@ -287,6 +287,7 @@ impl Agent {
             leading_since: peers.leading_since(),
             next_in: self.company.beat_every(self.config.interval),
             hears: peers.hears(now),
+            succeeds: peers.succeeds(now).cloned(),
             changes: self.company.changes,
             stops: false,
         }

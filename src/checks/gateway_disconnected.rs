@@ -45,7 +45,8 @@ static MANUAL: Manual = Manual {
               notice nothing. No version has an advisory for it.",
     decides: "GATEWAYZ lists only the gateways that are up, so a lost one is simply absent. A link is expected when \
               the server's configuration (VARZ) lists the remote, when a server of that name was connected to it \
-              and the remote still exists, or when every other server of the cluster has it. It is a finding when \
+              and the remote still exists, when every other server of the cluster has it, or when the remote has a \
+              gateway to the server's cluster, for then each server there dials back. It is a finding when \
               it was absent in two looks or more over `absent_for`, also when it was never up; where the remote \
               tells that it refused the login (CLIENT.AUTH.ERR), two looks are enough. A server that cannot \
               answer, because it lost the way to our own cluster, is judged by the far end: every server there \
@@ -140,6 +141,8 @@ enum Expected {
     Configured,
     WasConnected,
     PeersHaveIt,
+    /// The remote has a gateway to its cluster, which makes any server dial back.
+    RemoteHasOne,
     No,
 }
 
@@ -149,6 +152,7 @@ impl Expected {
             Self::Configured => "configured",
             Self::WasConnected => "was_connected",
             Self::PeersHaveIt => "peers_have_it",
+            Self::RemoteHasOne => "remote_has_one",
             Self::No => "no",
         }
     }
@@ -170,6 +174,8 @@ impl Group<'_> {
             // A new life is seen by its connections before its name is known, which its peers tell a moment
             // later: the finding must carry the name from its start.
             LinkState::Absent if self.is_nameless(link) && self.may_be_named(link) => Outcome::Unknown,
+            // Nobody who knows its name can be asked: the cluster as a whole has the finding.
+            LinkState::Absent if self.is_nameless(link) && self.is_dark() => Outcome::Unknown,
             LinkState::Absent => {
                 let expected = self.expected(link);
                 if expected == Expected::No {
@@ -199,8 +205,9 @@ impl Group<'_> {
             .map(|l| (l.state == LinkState::Absent).then(|| self.absent_since(l)).flatten())
             .collect();
         let (Some(since), Some(first)) = (since, links.first()) else { return Outcome::Unknown };
-        // Of a cluster of one, the server's own finding says more.
-        if since.len() < 2 || self.remote_leaves() {
+        // Of a cluster of one, the server's own finding says more, where its name is known.
+        let unnamed = self.is_dark() && links.iter().all(|l| self.is_nameless(l));
+        if (since.len() < 2 && !unnamed) || self.remote_leaves() {
             return Outcome::Unknown;
         }
         let each: Vec<Violation> = links
@@ -261,7 +268,12 @@ impl Group<'_> {
         if peers.peek().is_some() && peers.all(|l| l.state == LinkState::Connected) {
             return Expected::PeersHaveIt;
         }
-        Expected::No
+        if self.is_reached_by_the_remote() { Expected::RemoteHasOne } else { Expected::No }
+    }
+
+    fn is_reached_by_the_remote(&self) -> bool {
+        let back = |l: &Link| l.cluster == *self.remote && l.remote == *self.cluster;
+        self.snapshot.links.iter().any(|l| back(l) && l.near && l.state == LinkState::Connected)
     }
 
     /// Both clusters are seen from within, whole, and neither has a connection with the other.
@@ -282,6 +294,11 @@ impl Group<'_> {
     fn is_nameless(&self, link: &Link) -> bool {
         let named = self.snapshot.servers.get(&link.server_id).is_some_and(|s| s.sight == Sight::Named);
         named && link.server == link.server_id
+    }
+
+    /// No server of the cluster answers.
+    fn is_dark(&self) -> bool {
+        self.snapshot.clusters.get(self.cluster).is_none_or(|c| c.answered == 0)
     }
 
     /// Its peers answer, and were not all asked for their routes yet.
@@ -520,6 +537,30 @@ fn endpoint(url: &str) -> Option<(String, u16)> {
 mod tests {
     use super::super::example::{EVERYWHERE, THREE, Trial, World, ms, secs};
     use super::*;
+
+    /// It has never heard from there, and knows the servers by their IDs only.
+    #[test]
+    fn who_comes_after_a_whole_cluster_lost_its_way_to_ours_finds_it() {
+        let of = |servers| [("eu", servers), ("us", servers), ("ap", servers)];
+        for (clusters, from) in
+            [(of(1).as_slice(), "eu-0"), (of(3).as_slice(), "eu-1"), (&[("eu", 2), ("us", 1)], "eu-0")]
+        {
+            let mut world = World::unwatched(clusters, 1);
+            world.run(secs(5));
+            for server in world.names().iter().filter(|name| name.starts_with("us")) {
+                world.cut(server, "eu");
+            }
+            world.run(secs(5));
+            world.watch(from);
+            world.run(secs(60));
+            let open = world.open();
+            assert!(open.len() == 1 && open[0].starts_with("gateway_disconnected us→eu "), "{open:?}");
+            world.heal();
+            world.run(secs(60));
+            let story = world.take_story();
+            assert!(story.len() == 2 && world.open().is_empty(), "{clusters:?}: {story:?}");
+        }
+    }
 
     fn trial<'a>(opens: &'a [&'a str]) -> Trial<'a> {
         Trial { of: THREE, from: EVERYWHERE, opens, within: ms(3000), lasts: secs(30) }

@@ -353,3 +353,33 @@ async fn each_island_has_a_leader_and_one_remains_when_it_heals() {
     }
     company.sound();
 }
+
+/// The others cannot hear it over the lost gateway, and so would look on their own.
+#[tokio::test]
+async fn a_leader_whose_own_gateway_is_lost_gives_way_and_the_loss_is_told_once() {
+    let _permit = LABS.acquire().await.unwrap();
+    let spec = Spec { binary: Some(binary("2.15.1").await), ..Spec::default() };
+    let mut company = Company::start(spec, &["us-1"]).await;
+    let ear = Ear::at(&company.lab, "eu-1", "gatewatch.>").await;
+    let start = Instant::now();
+    assert_eq!(wait("one that leads", WITHIN, &ear, |said| leads(said, start)).await, "us-1");
+    for server in ["eu-0", "ap-0", "ap-1"] {
+        company.join(server);
+    }
+    wait("those that stand by", WITHIN, &ear, |said| {
+        let by = said.iter().filter(|said| said.subject.starts_with("gatewatch.agent.standby."));
+        (by.count() == 3).then_some(())
+    })
+    .await;
+
+    company.lab.cut("us-1", "ap").await.unwrap();
+    opened(&ear, STANDS, 1).await;
+    let cut = Instant::now() + TAKE_OVER_MAX;
+    let next = wait("one that leads", WITHIN, &ear, |said| leads(said, cut)).await;
+    assert!(next.starts_with("ap"), "{next} is heard by all\n{}", ear.story());
+    once_each(&ear, &[STANDS]);
+    company.lab.heal_all().await.unwrap();
+    resolved(&ear, STANDS, 1).await;
+    once_each(&ear, &[]);
+    company.sound();
+}

@@ -231,7 +231,7 @@ async fn rounds(version: &str, rounds: u64) {
     let began = Instant::now();
     for round in 1..=rounds {
         // Each of a kind that an agent finds which starts after it.
-        let links = [("eu-0", "us"), ("ap-0", "us"), ("eu-0", "ap"), ("us-0", "ap")];
+        let links = [("eu-0", "us"), ("us-0", "eu"), ("eu-0", "ap"), ("us-0", "ap")];
         let (from, to) = links[usize::try_from(dice(4)).unwrap()];
         watch.lab.cut(from, to).await.unwrap();
         tokio::time::sleep(Duration::from_millis(dice(6000))).await;
