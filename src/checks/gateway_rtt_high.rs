@@ -35,8 +35,8 @@ static MANUAL: Manual = Manual {
               another line than it should.",
     decides: "GATEWAYZ tells the round trip of each gateway, which a server measures about every 15 s. A \
               finding when the last two of a gateway are above `rtt_max`: once says little, for a PING that waited in \
-              a black hole is answered when that ends. When it is so for all gateways of one cluster to another there \
-              is one finding, for the pair. The two directions of a pair are one fault: the finding of the \
+              a black hole is answered when that ends; what stood there when the agent came does not count. When it \
+              is so for all gateways of one cluster to another there is one finding, for the pair. The two directions of a pair are one fault: the finding of the \
               first cluster by name speaks for both, and of a slow host the finding that shows it. The agent learns \
               no baseline of its own: what is usual for a pair is set.",
     silent: "For a round trip that began while more than 256 KiB waited on the gateway: that shows the jam, and \

@@ -87,6 +87,8 @@ pub(super) struct Loads {
 #[derive(Debug, Default)]
 struct RttMemory {
     cid: u64,
+    /// Whether the last one is from before this connection was seen.
+    old: bool,
     told: Option<Duration>,
     rtt: Rtt,
     pressed_at: Option<Time>,
@@ -366,7 +368,9 @@ fn empty_in(before: Sample, last: Sample) -> Option<Duration> {
 impl RttMemory {
     fn take(&mut self, c: &Connection, at: Time) {
         if c.cid != self.cid {
-            *self = Self { cid: c.cid, ..Self::default() };
+            // What stands there when it is first seen was measured before, whenever that was.
+            let old = c.rtt.is_some_and(|rtt| !rtt.is_zero());
+            *self = Self { cid: c.cid, old, ..Self::default() };
         }
         if c.pending_bytes >= PRESSED_BYTES {
             self.pressed_at = self.pressed_at.max(Some(at));
@@ -379,8 +383,10 @@ impl RttMemory {
         }
         // Two PINGs that waited in one black hole or stopped process tell of it once.
         let another = self.taken_at.is_none_or(|taken_at| at.minus(rtt) >= taken_at);
-        let before = if another { self.rtt.last } else { self.rtt.before };
-        self.rtt = Rtt { last: Some(rtt), before };
+        let last = self.rtt.last.filter(|_| !self.old);
+        self.rtt = Rtt { last: Some(rtt), before: if another { last } else { self.rtt.before } };
+        // From the second one on, what comes next is new.
+        self.old &= self.taken_at.is_none();
         self.taken_at = Some(at);
     }
 }
@@ -520,7 +526,7 @@ mod tests {
         loads.answer(&id, &told(7, 0, 0, 9000), None, at(11_000));
         assert_eq!(rtt(&loads), (Some(5), None), "it began in the jam");
         loads.answer(&id, &told(7, 0, 0, 6), None, at(26_000));
-        assert_eq!(rtt(&loads), (Some(6), Some(5)));
+        assert_eq!(rtt(&loads), (Some(6), None), "the first was measured before anybody looked");
         loads.answer(&id, &told(7, 0, 0, 20_000), None, at(50_000));
         assert_eq!(rtt(&loads), (Some(20_000), Some(6)));
         loads.answer(&id, &told(7, 0, 0, 5_000), None, at(50_500));
