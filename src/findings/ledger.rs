@@ -308,7 +308,7 @@ impl Ledger {
     /// Takes up `silence`: what it covers is mute from the next step on.
     ///
     /// # Errors
-    /// See [`Silences::add`].
+    /// It matches nothing, lasts too long, or there are too many.
     pub fn silence(&mut self, silence: Silence, at: Time) -> Result<(), SilenceError> {
         for finding in self.open.values_mut().filter(|finding| silence.matches.covers(finding)) {
             finding.muted_until = finding.muted_until.max(Some(silence.ends_at));

@@ -756,7 +756,9 @@ impl Roster {
                 memory.dark_since.get_or_insert(look.asked_at);
             }
             let (asks, hears) = reach(name, look, servers);
-            cluster.hearable = hears == Some(true);
+            // A lame duck says nothing over the gateways that it holds.
+            let speaks = |s: &Server| s.hearable && s.life != Life::Left;
+            cluster.hearable = hears == Some(true) && cluster.servers.iter().filter_map(of).any(speaks);
             match (asks, hears) {
                 (Some(false), Some(false)) if cluster.answered == 0 => {
                     if look.settled {
