@@ -117,7 +117,7 @@ accounts {
     {user: sys, password: pw},
     {user: bounded, password: pw, permissions: {
       publish: { allow: ["$SYS.REQ.SERVER.*.GATEWAYZ", "$SYS.REQ.USER.INFO", "gatewatch.>"] }
-      subscribe: { allow: ["_INBOX_gatewatch.>", "$SYS.SERVER.>", "gatewatch.>"] }
+      subscribe: { allow: ["_INBOX_gatewatch.>", "$SYS.SERVER.>", "gatewatch.>", "$SRV.>"] }
     }},
     {user: mute, password: pw, permissions: { publish: { deny: ["$SYS.REQ.SERVER.>"] } }},
   ]}

@@ -17,6 +17,7 @@ use crate::common::{AgentSpec, WITHIN, Watch, binary, gatewatch};
 const VERSIONS: [&str; 3] = ["2.10.26", "2.12.8", "2.15.1"];
 /// In how many parts an answer comes.
 const PARTS: usize = 3;
+const IN_PARTS: &str = "gatewatch.api.of_the_test";
 
 async fn printed(args: &[&str]) -> String {
     let output = gatewatch().arg("permissions").args(args).output().await.unwrap();
@@ -98,17 +99,12 @@ async fn holds(mut watch: Watch, user: &str) {
         client.flush().await.unwrap();
         heard.insert(server.clone(), (client, findings, epochs));
     }
-    // Whoever answers for the agent, in parts.
+    // An endpoint that the agent does not have, whose answers come in parts.
     let answerer = client(&watch.lab, "eu-0", "sys").await;
-    let mut asked = answerer.subscribe("gatewatch.api.>").await.unwrap();
-    let mut pinged = answerer.subscribe("$SRV.PING.gatewatch").await.unwrap();
+    let mut asked = answerer.subscribe(IN_PARTS).await.unwrap();
     answerer.flush().await.unwrap();
     let answers = tokio::spawn(async move {
-        loop {
-            let request = tokio::select! {
-                request = asked.next() => request.unwrap(),
-                request = pinged.next() => request.unwrap(),
-            };
+        while let Some(request) = asked.next().await {
             let reply = request.reply.expect("it wants an answer");
             for part in 0..PARTS {
                 answerer.publish(reply.clone(), part.to_string().into()).await.unwrap();
@@ -135,13 +131,20 @@ async fn holds(mut watch: Watch, user: &str) {
             assert_eq!(body["id"], **id, "{server} hears each once, in order");
             assert!(message.headers.is_some_and(|h| h.get("Nats-Msg-Id").is_some()), "and with its headers");
         }
-        for subject in ["gatewatch.api.epoch", "$SRV.PING.gatewatch"] {
+        let mut replies = ask(client, IN_PARTS).await;
+        for part in 0..PARTS {
+            let what = format!("{server}: part {part}");
+            let reply = tokio::time::timeout(WITHIN, replies.next()).await.expect(&what).unwrap();
+            assert_eq!(reply.payload, part.to_string(), "{what}");
+        }
+        for (subject, key, value) in
+            [("gatewatch.api.epoch", "agent", "watcher"), ("$SRV.PING.gatewatch", "name", "gatewatch")]
+        {
             let mut replies = ask(client, subject).await;
-            for part in 0..PARTS {
-                let what = format!("{server}: part {part} of {subject}");
-                let reply = tokio::time::timeout(WITHIN, replies.next()).await.expect(&what).unwrap();
-                assert_eq!(reply.payload, part.to_string(), "{what}");
-            }
+            let what = format!("{server}: an answer to {subject}");
+            let reply = tokio::time::timeout(WITHIN, replies.next()).await.expect(&what).unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&reply.payload).expect(&what);
+            assert_eq!(body[key], value, "{what}: {body}");
         }
     }
     // Nothing came twice: by now a second copy of the first would have come.
