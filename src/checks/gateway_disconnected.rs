@@ -46,7 +46,7 @@ static MANUAL: Manual = Manual {
     decides: "GATEWAYZ lists only the gateways that are up, so a lost one is simply absent. A link is expected when \
               the server's configuration (VARZ) lists the remote, when a server of that name was connected to it \
               and the remote still exists, when every other server of the cluster has it, or when the remote has a \
-              gateway to the server's cluster, for then each server there dials back. It is a finding when \
+              gateway to a cluster that cannot answer, for then each server there dials back. It is a finding when \
               it was absent in two looks or more over `absent_for`, also when it was never up; where the remote \
               tells that it refused the login (CLIENT.AUTH.ERR), two looks are enough. A server that cannot \
               answer, because it lost the way to our own cluster, is judged by the far end: every server there \
@@ -268,7 +268,9 @@ impl Group<'_> {
         if peers.peek().is_some() && peers.all(|l| l.state == LinkState::Connected) {
             return Expected::PeersHaveIt;
         }
-        if self.is_reached_by_the_remote() { Expected::RemoteHasOne } else { Expected::No }
+        // Who answers tells its configuration; of a cluster that cannot there is only this.
+        let reached = self.is_dark() && self.is_reached_by_the_remote();
+        if reached { Expected::RemoteHasOne } else { Expected::No }
     }
 
     fn is_reached_by_the_remote(&self) -> bool {

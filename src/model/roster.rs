@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use witness::{Witness, ends, far_end, reach, sight};
+use witness::{Witness, dialled, ends, far_end, reach, sight};
 
 use super::flow::{self, FlowMemory, Voice};
 use super::pressure::{Loads, slow_consumers};
@@ -784,23 +784,16 @@ impl Roster {
         clusters: &BTreeMap<Name, Cluster>,
     ) -> Vec<Link> {
         let mut links = Vec::new();
-        // Who has a gateway to a cluster is dialled back by each server there.
-        let mut dialled: BTreeSet<(&Name, &Name)> = BTreeSet::new();
-        for server in servers.values() {
-            let remotes = server.gatewayz.iter().flat_map(|g| g.outbound.keys());
-            dialled.extend(
-                remotes
-                    .zip(std::iter::repeat(server.info.cluster.as_ref()))
-                    .filter_map(|(remote, cluster)| Some((remote, cluster?))),
-            );
-        }
+        let dialled = dialled(servers);
         for (id, server) in servers {
             let Some(cluster) = &server.info.cluster else { continue };
             if matches!(server.life, Life::Left | Life::Gone) {
                 continue;
             }
             let mut remotes = self.remotes_of(server, cluster, servers, clusters);
-            remotes.extend(clusters.keys().filter(|by| dialled.contains(&(cluster, *by))).cloned());
+            if clusters.get(cluster).is_none_or(|c| c.answered == 0) {
+                remotes.extend(clusters.keys().filter(|by| dialled.contains(&(cluster, *by))).cloned());
+            }
             remotes.remove(cluster);
             for remote in remotes {
                 links.push(self.link(look, id, server, cluster, remote, servers, clusters));

@@ -159,6 +159,17 @@ pub(super) fn ends<'a>(
     Ends { near, far: far.map(|c| (id, c)), unmatched: near.is_some() && far.is_none() }
 }
 
+/// Which cluster has a gateway to which, the one that is dialled first. Who is dialled dials back.
+pub(super) fn dialled(servers: &BTreeMap<Name, Server>) -> BTreeSet<(&Name, &Name)> {
+    let mut dialled = BTreeSet::new();
+    for server in servers.values() {
+        let Some(cluster) = &server.info.cluster else { continue };
+        let remotes = server.gatewayz.iter().flat_map(|g| g.outbound.keys());
+        dialled.extend(remotes.map(|remote| (remote, cluster)));
+    }
+    dialled
+}
+
 /// Whether the vantage's server has a gateway to `cluster`, and whether a server of the vantage's cluster has
 /// one from it. None where that cannot be told.
 pub(super) fn reach(
