@@ -580,9 +580,7 @@ impl Agent {
         }
         let Some((number, endpoint)) = parse_inbox(&message.subject) else { return Vec::new() };
         // Whoever answered: what was sent before the question has arrived.
-        let confirmed = number == self.looks && self.outbox.confirm(self.mark);
-        let paid = confirmed && self.owes && !self.outbox.waiting().any(is_finding);
-        let mut effects = if paid { self.save() } else { Vec::new() };
+        let mut effects = if number == self.looks { self.confirm(self.mark) } else { Vec::new() };
         if message.status.is_some() {
             return effects;
         }
@@ -591,6 +589,12 @@ impl Agent {
             effects.extend(self.finish(now));
         }
         effects
+    }
+
+    /// What was sent up to `mark` has arrived.
+    fn confirm(&mut self, mark: u64) -> Vec<Effect> {
+        let paid = self.outbox.confirm(mark) && self.owes && !self.outbox.waiting().any(is_finding);
+        if paid { self.save() } else { Vec::new() }
     }
 
     /// Takes in one reply, to what was asked over our own server or `elsewhere`; the ID of who gave it.

@@ -1,9 +1,8 @@
 //! Which of many agents leads.
 //!
-//! Agents hear each other's epoch messages. In each island one leads: it asks the servers and publishes. The others
-//! keep its ledger, and one of them leads when it is silent. No store is needed: the claim that was made first
-//! stands, and who hears it gives way. Pure: what was heard and the time are handed in, what is to be done is
-//! returned.
+//! Agents hear each other's beats. In each island one leads: it asks the servers and publishes. The others keep
+//! its ledger, and one of them leads when it is silent. No store is needed: the claim that was made first stands,
+//! and who hears it gives way. Pure: what was heard and the time are handed in, what is to be done is returned.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use crate::model::{Name, Time};
 
 /// How long an agent that comes waits for one that leads to answer.
 const LISTEN: Duration = Duration::from_millis(1500);
-/// A leader is gone when so many of its epochs are overdue, and a little more for the way.
+/// A leader is gone when so many of its beats are overdue, and a little more for the way.
 const EPOCHS_SILENT: f64 = 2.0;
 const SLACK: Duration = Duration::from_millis(300);
 /// Those that stand by claim one after the other, and the first is heard before the next would.

@@ -113,12 +113,12 @@ impl Agent {
             self.keep_only(&Change { action: Action::Resolved, reason: Reason::Recovered, finding });
         }
         self.recall(&theirs);
-        let before = self.ledger.open().count();
+        let before = self.ledger.len();
         let changes = self.ledger.adopt(theirs, now);
         let lacking: Vec<Finding> =
             self.ledger.open().filter(|ours| !holds.known.contains(&ours.fingerprint)).cloned().collect();
         tracing::info!(
-            open = self.ledger.open().count(),
+            open = self.ledger.len(),
             before,
             lacking = lacking.len(),
             "compared the ledger with the sink"
@@ -127,7 +127,7 @@ impl Agent {
             self.keep_only(&Change { action: Action::Opened, reason: Reason::Violated, finding });
         }
         self.publish_changes(&changes);
-        if self.ledger.open().count() != before {
+        if self.ledger.len() != before {
             // Those that stand by have not heard of what was taken up.
             self.company.changes += 1;
         }

@@ -31,6 +31,8 @@ const PULL_EVERY: Duration = Duration::from_secs(1);
 const OFFER_EVERY: Duration = Duration::from_secs(2);
 /// So many of the findings that ended are remembered, lest they are handed over again.
 const ENDED_MAX: usize = 4096;
+/// So many beats may be on their way back to us; one more confirms nothing, which is safe.
+const RECEIPTS_MAX: usize = 64;
 
 /// The last token of the subjects for replies.
 const LEDGER: &str = "ledger";
@@ -75,6 +77,8 @@ pub(super) struct Company {
     offered_at: Option<Time>,
     hold_until: Time,
     ended: VecDeque<(String, Time)>,
+    /// For each beat that did not come back yet, what was sent before it.
+    receipts: VecDeque<u64>,
 }
 
 impl Company {
@@ -92,6 +96,7 @@ impl Company {
             offered_at: None,
             hold_until: Time::default(),
             ended: VecDeque::new(),
+            receipts: VecDeque::new(),
         }
     }
 
@@ -145,6 +150,8 @@ impl Agent {
         let turn = self.company.peers.tick(now);
         effects.extend(self.turn(turn, now));
         if now.since(self.company.beat_at) >= self.company.beat_every(self.config.interval) {
+            // What was held back after a reconnect leaves here where no look takes it along.
+            effects.extend(self.send(now));
             effects.extend(self.beat(false, now));
             if !self.company.peers.leads() {
                 effects.push(self.say_that_we_stand_by(now));
@@ -171,6 +178,7 @@ impl Agent {
 
     /// What was heard from others is old, for the connection was lost.
     pub(super) fn meet_again(&mut self, now: Time) {
+        self.company.receipts.clear();
         if !self.company.peers.leads() {
             self.company.peers.ask_anew(now);
             self.company.copy = Copy::default();
@@ -230,7 +238,7 @@ impl Agent {
         let changes = self.ledger.adopt(estate, now);
         self.kept.lead(now);
         self.start_to_look(now);
-        tracing::info!(reason, open = self.ledger.open().count(), "leading");
+        tracing::info!(reason, open = self.ledger.len(), "leading");
         self.say(AgentEvent::Leading, reason, now);
         let mut effects = vec![Effect::Listen(true)];
         effects.extend(self.serve());
@@ -261,18 +269,21 @@ impl Agent {
         self.say(AgentEvent::Standby, &format!("{agent} leads"), now);
         let mut effects = vec![Effect::Listen(false)];
         effects.extend(self.withdraw());
-        effects.extend(self.beat(false, now));
         effects.extend(self.send(now));
+        effects.extend(self.beat(false, now));
         effects
     }
 
-    /// Says that this agent lives.
+    /// Says that this agent lives. It hears that itself, which is the receipt for all that was sent before.
     pub(super) fn beat(&mut self, stops: bool, now: Time) -> Option<Effect> {
         if self.outbox.is_closed() {
             return None;
         }
         self.company.beat_at = now;
         self.company.peers.beaten(now);
+        if self.company.receipts.len() < RECEIPTS_MAX {
+            self.company.receipts.push_back(self.outbox.mark());
+        }
         let beat = Beat { stops, ..self.own_beat(now) };
         let subject = format!("{}.peer.{}", self.style.prefix, self.company.peers.instance());
         let body = serde_json::to_string(&beat).ok()?;
@@ -390,6 +401,10 @@ impl Agent {
     }
 
     fn hear_beat(&mut self, beat: Beat, now: Time) -> Vec<Effect> {
+        if beat.instance == *self.company.peers.instance() {
+            let mark = self.company.receipts.pop_front();
+            return mark.map(|mark| self.confirm(mark)).unwrap_or_default();
+        }
         let of_leader = self.company.peers.leader() == Some(&beat.instance);
         let changes = beat.changes;
         let turn = self.company.peers.hear(beat, now);
@@ -491,7 +506,7 @@ impl Agent {
         if !self.company.peers.leads() {
             return Vec::new();
         }
-        let room = OPEN_MAX.saturating_sub(self.ledger.open().count());
+        let room = OPEN_MAX.saturating_sub(self.ledger.len());
         let known = |f: &Finding| f.is_named_right() && !self.company.has_ended(f);
         let findings: Vec<Finding> = page.findings.into_iter().filter(known).take(room).collect();
         tracing::info!(from = %page.beat.agent, findings = findings.len(), "took over what another agent had open");

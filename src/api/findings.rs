@@ -43,32 +43,41 @@ pub(super) fn page(body: &[u8], view: &View<'_>) -> Result<Vec<u8>, ApiError> {
     let filter: Filter = read(Endpoint::Findings, body)?;
     let page = Page::of(filter.limit, filter.after.as_deref())?;
     let check = filter.check.as_deref().map(check_named).transpose()?.map(|check| check.manual().slug);
-    let after: Option<Place<'_>> = page.after.map(place).transpose()?;
-    let wanted = |its_check: &str, severity: Severity, cluster: Option<&Name>| {
+    let wanted = |its_check: &str, severity: Severity, cluster: Option<&str>| {
         check.is_none_or(|check| check == its_check)
             && filter.severity.is_none_or(|wanted| wanted == severity)
-            && filter.cluster.as_deref().is_none_or(|wanted| cluster.is_some_and(|c| **c == *wanted))
+            && filter.cluster.as_deref().is_none_or(|wanted| cluster == Some(wanted))
     };
+    let after: Option<Place<'_>> = page.after.map(place).transpose()?;
     let kind = "findings_response";
     if filter.state == Some(State::Resolved) {
-        let all = view.resolved.0.iter().filter(|k| wanted(&k.check, k.severity, k.cluster.as_ref()));
+        let all = view.resolved.0.iter().filter(|k| wanted(&k.check, k.severity, k.cluster.as_deref()));
         let (found, total) = first(all.map(|k| (k.place(), k)), after, page.limit);
         let items = found.into_iter().map(|(place, kept)| (cursor(place), Cow::Borrowed(&*kept.json)));
         return Ok(list(kind, "findings", items, [page.limit, total, view.answer_bytes_max]));
     }
-    let all = view.ledger.open().filter(|f| wanted(&f.check, f.severity, f.entity.cluster.as_ref()));
-    let (found, total) = first(all.map(|f| ((rank(f.severity), &*f.fingerprint), f)), after, page.limit);
-    let items = found.into_iter().map(|(place, finding)| (cursor(place), Cow::Owned(item(finding, None))));
+    let severity = |rank| RANKS.get(usize::try_from(rank).ok()?).copied();
+    let after = match after {
+        None => None,
+        Some((rank, print)) => Some((severity(rank).ok_or_else(no_cursor)?, print)),
+    };
+    let among = |after| view.ledger.in_order(after).filter(|f| wanted(f.check(), f.severity, f.cluster()));
+    let total = if filter.cluster.is_some() {
+        among(None).count()
+    } else {
+        let counts = view.ledger.counts().filter(|(check, severity, _)| wanted(check, *severity, None));
+        counts.map(|(_, _, count)| count).sum()
+    };
+    let items = among(after).take(page.limit + 1).filter_map(|listed| {
+        let rank = RANKS.iter().position(|severity| *severity == listed.severity)? as u64;
+        let finding = view.ledger.listed(&listed)?;
+        Some((cursor((rank, listed.fingerprint)), Cow::Owned(item(finding, None))))
+    });
     Ok(list(kind, "findings", items, [page.limit, total, view.answer_bytes_max]))
 }
 
-const fn rank(severity: Severity) -> u64 {
-    match severity {
-        Severity::Critical => 0,
-        Severity::Warning => 1,
-        Severity::Info => 2,
-    }
-}
+/// The worst first.
+const RANKS: [Severity; 3] = [Severity::Critical, Severity::Warning, Severity::Info];
 
 fn cursor((rank, fingerprint): Place<'_>) -> String {
     format!("{rank}.{fingerprint}")
@@ -76,7 +85,11 @@ fn cursor((rank, fingerprint): Place<'_>) -> String {
 
 fn place(cursor: &str) -> Result<Place<'_>, ApiError> {
     let parts = cursor.split_once('.').and_then(|(rank, print)| Some((rank.parse().ok()?, print)));
-    parts.ok_or_else(|| ApiError::new(400, "`after` is the `next` of the page before, as it stands there"))
+    parts.ok_or_else(no_cursor)
+}
+
+fn no_cursor() -> ApiError {
+    ApiError::new(400, "`after` is the `next` of the page before, as it stands there")
 }
 
 /// The first `limit` behind `after`, and one more where there is one; and how many there are in all.
@@ -88,12 +101,8 @@ fn first<'a, T>(
     let mut total = 0;
     let mut rest: Vec<_> =
         all.inspect(|_| total += 1).filter(|(place, _)| after.is_none_or(|after| *place > after)).collect();
-    if rest.len() > limit + 1 {
-        // Ordering ten thousand to show a hundred would take longer than all the rest.
-        rest.select_nth_unstable_by(limit, |a, b| a.0.cmp(&b.0));
-        rest.truncate(limit + 1);
-    }
     rest.sort_by(|a, b| a.0.cmp(&b.0));
+    rest.truncate(limit + 1);
     (rest, total)
 }
 

@@ -111,10 +111,11 @@ pub(super) fn text(view: &View<'_>) -> String {
             open.insert((slug, severity), [0; 2]);
         }
     }
-    for finding in view.ledger.open() {
-        let [all, silenced] = open.entry((&finding.check, finding.severity)).or_default();
-        *all += 1;
-        *silenced += u64::from(finding.is_silenced());
+    for (check, severity, count) in view.ledger.counts() {
+        open.entry((check, severity)).or_default()[0] = count as u64;
+    }
+    for finding in view.ledger.open().filter(|finding| finding.is_silenced()) {
+        open.entry((&finding.check, finding.severity)).or_default()[1] += 1;
     }
     for (name, which, help) in [
         ("gatewatch_findings_open", 0, "Open findings, silenced ones among them."),

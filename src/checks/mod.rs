@@ -104,7 +104,8 @@ pub static REGISTRY: &[&dyn Check] = &[
     &observer_degraded::ObserverDegraded,
 ];
 
-/// What all enabled checks say of `snapshot`, and of what is `open` and stands in it no more.
+/// What all enabled checks say of `snapshot`, and of what is `open` and stands in it no more. Where nothing is said of
+/// what is open, nothing is known of it.
 pub fn evaluate<'a>(
     snapshot: &Snapshot,
     settings: &BTreeMap<&'static str, Settings>,
@@ -118,24 +119,26 @@ pub fn evaluate<'a>(
         .collect();
     let spoken: BTreeSet<(&str, [Option<&Name>; 5])> =
         verdicts.iter().map(|v| (v.check, v.entity.names())).collect();
-    let forgotten: Vec<Verdict> = open
-        .into_iter()
-        .filter(|(slug, entity)| !spoken.contains(&(*slug, entity.names())))
-        .filter_map(|(slug, entity)| {
-            let check = REGISTRY.iter().find(|check| check.manual().slug == slug)?;
-            enabled(*check)?;
-            Some(Verdict {
-                check: check.manual().slug,
-                severity: check.manual().severity,
-                entity: entity.clone(),
-                outcome: if was_nameless(snapshot, entity) {
-                    Outcome::Gone
-                } else {
-                    check.forgotten(snapshot, entity)
-                },
-            })
-        })
-        .collect();
+    // Thousands may be open, in the order of their checks.
+    let (mut of, mut check) = ("", None);
+    let mut forgotten: Vec<Verdict> = Vec::new();
+    for (slug, entity) in open {
+        if of != slug {
+            of = slug;
+            check = REGISTRY.iter().find(|check| check.manual().slug == slug && enabled(**check).is_some());
+        }
+        let Some(check) = check else { continue };
+        if spoken.contains(&(slug, entity.names())) {
+            continue;
+        }
+        let gone = was_nameless(snapshot, entity);
+        let outcome = if gone { Outcome::Gone } else { check.forgotten(snapshot, entity) };
+        // Of what nothing is said nothing is known.
+        if outcome != Outcome::Unknown {
+            let (check, severity) = (check.manual().slug, check.manual().severity);
+            forgotten.push(Verdict { check, severity, entity: entity.clone(), outcome });
+        }
+    }
     verdicts.extend(forgotten);
     verdicts
 }
@@ -263,8 +266,7 @@ mod tests {
         assert_eq!(verdict.outcome, Outcome::Gone, "no cluster of that name is left");
         settings.get_mut("gateway_disconnected").unwrap().enabled = true;
         let verdicts = evaluate(world.view(), &settings, open);
-        let verdict = verdicts.iter().find(|v| v.entity.is(&gone)).expect("it is asked about");
-        assert_eq!(verdict.outcome, Outcome::Unknown, "nobody of that cluster answers");
+        assert!(!verdicts.iter().any(|v| v.entity.is(&gone)), "nobody of that cluster answers");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The ledger of open findings, and the one function that changes it by what is seen.
 
 mod adopt;
+mod open;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use self::open::Open;
 use super::explain::{RULES, Rule};
 use super::silence::{Silence, SilenceError, Silences};
 use crate::checks::{Cause, Entity, Outcome, Scope, Settings, Severity, Step, Verdict, Violation};
@@ -285,10 +287,32 @@ pub struct Judgement<'a> {
     pub repeat_every: Duration,
 }
 
+/// An open finding in a list.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed<'a> {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Which it is.
+    pub fingerprint: &'a str,
+    key: &'a Key,
+}
+
+impl Listed<'_> {
+    /// Of which check it is.
+    pub fn check(&self) -> &str {
+        &self.key.check
+    }
+
+    /// Which cluster it is about.
+    pub fn cluster(&self) -> Option<&str> {
+        self.key.names.first().and_then(Option::as_deref)
+    }
+}
+
 /// Every open finding, and every violation that may become one.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    open: BTreeMap<Key, Finding>,
+    open: Open,
     pending: BTreeMap<Key, Pending>,
     silences: Silences,
 }
@@ -296,8 +320,11 @@ pub struct Ledger {
 impl Ledger {
     /// The ledger that an earlier start left.
     pub fn restore(findings: impl IntoIterator<Item = Finding>) -> Self {
-        let open = findings.into_iter().map(|f| (Key::of(&f.check, &f.entity), f)).collect();
-        Self { open, pending: BTreeMap::new(), silences: Silences::default() }
+        let mut ledger = Self::default();
+        for finding in findings {
+            ledger.open.insert(Key::of(&finding.check, &finding.entity), finding);
+        }
+        ledger
     }
 
     /// The silences that stand.
@@ -330,9 +357,35 @@ impl Ledger {
         self.open.values()
     }
 
-    /// How many of each severity are open.
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.open.len() == 0
+    }
+
+    /// How many of each check and severity are open.
+    pub fn counts(&self) -> impl Iterator<Item = (&Name, Severity, usize)> {
+        self.open.counts()
+    }
+
+    /// How many of this severity are open.
     pub fn count(&self, severity: Severity) -> usize {
-        self.open.values().filter(|f| f.severity == severity).count()
+        self.counts().filter(|(_, of, _)| *of == severity).map(|(_, _, count)| count).sum()
+    }
+
+    /// What is open, the worst first, behind the place of `after`.
+    pub fn in_order<'a>(&'a self, after: Option<(Severity, &str)>) -> impl Iterator<Item = Listed<'a>> {
+        let listed = |(severity, fingerprint, key)| Listed { severity, fingerprint, key };
+        self.open.in_order(after).map(listed)
+    }
+
+    /// The finding of an item of [`Self::in_order`].
+    pub fn listed(&self, item: &Listed<'_>) -> Option<&Finding> {
+        self.open.get(item.key)
     }
 
     /// Draws the consequences of one look. Whatever opens, changes or resolves is in the answer, in the order
@@ -358,8 +411,11 @@ impl Ledger {
 
     fn count_streaks(&mut self, view: &View, epoch: u64) {
         self.pending.retain(|key, _| {
-            // Unknown is inert: it neither adds to a streak nor ends it.
-            view.violated.contains_key(key) || view.unknown.contains(key)
+            // Unknown is inert: it neither adds to a streak nor ends it. Of what is open and not spoken of, nothing
+            // is known either.
+            let unseen =
+                || self.open.contains_key(key) && !view.healthy.contains(key) && !view.gone.contains(key);
+            view.violated.contains_key(key) || view.unknown.contains(key) || unseen()
         });
         for key in view.violated.keys() {
             let pending = self.pending.entry(key.clone()).or_default();
@@ -398,25 +454,31 @@ impl Ledger {
             });
         }
         // What is open explains until it resolves, also while it cannot be seen or only begins to heal.
-        let told = self.told(view);
+        let mut of: BTreeSet<&str> = self.open.checks().into_iter().map(|check| &**check).collect();
+        of.extend(view.violated.keys().map(|key| &*key.check));
         let mut rules: BTreeMap<&str, Vec<&Rule>> = BTreeMap::new();
-        for rule in RULES.iter().filter(|rule| told.contains_key(rule.of)) {
+        for rule in RULES.iter().filter(|rule| of.contains(rule.of)) {
             rules.entry(rule.by).or_default().push(rule);
         }
-        let may_explain = |finding: &Finding| {
-            rules.get(&*finding.check).is_some_and(|rules| rules.iter().any(|r| r.may_hold(&finding.entity)))
-        };
-        for (key, finding) in self.open.iter().filter(|(key, finding)| {
-            // Thousands may be open that explain nothing.
-            may_explain(finding) && !view.violated.contains_key(*key)
-        }) {
-            by.entry(key.check.clone()).or_default().push(By {
-                key: key.clone(),
-                entity: finding.entity.clone(),
-                scope: finding.scope.clone(),
-                active: true,
-            });
+        if self.open.checks().into_iter().any(|check| rules.contains_key(&**check)) {
+            let may_explain = |finding: &Finding| {
+                rules
+                    .get(&*finding.check)
+                    .is_some_and(|rules| rules.iter().any(|r| r.may_hold(&finding.entity)))
+            };
+            for (key, finding) in self.open.iter().filter(|(key, finding)| {
+                // Thousands may be open that explain nothing.
+                may_explain(finding) && !view.violated.contains_key(*key)
+            }) {
+                by.entry(key.check.clone()).or_default().push(By {
+                    key: key.clone(),
+                    entity: finding.entity.clone(),
+                    scope: finding.scope.clone(),
+                    active: true,
+                });
+            }
         }
+        let told = self.told(view, &by);
         let mut explained = explained_by(&told, &by);
         // What is explained itself and not open explains nothing: one that is open and holds for it does.
         loop {
@@ -449,14 +511,23 @@ impl Ledger {
         explained
     }
 
-    /// All that may be explained, by check.
-    fn told<'a>(&'a self, view: &'a View) -> BTreeMap<&'a str, Vec<(&'a Key, &'a Entity)>> {
+    /// What these may explain, by check.
+    fn told<'a>(
+        &'a self,
+        view: &'a View,
+        by: &BTreeMap<Name, Vec<By>>,
+    ) -> BTreeMap<&'a str, Vec<(&'a Key, &'a Entity)>> {
+        let of: BTreeSet<&str> =
+            RULES.iter().filter(|rule| by.contains_key(rule.by)).map(|rule| rule.of).collect();
+        let mut told: BTreeMap<&str, Vec<(&Key, &Entity)>> = BTreeMap::new();
+        if of.is_empty() {
+            return told;
+        }
         let violated = view.violated.iter().map(|(key, (verdict, _))| (key, &verdict.entity));
         // What stands open and cannot be seen now is explained as well.
         let mut seen = view.seen();
         let unseen = self.open.iter().filter(|(key, _)| !seen.has(key)).map(|(key, f)| (key, &f.entity));
-        let mut told: BTreeMap<&str, Vec<(&Key, &Entity)>> = BTreeMap::new();
-        for (key, entity) in violated.chain(unseen) {
+        for (key, entity) in violated.chain(unseen).filter(|(key, _)| of.contains(&*key.check)) {
             told.entry(&key.check).or_default().push((key, entity));
         }
         told
@@ -470,32 +541,32 @@ impl Ledger {
         settings: &BTreeMap<&'static str, Settings>,
         changes: &mut Vec<Change>,
     ) {
-        let mut over: Vec<(Key, Reason)> = Vec::new();
-        let mut seen = view.seen();
-        for (key, finding) in &mut self.open {
-            // Another agent's check that this version does not have is left to those that do.
+        let mut over: BTreeMap<Key, Reason> = BTreeMap::new();
+        // Another agent's check that this version does not have is left to those that do.
+        let off: BTreeSet<Name> = self.open.checks().into_iter().cloned().collect();
+        let off: Vec<Name> =
+            off.into_iter().filter(|check| settings.get(&**check).is_some_and(|set| !set.enabled)).collect();
+        if !off.is_empty() {
+            let keys = self.open.iter().map(|(key, _)| key).filter(|key| off.contains(&key.check));
+            over.extend(keys.map(|key| (key.clone(), Reason::Gone)));
+        }
+        for key in view.gone.iter().filter(|key| self.open.contains_key(key)) {
+            over.entry(key.clone()).or_insert(Reason::Gone);
+        }
+        for key in &view.healthy {
+            let Some(finding) = self.open.get_mut(key) else { continue };
             let Some(set) = settings.get(&*finding.check) else { continue };
-            if !set.enabled {
-                over.push((key.clone(), Reason::Gone));
-                continue;
+            if finding.healthy_epoch != epoch {
+                finding.healthy_epochs += 1;
+                finding.healthy_epoch = epoch;
             }
-            if !seen.has(key) {
-                continue;
+            if finding.healthy_epochs >= set.resolve_after {
+                over.entry(key.clone()).or_insert(Reason::Recovered);
             }
-            if view.gone.contains(key) {
-                over.push((key.clone(), Reason::Gone));
-            } else if view.healthy.contains(key) {
-                if finding.healthy_epoch != epoch {
-                    finding.healthy_epochs += 1;
-                    finding.healthy_epoch = epoch;
-                }
-                if finding.healthy_epochs >= set.resolve_after {
-                    over.push((key.clone(), Reason::Recovered));
-                }
-            } else if let Some((verdict, _)) = view.violated.get(key)
-                && verdict.severity != finding.severity
-            {
-                over.push((key.clone(), Reason::Reclassified));
+        }
+        for (key, (verdict, _)) in &view.violated {
+            if self.open.get(key).is_some_and(|finding| finding.severity != verdict.severity) {
+                over.entry(key.clone()).or_insert(Reason::Reclassified);
             }
         }
         for (key, reason) in over {
@@ -552,7 +623,14 @@ impl Ledger {
 
     /// Brings what is open up to date, and speaks of it where that is due.
     fn refresh(&mut self, view: &View, at: Time, repeat_every: Duration, changes: &mut Vec<Change>) {
-        for (key, finding) in &mut self.open {
+        // Of thousands that are open, few are seen or due.
+        let due = self.open.iter().filter(|(_, finding)| {
+            finding.muted_until.is_some() || at.since(finding.published_at) >= repeat_every
+        });
+        let mut keys: BTreeSet<Key> = due.map(|(key, _)| key.clone()).collect();
+        keys.extend(view.violated.keys().filter(|key| self.open.contains_key(key)).cloned());
+        for key in &keys {
+            let Some(finding) = self.open.get_mut(key) else { continue };
             // What it has explained once stays among what it explains: consequences come and go.
             let mut inhibits = view.inhibited_by(key);
             let more = inhibits.iter().any(|print| !finding.inhibits.contains(print));

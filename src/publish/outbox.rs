@@ -3,8 +3,8 @@
 //! Core NATS confirms nothing, so a publish on a connection that is about to break is lost without a word. But
 //! a server works off one connection in order: when the reply to a request comes back, everything published
 //! before that request has arrived. The agent asks twice a second anyway, so each look confirms what was sent
-//! before it, and what was not confirmed when a connection ends is sent again on the next, under the same
-//! `Nats-Msg-Id`.
+//! before it; and it hears its own beats, which do the same where another agent asks. What was not confirmed when a
+//! connection ends is sent again on the next, under the same `Nats-Msg-Id`.
 
 use std::collections::VecDeque;
 

@@ -383,3 +383,26 @@ async fn a_leader_whose_own_gateway_is_lost_gives_way_and_the_loss_is_told_once(
     once_each(&ear, &[]);
     company.sound();
 }
+
+/// What it said long before is nobody's news.
+#[tokio::test]
+async fn one_that_stands_by_says_nothing_twice_when_its_server_comes_back() {
+    let _permit = LABS.acquire().await.unwrap();
+    let spec = Spec { binary: Some(binary("2.15.1").await), ..Spec::default() };
+    let mut company = Company::start(spec, &["us-0"]).await;
+    let ear = Ear::at(&company.lab, "us-1", "gatewatch.>").await;
+    let start = Instant::now();
+    wait("one that leads", WITHIN, &ear, |said| leads(said, start)).await;
+    company.join("eu-0");
+    let told = |said: &[Said], event: &str| {
+        let subject = format!("gatewatch.agent.{event}.eu-0");
+        said.iter().filter(|said| said.subject == subject).count()
+    };
+    wait("one that stands by", WITHIN, &ear, |said| (told(said, "standby") == 1).then_some(())).await;
+
+    company.lab.restart("eu-0").await.unwrap();
+    wait("that it is back", WITHIN, &ear, |said| (told(said, "restored") == 1).then_some(())).await;
+    // What goes out with a beat goes out in order: what was said before it would be here.
+    assert_eq!(["started", "standby"].map(|event| told(&ear.all(), event)), [1, 1], "{}", ear.story());
+    company.sound();
+}

@@ -44,7 +44,8 @@ impl Ledger {
                 continue;
             }
             if their.last_seen_at > our.last_seen_at {
-                std::mem::swap(our, &mut their);
+                let Some(ours) = self.open.insert(key, their) else { continue };
+                their = ours;
             }
             if their.is_said() {
                 their.end(at);
