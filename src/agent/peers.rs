@@ -250,8 +250,14 @@ impl Agent {
 
     fn stand_by(&mut self, agent: &str, now: Time) -> Vec<Effect> {
         // What was opened and never left this agent was not opened for anybody; what ended so has not ended.
-        let unsaid: Vec<Told> =
-            self.outbox.take_unsent().iter().filter_map(|m| event::read(m.payload.as_bytes())).collect();
+        let mut unsaid: Vec<Told> = Vec::new();
+        for message in self.outbox.take_unsent() {
+            match event::read(message.payload.as_bytes()) {
+                Some(told) => unsaid.push(told),
+                // What it tells of itself is true whoever leads.
+                None => self.outbox.push(message),
+            }
+        }
         let mut open: Vec<Finding> = self.ledger.open().cloned().collect();
         open.retain(|f| !unsaid.iter().any(|told| told.action == Action::Opened && of(told, f)));
         open.extend(
@@ -455,8 +461,8 @@ impl Agent {
             return None;
         }
         if message.status == Some(StatusCode::NO_RESPONDERS) {
-            let turn = self.company.peers.nobody(now);
-            return Some(self.turn(turn, now));
+            self.company.peers.nobody(now);
+            return Some(Vec::new());
         }
         let page: Option<Page> = serde_json::from_slice(&message.payload).ok();
         Some(page.map(|page| self.copy(page, now)).unwrap_or_default())

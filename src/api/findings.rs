@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{ApiError, Endpoint, Page, View, check_named, list, read};
 use crate::checks::{self, Cause, Entity, Severity, Step};
 use crate::findings::{Action, Change, Finding, Reason, State};
 use crate::model::{Name, ServerInfo, Time};
+use crate::publish::event;
 
 /// How many resolved findings are kept.
 const RESOLVED_MAX: usize = 1000;
@@ -132,47 +133,32 @@ struct Item<'a> {
 }
 
 fn item(f: &Finding, reason: Option<Reason>) -> Vec<u8> {
-    let mut item = Item {
-        state: if f.resolved_at.is_some() { State::Resolved } else { State::Open },
-        reason,
-        silenced: f.is_silenced(),
-        severity: f.severity,
-        check: &f.check,
-        code: checks::find(&f.check).map_or("", |c| c.manual().code),
-        summary: &f.summary,
-        fingerprint: &f.fingerprint,
-        revision: f.revision,
-        opened_at: f.opened_at,
-        last_seen_at: f.last_seen_at,
-        resolved_at: f.resolved_at,
-        entity: &f.entity,
-        cause: &f.cause,
-        impact: &f.impact,
-        evidence: &f.evidence,
-        remediation: &f.remediation,
-        inhibits: f.inhibits.iter().map(String::as_str).collect(),
-        server: f.server.as_ref(),
+    let json_of = |f: &Finding| {
+        let item = Item {
+            state: if f.resolved_at.is_some() { State::Resolved } else { State::Open },
+            reason,
+            silenced: f.is_silenced(),
+            severity: f.severity,
+            check: &f.check,
+            code: checks::find(&f.check).map_or("", |c| c.manual().code),
+            summary: &f.summary,
+            fingerprint: &f.fingerprint,
+            revision: f.revision,
+            opened_at: f.opened_at,
+            last_seen_at: f.last_seen_at,
+            resolved_at: f.resolved_at,
+            entity: &f.entity,
+            cause: &f.cause,
+            impact: &f.impact,
+            evidence: &f.evidence,
+            remediation: &f.remediation,
+            inhibits: f.inhibits.iter().map(String::as_str).collect(),
+            server: f.server.as_ref(),
+        };
+        serde_json::to_vec(&item).unwrap_or_default()
     };
-    let json = serde_json::to_vec(&item).unwrap_or_default();
-    if json.len() <= ITEM_BYTES_MAX {
-        return json;
-    }
-    // Names of kilobytes: which finding it is matters more.
-    let cut = Map::from_iter([("left_out_bytes".to_owned(), json!(json.len()))]);
-    let [summary, impact, detail] = [&f.summary, &f.impact, &f.cause.detail].map(|text| super::clip(text));
-    let cause = Cause { detail, ..f.cause.clone() };
-    let short = |name: &Option<Name>| super::name_of(name.as_deref().map(super::clip).as_deref());
-    let entity = Entity {
-        cluster: short(&f.entity.cluster),
-        server: short(&f.entity.server),
-        server_id: short(&f.entity.server_id),
-        remote: short(&f.entity.remote),
-        account: short(&f.entity.account),
-        peer_server: short(&f.entity.peer_server),
-    };
-    (item.summary, item.impact, item.cause, item.entity) = (&summary, &impact, &cause, &entity);
-    (item.evidence, item.remediation, item.server) = (&cut, &[], None);
-    serde_json::to_vec(&item).unwrap_or_default()
+    let json = json_of(f);
+    if json.len() > ITEM_BYTES_MAX { json_of(&event::abridged(f, json.len())) } else { json }
 }
 
 /// The findings that resolved last, for as long as there is room.

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::checks::{self, Check, REGISTRY, Settings};
 use crate::config::{nearest, redact};
 use crate::findings::Ledger;
-use crate::model::{Name, Snapshot, Time, Topology};
+use crate::model::{Snapshot, Time, Topology};
 
 /// The service's name.
 pub const NAME: &str = "gatewatch";
@@ -336,10 +336,6 @@ fn list<'a>(
     }
     out.extend_from_slice(format!("],\"total\":{total},\"next\":{}}}", json!(next)).as_bytes());
     out
-}
-
-fn name_of(text: Option<&str>) -> Option<Name> {
-    text.map(Name::from)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{ApiError, Endpoint, Page, View, check_named, clip, list as listed, name_of, read, written};
+use super::{ApiError, Endpoint, Page, View, check_named, clip, list as listed, read, written};
 use crate::findings::{Ledger, Match, Silence, SilenceError};
 use crate::model::Time;
 
@@ -47,7 +47,7 @@ impl From<SilenceError> for ApiError {
 pub fn add(body: &[u8], ledger: &mut Ledger, id: &str, now: Time) -> Result<Vec<u8>, ApiError> {
     let Add { r#match: mut matches, r#for: lasts, why, who } = read(Endpoint::SilenceAdd, body)?;
     if let Some(check) = &matches.check {
-        matches.check = name_of(Some(check_named(check)?.manual().slug));
+        matches.check = Some(check_named(check)?.manual().slug.into());
     }
     let lasts = humantime::parse_duration(&lasts).map_err(|_| {
         ApiError::new(

@@ -198,55 +198,37 @@ pub fn finding(change: &Change, sight: &Sight, style: &Style, id: &str) -> Messa
     let f = &change.finding;
     let (essence, scope) = f.memo();
     let state = change.action.state();
-    let code = checks::find(&f.check).map_or("", |c| c.manual().code);
-    let mut event = FindingEvent {
-        r#type: FINDING,
-        id,
-        timestamp: f.published_at,
-        action: change.action,
-        state,
-        reason: change.reason,
-        severity: f.severity,
-        check: &f.check,
-        code,
-        summary: &f.summary,
-        fingerprint: &f.fingerprint,
-        revision: f.revision,
-        opened_at: f.opened_at,
-        last_seen_at: f.last_seen_at,
-        resolved_at: f.resolved_at,
-        entity: &f.entity,
-        cause: &f.cause,
-        impact: &f.impact,
-        evidence: &f.evidence,
-        remediation: &f.remediation,
-        inhibits: f.inhibits.iter().map(String::as_str).collect(),
-        server: f.server.as_ref(),
-        vantage: sight,
-        ledger: Memo { instance: &style.speaker.instance, change: style.speaker.changes, essence, scope },
+    let payload_of = |f: &Finding| {
+        body(&FindingEvent {
+            r#type: FINDING,
+            id,
+            timestamp: f.published_at,
+            action: change.action,
+            state,
+            reason: change.reason,
+            severity: f.severity,
+            check: &f.check,
+            code: checks::find(&f.check).map_or("", |c| c.manual().code),
+            summary: &f.summary,
+            fingerprint: &f.fingerprint,
+            revision: f.revision,
+            opened_at: f.opened_at,
+            last_seen_at: f.last_seen_at,
+            resolved_at: f.resolved_at,
+            entity: &f.entity,
+            cause: &f.cause,
+            impact: &f.impact,
+            evidence: &f.evidence,
+            remediation: &f.remediation,
+            inhibits: f.inhibits.iter().map(String::as_str).collect(),
+            server: f.server.as_ref(),
+            vantage: sight,
+            ledger: Memo { instance: &style.speaker.instance, change: style.speaker.changes, essence, scope },
+        })
     };
-    let mut payload = body(&event);
+    let mut payload = payload_of(f);
     if payload.len() > EVENT_BYTES_MAX {
-        // Names of kilobytes, many of them: the finding itself is worth more than what it rests on.
-        let cut = Map::from_iter([("left_out_bytes".to_owned(), json!(payload.len()))]);
-        event.evidence = &cut;
-        event.server = None;
-        event.remediation = &[];
-        let texts = [&f.summary, &f.impact, &f.cause.detail].map(|text| clip(text));
-        let [summary, impact, detail] = &texts;
-        let cause = Cause { detail: detail.clone(), ..f.cause.clone() };
-        let short = |name: &Option<Name>| name.as_deref().map(|n| Name::from(clip(n)));
-        let entity = Entity {
-            cluster: short(&f.entity.cluster),
-            server: short(&f.entity.server),
-            server_id: short(&f.entity.server_id),
-            remote: short(&f.entity.remote),
-            account: short(&f.entity.account),
-            peer_server: short(&f.entity.peer_server),
-        };
-        (event.summary, event.impact) = (summary, impact);
-        (event.cause, event.entity) = (&cause, &entity);
-        payload = body(&event);
+        payload = payload_of(&abridged(f, payload.len()));
     }
     let e = &f.entity;
     let peer = e.remote.as_deref().or(e.account.as_deref()).or(e.peer_server.as_deref());
@@ -269,6 +251,25 @@ pub fn finding(change: &Change, sight: &Sight, style: &Style, id: &str) -> Messa
         headers.extend(cloudevents(FINDING, id, &sight.agent, &f.fingerprint, f.published_at));
     }
     style.message(subject, headers, payload)
+}
+
+/// The finding without what made it so many `bytes` long, such as names of kilobytes: which one it is is worth more
+/// than what it rests on.
+pub fn abridged(f: &Finding, bytes: usize) -> Finding {
+    let mut f = f.clone();
+    for text in [&mut f.summary, &mut f.impact, &mut f.cause.detail] {
+        *text = clip(text);
+    }
+    let e = &mut f.entity;
+    let names =
+        [&mut e.cluster, &mut e.server, &mut e.server_id, &mut e.remote, &mut e.account, &mut e.peer_server];
+    for name in names.into_iter().flatten() {
+        *name = clip(name).into();
+    }
+    f.evidence = Map::from_iter([("left_out_bytes".to_owned(), json!(bytes))]);
+    f.remediation.clear();
+    f.server = None;
+    f
 }
 
 /// What one message told of a finding.
