@@ -12,13 +12,16 @@
     reason = "a benchmark that cannot go on ends"
 )]
 
-use std::process::{Child, Command, Stdio};
+mod common;
+
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, Subscriber};
 use futures_util::StreamExt as _;
 use gatewatch::lab::{GatewaySpec, Lab, RemoteSpec, Spec};
 use serde_json::Value;
+
+use common::Agent;
 
 const AGENT_AT: &str = "eu-0";
 const WITHIN: Duration = Duration::from_secs(15);
@@ -31,7 +34,7 @@ async fn main() {
     let sys = client(&lab, "sys", AGENT_AT).await;
     let version = sys.server_info().version;
     let mut bench = Bench { events: subscribe(&sys, "gatewatch.>").await, lab };
-    let mut agent = Agent::start(&bench.lab);
+    let mut agent = Agent::start(&bench.lab, env!("CARGO_BIN_EXE_gatewatch"), AGENT_AT, &[]);
     bench.settled().await;
     println!(
         "3 clusters x 3 servers of {version}, agent with defaults at {AGENT_AT}, {rounds} rounds of each\n"
@@ -204,35 +207,6 @@ impl Bench {
             println!("opened by a restart: {}", event["summary"]);
         }
         opened.len()
-    }
-}
-
-struct Agent(Child);
-
-impl Agent {
-    fn start(lab: &Lab) -> Self {
-        let creds = lab.creds().expect("the lab has creds").user("gatewatch");
-        let child = Command::new(env!("CARGO_BIN_EXE_gatewatch"))
-            .args(["run", "--name", "bench", "--inbox-prefix", "_INBOX_gatewatch", "-s"])
-            .arg(lab.url(AGENT_AT).expect("a server of the lab"))
-            .arg("--creds")
-            .arg(creds)
-            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "error".into()))
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the agent starts");
-        Self(child)
-    }
-
-    fn stop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 

@@ -13,12 +13,15 @@
     reason = "a benchmark that cannot go on ends"
 )]
 
-use std::process::{Child, Command, Stdio};
+mod common;
+
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use gatewatch::lab::{Lab, Spec};
 use serde_json::Value;
+
+use common::Agent;
 
 const AGENT_AT: &str = "eu-0";
 const RSS_MAX_MIB: f64 = 20.0;
@@ -41,14 +44,14 @@ async fn main() {
     let quiet = (servers_cpu(&lab).await - servers_before) / quiet_from.elapsed().as_secs_f64() * 100.0;
 
     let started = Instant::now();
-    let agent = Agent::start(&lab, binary);
+    let agent = Agent::start(&lab, binary, AGENT_AT, &[]);
     drop(next(&mut epochs).await);
     let first_epoch = started.elapsed();
     // Roster, configuration and routes are learned.
     tokio::time::sleep(Duration::from_secs(5)).await;
     while futures_util::FutureExt::now_or_never(epochs.next()).is_some() {}
 
-    let (cpu_before, servers_before, from) = (cpu(agent.pid()), servers_cpu(&lab).await, Instant::now());
+    let (cpu_before, servers_before, from) = (cpu(agent.0.id()), servers_cpu(&lab).await, Instant::now());
     let (mut count, mut requests, mut replies, mut bytes_in) = (0_u64, 0_u64, 0_u64, 0_u64);
     while from.elapsed() < rest {
         let epoch = next(&mut epochs).await;
@@ -60,9 +63,9 @@ async fn main() {
         bytes_in += number("bytes_in");
     }
     let seconds = from.elapsed().as_secs_f64();
-    let core = (cpu(agent.pid()) - cpu_before) / seconds * 100.0;
+    let core = (cpu(agent.0.id()) - cpu_before) / seconds * 100.0;
     let watched = (servers_cpu(&lab).await - servers_before) / seconds * 100.0;
-    let (rss, peak) = memory_mib(agent.pid());
+    let (rss, peak) = memory_mib(agent.0.id());
     let size = std::fs::metadata(binary).expect("the binary is there").len() as f64 / 1024.0 / 1024.0;
     drop(agent);
     lab.down().await.expect("the lab ends");
@@ -116,32 +119,4 @@ fn memory_mib(pid: u32) -> (f64, f64) {
         line.split_whitespace().nth(1).and_then(|n| n.parse::<f64>().ok()).expect("a number") / 1024.0
     };
     (kib("VmRSS:"), kib("VmHWM:"))
-}
-
-struct Agent(Child);
-
-impl Agent {
-    fn start(lab: &Lab, binary: &str) -> Self {
-        let child = Command::new(binary)
-            .args(["run", "--name", "rest", "--inbox-prefix", "_INBOX_gatewatch", "-s"])
-            .arg(lab.url(AGENT_AT).expect("a server of the lab"))
-            .arg("--creds")
-            .arg(lab.creds().expect("the lab has creds").user("gatewatch"))
-            .env("RUST_LOG", "error")
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the agent starts");
-        Self(child)
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }

@@ -13,8 +13,10 @@
     reason = "a benchmark that cannot go on ends"
 )]
 
+mod common;
+
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Stdio};
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,8 @@ use async_nats::Client;
 use futures_util::StreamExt as _;
 use gatewatch::lab::{Lab, Spec};
 use serde_json::{Value, json};
+
+use common::Agent;
 
 const PER_SECOND: u32 = 500;
 const P99_MAX: Duration = Duration::from_millis(10);
@@ -51,7 +55,12 @@ async fn main() {
     let sys = client(&lab, "sys").await;
     let mut epochs = sys.subscribe("gatewatch.epoch.>").await.expect("subscribes");
     sys.flush().await.expect("flushes");
-    let agent = Agent::start(&lab);
+    // Repeating all of it at once is not what is measured.
+    let text = format!("[publish]\nrepeat_every = \"30d\"\n[state]\nfile = \"{}\"\n", file.display());
+    let config = lab.dir().join("gatewatch.toml");
+    std::fs::write(&config, text).expect("the configuration is written");
+    let config = config.to_str().expect("a path of ours");
+    let agent = Agent::start(&lab, env!("CARGO_BIN_EXE_gatewatch"), "eu-0", &["--config", config]);
     loop {
         let epoch = next(&mut epochs).await;
         let critical = epoch["open"]["critical"].as_u64().unwrap_or_default();
@@ -162,35 +171,4 @@ async fn next(epochs: &mut async_nats::Subscriber) -> Value {
     let message = tokio::time::timeout(Duration::from_secs(30), epochs.next()).await;
     let message = message.expect("an epoch comes").expect("the subscription lasts");
     serde_json::from_slice(&message.payload).expect("events are JSON")
-}
-
-struct Agent(Child);
-
-impl Agent {
-    fn start(lab: &Lab) -> Self {
-        let config = lab.dir().join("gatewatch.toml");
-        let file = lab.dir().join("state.json");
-        // Repeating all of it at once is not what is measured.
-        let text = format!("[publish]\nrepeat_every = \"30d\"\n[state]\nfile = \"{}\"\n", file.display());
-        std::fs::write(&config, text).expect("the configuration is written");
-        let child = Command::new(env!("CARGO_BIN_EXE_gatewatch"))
-            .args(["run", "--name", "bench", "--inbox-prefix", "_INBOX_gatewatch", "-s"])
-            .arg(lab.url("eu-0").expect("a server of the lab"))
-            .arg("--creds")
-            .arg(lab.creds().expect("the lab has creds").user("gatewatch"))
-            .arg("--config")
-            .arg(config)
-            .env("RUST_LOG", "error")
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the agent starts");
-        Self(child)
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
 }

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::Agent;
 use super::io::Effect;
+use super::peers::OPEN_MAX;
 use crate::config::Config;
 use crate::findings::{Action, Change, Finding, Reason};
 use crate::model::{SinkTrouble, Time};
@@ -14,8 +15,6 @@ use crate::sink::{Event, Holds, Sink};
 
 /// So long who begins to lead waits for what the sink holds, before it judges by what it sees.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// As many findings are taken up from the sink at the most.
-const OPEN_MAX: usize = 65_536;
 
 /// The agent's side of the sink, where there is one.
 #[derive(Debug, Default)]

@@ -21,8 +21,8 @@ use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Told};
 
 /// How large the findings of one page may be, in bytes.
 const PAGE_BYTES: usize = 256 * 1024;
-/// How many findings are taken over from others.
-const OPEN_MAX: usize = 65_536;
+/// How many findings are taken over from others, or from where they are kept.
+pub(super) const OPEN_MAX: usize = 65_536;
 /// How long nothing is judged while another agent hands over what it has open.
 const HOLD: Duration = Duration::from_secs(2);
 /// A ledger that did not come, or does not fit, is asked for again.
@@ -65,7 +65,7 @@ pub(super) struct Company {
     pub(super) changes: u64,
     beat_at: Time,
     /// Whether the ledger is our own, and not a copy of the leader's.
-    pub(super) owns: bool,
+    owns: bool,
     /// Which of the leader's changes our ledger is as of.
     follows: Option<u64>,
     /// How many beats in a row said that it should be another.

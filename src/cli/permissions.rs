@@ -88,17 +88,24 @@ fn of(table: &[Permission], operation: Operation) -> impl Iterator<Item = &Permi
     table.iter().filter(move |p| p.operation == operation)
 }
 
+/// The subjects as they stand in a server's configuration.
+fn lines(table: &[Permission], operation: Operation) -> String {
+    of(table, operation).fold(String::new(), |mut out, p| {
+        // Writing to a String does not fail.
+        let _ = writeln!(out, "              \"{}\" # {}", p.subject, p.reason);
+        out
+    })
+}
+
+/// The subjects as `nsc` takes them.
+fn joined(table: &[Permission], operation: Operation) -> String {
+    of(table, operation).map(|p| p.subject.as_str()).collect::<Vec<_>>().join(",")
+}
+
 fn user_config(args: &Args) -> String {
     let Args { account, user, inbox_prefix, .. } = args;
     let table = table(args);
-    let list = |operation| {
-        of(&table, operation).fold(String::new(), |mut out, p| {
-            // Writing to a String does not fail.
-            let _ = writeln!(out, "              \"{}\" # {}", p.subject, p.reason);
-            out
-        })
-    };
-    let (publish, subscribe) = (list(Operation::Publish), list(Operation::Subscribe));
+    let [publish, subscribe] = [Operation::Publish, Operation::Subscribe].map(|of| lines(&table, of));
     let (max, expires) = RESPONSES;
     format!(
         "\
@@ -135,19 +142,17 @@ system_account: \"{account}\"
 fn user_nsc(args: &Args) -> String {
     let Args { account, user, inbox_prefix, .. } = args;
     let table = table(args);
-    let list = |operation| of(&table, operation).map(|p| p.subject.as_str()).collect::<Vec<_>>().join(",");
+    let [publish, subscribe] = [Operation::Publish, Operation::Subscribe].map(|of| joined(&table, of));
     let (max, expires) = RESPONSES;
     format!(
         "\
 # The user of gatewatch, in the system account. Run the agent with --creds {user}.creds --inbox-prefix {inbox_prefix}
 nsc add user --account {account} --name {user} \\
-  --allow-pub '{}' \\
-  --allow-sub '{}' \\
+  --allow-pub '{publish}' \\
+  --allow-sub '{subscribe}' \\
   --allow-pub-response={max} --response-ttl {expires}
 nsc generate creds --account {account} --name {user} > {user}.creds
 ",
-        list(Operation::Publish),
-        list(Operation::Subscribe),
     )
 }
 
@@ -164,14 +169,7 @@ fn sink_config(args: &Args) -> String {
     let Args { user, inbox_prefix, .. } = args;
     let account = sink_account(args);
     let table = sink_table(args);
-    let list = |operation| {
-        of(&table, operation).fold(String::new(), |mut out, p| {
-            // Writing to a String does not fail.
-            let _ = writeln!(out, "              \"{}\" # {}", p.subject, p.reason);
-            out
-        })
-    };
-    let (publish, subscribe) = (list(Operation::Publish), list(Operation::Subscribe));
+    let [publish, subscribe] = [Operation::Publish, Operation::Subscribe].map(|of| lines(&table, of));
     format!(
         "\
 # The user of `[sink]`, in an account with JetStream that is not the system account.
@@ -205,17 +203,15 @@ fn sink_nsc(args: &Args) -> String {
     let Args { user, inbox_prefix, .. } = args;
     let account = sink_account(args);
     let table = sink_table(args);
-    let list = |operation| of(&table, operation).map(|p| p.subject.as_str()).collect::<Vec<_>>().join(",");
+    let [publish, subscribe] = [Operation::Publish, Operation::Subscribe].map(|of| joined(&table, of));
     format!(
         "\
 # The user of `[sink]`. In the agent's configuration: [sink] creds = \"{user}.creds\", inbox_prefix = \"{inbox_prefix}\"
 nsc add user --account {account} --name {user} \\
-  --allow-pub '{}' \\
-  --allow-sub '{}'
+  --allow-pub '{publish}' \\
+  --allow-sub '{subscribe}'
 nsc generate creds --account {account} --name {user} > {user}.creds
 ",
-        list(Operation::Publish),
-        list(Operation::Subscribe),
     )
 }
 

@@ -765,14 +765,8 @@ impl Until {
 fn failed_once() -> impl Iterator<Item = u64> {
     FAILED_ONCE
         .lines()
-        .filter(|line| !line.starts_with(['#', '!']) && !line.is_empty())
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
         .map(|line| line.split(' ').next().and_then(|n| n.parse().ok()).expect("a seed and a reason"))
-}
-
-/// Histories that fail still, for a reason that is known: they are not played.
-fn fails_still(seed: u64) -> bool {
-    let number = |line: &str| line.strip_prefix("! ")?.split(' ').next()?.parse().ok();
-    FAILED_ONCE.lines().any(|line| number(line) == Some(seed))
 }
 
 #[test]
@@ -795,9 +789,6 @@ fn simulation() {
             let seed = again.unwrap_or_else(|| n - queue.len() as u64 + 1);
             if again.is_none() && until.is_reached(epochs.load(Ordering::SeqCst)) {
                 return;
-            }
-            if again.is_none() && fails_still(seed) {
-                continue;
             }
             let mut played = play(seed);
             if let Ok(tally) = &played {
