@@ -208,7 +208,11 @@ impl Peers {
                 self.role = Role::Asking { until: now.plus(LISTEN) };
                 Some(Turn::Ask)
             }
-            Role::Standing { leader: Some(_) } => Some(self.lead("the agent that led is gone", now)),
+            Role::Standing { leader: Some(_) } => {
+                // Another one may have missed it earlier than we did.
+                let next = self.follow_next(now);
+                next.or_else(|| Some(self.lead("the agent that led is gone", now)))
+            }
             _ => Some(self.lead("no other agent leads", now)),
         }
     }
@@ -317,12 +321,20 @@ impl Peers {
         if self.leader() != Some(instance) {
             return None;
         }
-        let leaders = self.leaders(now).map(|(instance, peer)| (peer.leading_since, instance, &peer.agent));
-        let next = leaders.min().map(|(_, instance, agent)| (instance.clone(), agent.clone()));
-        let (leader, agent) = next.unzip();
         self.vacant_at = now;
-        self.role = Role::Standing { leader };
-        agent.map(Turn::StandBy)
+        let next = self.follow_next(now);
+        if next.is_none() {
+            self.role = Role::Standing { leader: None };
+        }
+        next
+    }
+
+    /// Follows the first of those that are heard to lead.
+    fn follow_next(&mut self, now: Time) -> Option<Turn> {
+        let leaders = self.leaders(now).map(|(instance, peer)| (peer.leading_since, instance, &peer.agent));
+        let (leader, agent) = leaders.min().map(|(_, instance, agent)| (instance.clone(), agent.clone()))?;
+        self.role = Role::Standing { leader: Some(leader) };
+        Some(Turn::StandBy(agent))
     }
 }
 
@@ -512,6 +524,29 @@ mod tests {
             net.run(secs(25));
             assert_eq!(net.leaders().len(), 1);
         }
+    }
+
+    #[test]
+    fn who_misses_the_leader_later_than_another_follows_that_one() {
+        let mut peers = Peers::new("c".into(), at(0));
+        let beat = |instance: &str, since: u64| Beat {
+            instance: instance.into(),
+            agent: instance.into(),
+            leading_since: Some(at(since)),
+            next_in: INTERVAL,
+            hears: Vec::new(),
+            succeeds: None,
+            changes: 0,
+            stops: false,
+        };
+        assert_eq!(peers.hear(beat("a", 0), at(10)), Some(Turn::StandBy("a".into())));
+        let due = peers.due().expect("it may be gone");
+        assert_eq!(
+            peers.hear(beat("b", 2000), due.minus(ms(5))),
+            None,
+            "by our watch the first is there still"
+        );
+        assert_eq!(peers.tick(due), Some(Turn::StandBy("b".into())));
     }
 
     #[test]

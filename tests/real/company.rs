@@ -267,7 +267,7 @@ async fn of_nine_agents_one_leads_and_whoever_is_next_goes_on_where_it_ended() {
         took.push(next.duration_since(before));
         company.join(&leader);
         // On a busy machine two may claim it; then the earlier claim stands.
-        let settled = next + Duration::from_secs(1);
+        let settled = next + Duration::from_secs(2);
         leader = wait("one that leads", WITHIN, &ear, |said| leads(said, settled)).await;
         if !comes {
             company.lab.heal("ap-2", "eu").await.unwrap();
