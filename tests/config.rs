@@ -127,7 +127,7 @@ fn a_topology_has_limits() {
         .file("large.toml", &"#\n".repeat(5 * 1024 * 1024));
     let refused = |file: &str| topology::read(&home.path(file)).unwrap_err().to_string();
     assert!(refused("long.toml").contains("a name has 1 to 256 bytes"));
-    assert!(refused("many.toml").contains("2001 clusters; accepted: up to 2000"));
+    assert!(refused("many.toml").contains("2001 clusters\n"));
     assert!(refused("large.toml").contains("is larger than the 8388608 bytes"));
 }
 
@@ -373,22 +373,22 @@ fn a_file_that_is_not_there_is_named() {
 fn flags_and_variables_are_checked_as_the_file_is() {
     type Variables<'a> = &'a [(&'a str, &'a str)];
     let cases: [(Flags, Variables<'_>, &str); 5] = [
-        (
-            Flags { timeout: Some(Duration::ZERO), ..Flags::default() },
-            &[],
-            "--timeout: 0s is out of range; accepted: 100ms to 1m",
-        ),
+        (Flags { timeout: Some(Duration::ZERO), ..Flags::default() }, &[], "--timeout: 0s is out of range"),
         (Flags::default(), &[("NATS_TIMEOUT", "soon")], "NATS_TIMEOUT: bad duration \"soon\""),
         (
             Flags { prefix: Some("a b".into()), ..Flags::default() },
             &[],
             "--prefix: `a b` cannot begin a subject",
         ),
-        (Flags::default(), &[("NATS_URL", "http://x")], "the environment: `http://x` is not a server URL"),
+        (
+            Flags::default(),
+            &[("NATS_URL", "http://x")],
+            "NATS_URL: `http://x` is not the URL of a NATS client port",
+        ),
         (
             Flags::default(),
             &[("NATS_CERT", "c.pem")],
-            "the environment: a TLS certificate and its key go together",
+            "NATS_CERT, NATS_KEY: a TLS certificate and its key go together",
         ),
     ];
     for (flags, variables, wanted) in cases {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Flags, Layer};
+use crate::config::{COMMAND_LINE, Flags, Layer};
 
 // These comments are the text of `--help`, no Markdown.
 #[allow(clippy::doc_markdown)]
@@ -66,7 +66,7 @@ impl ConnectionArgs {
         Flags {
             config: self.config,
             connect: Layer {
-                origin: "the command line".to_owned(),
+                origin: COMMAND_LINE.to_owned(),
                 server: self.server,
                 creds: self.creds,
                 nkey: self.nkey,

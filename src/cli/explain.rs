@@ -1,10 +1,10 @@
 //! `gatewatch explain CHECK`: one check's manual.
 
 use super::output::{print, width};
-use super::{EXIT_USAGE, Failure};
+use super::Failure;
 use crate::api::manual;
 use crate::checks::{REGISTRY, find};
-use crate::config::{nearest, redact};
+use crate::config::{Complaint, nearest, redact};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -25,7 +25,7 @@ fn unknown(name: &str) -> Failure {
         Some(near) => format!("did you mean `{near}`? `gatewatch checks` lists all"),
         None => "`gatewatch checks` lists the checks there are".to_owned(),
     };
-    Failure::new(EXIT_USAGE, format!("there is no check `{}`", redact::control(name)), Some(help))
+    Failure::word(Complaint::new(format!("there is no check `{}`", redact::control(name)), help), "", name)
 }
 
 #[cfg(test)]

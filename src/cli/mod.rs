@@ -4,6 +4,7 @@
 //! it comes from and what to do about it.
 
 mod checks;
+mod command_line;
 mod connection;
 #[cfg(feature = "lab")]
 mod demo;
@@ -25,11 +26,11 @@ use std::future::Future;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::checks::Settings;
-use crate::config::{Config, ConfigError, Environment, Flags};
+use crate::config::{Complaint, Config, ConfigError, Environment, Flags, Mistakes};
 use crate::connect::{ConnectError, PreflightError};
 use crate::publish::sign::SignError;
 
@@ -75,8 +76,8 @@ enum Command {
     /// and 20 seconds at the most. The file is one line of JSON. It holds no password, token or key: names and
     /// addresses of servers, their gateway configuration, connections and counters.
     ///
-    /// Exits with 0 when the file is written, 2 for bad usage or configuration, 3 when the server refuses the login,
-    /// the user is not one of the system account, or nothing was seen that could be judged.
+    /// Exits with 0 when the file is written, 2 for bad usage or configuration, 3 when no server is reached or
+    /// lets us in, the user is not one of the system account, or nothing was seen that could be judged.
     Sweep(sweep::Args),
     /// Run the checks on files that `gatewatch sweep` wrote; needs no connection
     ///
@@ -109,7 +110,18 @@ enum Command {
 
 /// Runs the command that the arguments name; its exit code is documented with each command.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => match command_line::mistake(&e, &command_line::words(), &Cli::command()) {
+            Some(mistake) => {
+                let failure = Failure::at(Mistakes(vec![mistake]));
+                failure.print();
+                return ExitCode::from(failure.exit);
+            }
+            // Help and the version are printed that way too.
+            None => e.exit(),
+        },
+    };
     log_to_stderr(cli.log_format);
     let done = match cli.command {
         Command::Run(args) => block_on(run::run(args)),
@@ -180,6 +192,8 @@ struct Failure {
     exit: u8,
     error: Box<dyn Error + Send + Sync>,
     help: Option<String>,
+    /// Where it stands in what somebody wrote: then this is what is printed.
+    mistakes: Option<Mistakes>,
 }
 
 /// Bad usage or configuration.
@@ -189,7 +203,21 @@ const EXIT_CANNOT_SEE: u8 = 3;
 
 impl Failure {
     fn new(exit: u8, error: impl Into<Box<dyn Error + Send + Sync>>, help: Option<String>) -> Self {
-        Self { exit, error: error.into(), help }
+        Self { exit, error: error.into(), help, mistakes: None }
+    }
+
+    /// What somebody wrote and has to write otherwise.
+    fn at(mistakes: Mistakes) -> Self {
+        let text = mistakes.to_string();
+        Self { mistakes: Some(mistakes), ..Self::new(EXIT_USAGE, text, None) }
+    }
+
+    /// A word of the command line that is wrong: the value of the flag `name`, or `value` by itself.
+    fn word(complaint: Complaint, name: &str, value: &str) -> Self {
+        match command_line::at_value(complaint.clone(), name, value, &Cli::command()) {
+            Some(mistake) => Self::at(Mistakes(vec![mistake])),
+            None => Self::new(EXIT_USAGE, complaint.what, complaint.help),
+        }
     }
 
     fn is_broken_pipe(&self) -> bool {
@@ -201,15 +229,23 @@ impl Failure {
     fn print(&self) {
         use std::fmt::Write as _;
         use std::io::Write as _;
+        let colour = output::colour(&std::io::stderr());
+        if let Some(mistakes) = &self.mistakes {
+            let _ = std::io::stderr().write_all((mistakes.render(colour) + "\n").as_bytes());
+            return;
+        }
+        let paint = |code: &str, text: &str| {
+            if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+        };
         // Writing to a String does not fail.
-        let mut text = format!("error: {}\n", self.error);
+        let mut text = format!("{}: {}\n", paint("1;91", "error"), self.error);
         let mut next = self.error.source();
         while let Some(e) = next {
             let _ = writeln!(text, "  caused by: {e}");
             next = e.source();
         }
         if let Some(help) = &self.help {
-            let _ = writeln!(text, "help: {help}");
+            let _ = writeln!(text, "{}: {help}", paint("1;96", "help"));
         }
         // Where standard error is gone there is nobody left to tell.
         let _ = std::io::stderr().write_all(text.as_bytes());
@@ -225,7 +261,15 @@ impl From<std::io::Error> for Failure {
 impl From<ConfigError> for Failure {
     fn from(e: ConfigError) -> Self {
         let help = e.help();
-        Self::new(EXIT_USAGE, e, help)
+        match e {
+            ConfigError::File(mistakes) => Self::at(mistakes),
+            // A flag: it is there to be pointed at.
+            ConfigError::Value { origin, complaint } if origin.starts_with("--") => {
+                let what = format!("{origin}: {}", complaint.what);
+                Self::word(Complaint { what, ..complaint }, &origin, "")
+            }
+            e => Self::new(EXIT_USAGE, e, help),
+        }
     }
 }
 
@@ -233,7 +277,12 @@ impl From<ConnectError> for Failure {
     fn from(e: ConnectError) -> Self {
         let help = e.help().map(str::to_owned);
         let exit = match e {
-            ConnectError::Rejected { .. } | ConnectError::Tls { .. } => EXIT_CANNOT_SEE,
+            ConnectError::Credentials { mistake: Some(mistake), .. } => {
+                return Self::at(Mistakes(vec![*mistake]));
+            }
+            ConnectError::Rejected { .. } | ConnectError::Tls { .. } | ConnectError::Unreachable { .. } => {
+                EXIT_CANNOT_SEE
+            }
             _ => EXIT_USAGE,
         };
         Self::new(exit, e, help)

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::Client;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,7 +13,7 @@ use super::connection::ConnectionArgs;
 use super::{Failure, load};
 use crate::agent;
 use crate::config::{Config, Flags};
-use crate::connect::{Account, LinkEvent, connect, preflight};
+use crate::connect::{Account, LinkEvent, connect_within, preflight};
 use crate::publish::sign::Signer;
 
 #[derive(Debug, clap::Args)]
@@ -27,9 +28,13 @@ pub(super) struct Args {
     connection: ConnectionArgs,
 }
 
-/// Connects as the agent does, and learns what its user may do.
-pub(super) async fn start(config: &Config) -> Result<(Client, mpsc::Receiver<LinkEvent>, Account), Failure> {
-    let (client, mut events) = connect(&config.connect, &config.name).await?;
+/// Connects as the agent does, and learns what its user may do. Gives up where no server is reached within
+/// `patience`.
+pub(super) async fn start(
+    config: &Config,
+    patience: Option<Duration>,
+) -> Result<(Client, mpsc::Receiver<LinkEvent>, Account), Failure> {
+    let (client, mut events) = connect_within(&config.connect, &config.name, patience).await?;
     let inbox_prefix = config.connect.inbox_prefix.as_deref().unwrap_or("_INBOX");
     let account = preflight(&client, &mut events, &config.prefix, inbox_prefix, config.timeout).await?;
     Ok((client, events, account))
@@ -56,7 +61,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let stop = stop()?;
     tokio::pin!(stop);
     let (client, events, account) = tokio::select! {
-        started = start(&config) => started?,
+        started = start(&config, None) => started?,
         _ = &mut stop => return Ok(()),
     };
     for p in &account.missing {

@@ -1,8 +1,8 @@
 //! `gatewatch schema`: the JSON Schema of each message.
 
+use super::Failure;
 use super::output::print;
-use super::{EXIT_USAGE, Failure};
-use crate::config::{nearest, redact};
+use crate::config::{Complaint, nearest, redact};
 use crate::publish::schema::{SCHEMAS, find};
 
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             None => "`gatewatch schema` lists them".to_owned(),
         };
         let message = format!("there is no message `{}`", redact::control(name));
-        return Err(Failure::new(EXIT_USAGE, message, Some(hint)));
+        return Err(Failure::word(Complaint::new(message, hint), "", name));
     };
     Ok(print(schema.text)?)
 }

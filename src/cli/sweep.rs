@@ -9,6 +9,9 @@ use crate::agent::{self, Sweep};
 use crate::config::Config;
 use crate::connect::Operation;
 
+/// Who looks once waits this long for a server: it may be about to come back, and somebody waits for the answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Where to write it [default: standard output]
@@ -28,7 +31,7 @@ pub(super) async fn look(config: Config, at_least: Duration) -> Result<Sweep, Fa
     tokio::pin!(stop);
     let blind = || Failure::new(EXIT_CANNOT_SEE, "it ended before anything was seen", None);
     let (client, events, account) = tokio::select! {
-        started = run::start(&config) => started?,
+        started = run::start(&config, Some(PATIENCE)) => started?,
         _ = &mut stop => return Err(blind()),
     };
     let own = format!("{}.>", config.prefix);

@@ -26,6 +26,8 @@ const STEPS_MAX: usize = 3;
 const INDENT: usize = 4;
 /// How wide the column of `cause`, `do` and so on is.
 const LABEL: usize = 8;
+/// An agent that leads is heard every few seconds, also of a large supercluster.
+const SILENCE: Duration = Duration::from_secs(10);
 /// How many lines one step may have.
 const LINES_MAX: usize = 40;
 
@@ -73,6 +75,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             _ = interrupt.recv() => {}
         }
     };
+    let heartbeat = format!("{}.epoch.*", config.prefix);
     let colour = output::colour(&io::stdout());
     let follow = async {
         let (client, mut events) = connect(&config.connect, "watch").await?;
@@ -84,6 +87,12 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         }
         let mut messages = stream::select_all(subscriptions);
         tracing::info!("following {}", subjects.join(", "));
+        // No finding may mean that all is well, that nobody watches, or that the prefix is a wrong one.
+        let mut heartbeats =
+            client.subscribe(heartbeat.clone()).await.map_err(|e| Failure::new(1, e, None))?;
+        let silence = tokio::time::sleep(SILENCE);
+        tokio::pin!(silence);
+        let mut told = false;
         loop {
             tokio::select! {
                 message = messages.next() => match message {
@@ -93,7 +102,22 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
                     Some(_) => {}
                     None => return Ok(()),
                 },
+                // One is enough.
+                _ = heartbeats.next(), if !told => {
+                    told = true;
+                    heartbeats.unsubscribe().await.map_err(|e| Failure::new(1, e, None))?;
+                }
+                () = &mut silence, if !told => {
+                    told = true;
+                    tracing::warn!(
+                        "no agent was heard on `{heartbeat}` for {} s: none runs, --prefix is not the agent's, or its \
+                         `epoch` is not exported to this account",
+                        SILENCE.as_secs()
+                    );
+                }
                 event = events.recv() => match event {
+                    // Who may not hear that cannot tell, and follows all the same.
+                    Some(LinkEvent::Denied(denied)) if denied.subject == heartbeat => told = true,
                     Some(LinkEvent::Denied(denied)) if denied.operation == Operation::Subscribe => {
                         return Err(denied_failure(&denied.subject));
                     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::mistake::Complaint;
 use super::reader::{Section, nearest, show_duration};
 use crate::checks::{Check, Manual, Override, Settings, Severity, Threshold, Value};
 
@@ -65,7 +66,7 @@ fn severity(s: &Section<'_>) -> Option<Severity> {
             Some(near) => format!("did you mean `{near}`?"),
             None => "accepted: info, warning, critical".to_owned(),
         };
-        s.refuse("severity", format!("unknown severity `{text}`; {hint}"));
+        s.refuse("severity", Complaint::new(format!("unknown severity `{text}`"), hint));
     }
     found
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ConfigError, Environment, Layer, reader};
+use super::{Complaint, ConfigError, Environment, Layer, Mistake, Mistakes, reader, redact};
 
 /// The keys of a context file that we use, or that we must not silently ignore. Others are ignored.
 #[derive(Default, Deserialize)]
@@ -42,11 +42,15 @@ pub(super) fn load(name: &str, env: &Environment<'_>) -> Result<Layer, ConfigErr
         source,
     })?;
     // Not serde's own words: they may quote a value, and a value may be a secret.
-    let file: File = serde_json::from_str(&text).map_err(|e| ConfigError::ContextSyntax {
-        name: name.to_owned(),
-        path: path.clone(),
-        line: e.line(),
-        column: e.column(),
+    let file: File = serde_json::from_str(&text).map_err(|e| {
+        let line = text.lines().nth(e.line().saturating_sub(1)).unwrap_or_default();
+        let kind =
+            if e.is_data() { "a value is not of the type that it should be" } else { "this is not JSON" };
+        let what = format!("context `{}` is not valid: {kind}", redact::control(name));
+        let help = format!("`nats context edit {}` opens it", redact::control(name));
+        let place = (e.line(), e.column().saturating_sub(1));
+        let mistake = Mistake::in_file(Complaint::new(what, help), &path, place, redact::json_line(line), 1);
+        ConfigError::File(Mistakes(vec![mistake]))
     })?;
     for (key, value) in [("nsc", &file.nsc), ("user_jwt", &file.user_jwt), ("socks_proxy", &file.socks_proxy)]
     {

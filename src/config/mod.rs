@@ -5,6 +5,7 @@
 
 mod checks;
 mod context;
+mod mistake;
 mod reader;
 pub mod redact;
 pub mod topology;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use checks::show_value;
+pub use mistake::{Complaint, Mistake, Mistakes};
 pub use reader::nearest;
 
 use crate::checks::{Check, Settings};
@@ -175,14 +177,24 @@ pub enum ConfigError {
     },
     /// What is wrong with a file, each with its line.
     #[error("{0}")]
-    File(String),
+    File(Mistakes),
+    /// A file is larger than what is read.
+    #[error("{} is larger than the {bytes_max} bytes that are read of {what}", path.display())]
+    Large {
+        /// What it is taken for.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is read.
+        bytes_max: u64,
+    },
     /// A flag or a variable has a value that it does not take.
-    #[error("{origin}: {message}")]
+    #[error("{origin}: {}", complaint.what)]
     Value {
-        /// The flag or variable.
+        /// The flag, variable or section.
         origin: String,
         /// What is wrong, and what is accepted.
-        message: String,
+        complaint: Complaint,
     },
     /// There is no such context.
     #[error("there is no context `{name}`{}", directory.as_ref().map(|d| format!(" in {}", d.display())).unwrap_or_default())]
@@ -195,18 +207,6 @@ pub enum ConfigError {
         known: Vec<String>,
         /// The one that was likely meant.
         near: Option<String>,
-    },
-    /// A context file is not what the `nats` CLI writes.
-    #[error("context `{name}` is not valid: {}:{line}:{column}", path.display())]
-    ContextSyntax {
-        /// Its name.
-        name: String,
-        /// Its file.
-        path: PathBuf,
-        /// Where.
-        line: usize,
-        /// Where.
-        column: usize,
     },
     /// A context says something that we cannot do.
     #[error("context `{name}` sets `{key}`, which gatewatch does not support ({})", path.display())]
@@ -231,6 +231,19 @@ impl ConfigError {
             Self::NoContext { known, .. } => Some(format!("there are: {}", known.join(", "))),
             Self::ContextKey { key: "nsc" | "user_jwt", .. } => {
                 Some("write the user's credentials to a file and set `creds` to its path".to_owned())
+            }
+            Self::Value { complaint, .. } => complaint.help.clone(),
+            Self::Read { what, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Some(match *what {
+                    "the configuration" => {
+                        "--config FILE and GATEWATCH_CONFIG name it; without one there are defaults"
+                            .to_owned()
+                    }
+                    "the expected topology" => {
+                        "`gatewatch topology --format toml > FILE` writes one of what is there now".to_owned()
+                    }
+                    _ => return None,
+                })
             }
             _ => None,
         }
@@ -263,7 +276,7 @@ impl<'a> Environment<'a> {
     fn layer(&self) -> Layer {
         let path = |key| self.get(key).map(|p| self.expand(Path::new(&p)));
         Layer {
-            origin: "the environment".to_owned(),
+            origin: ENVIRONMENT.to_owned(),
             server: self.get("NATS_URL"),
             creds: path("NATS_CREDS"),
             nkey: path("NATS_NKEY"),
@@ -332,11 +345,11 @@ impl Config {
         let expect = flags.expect.as_deref().map(|path| env.expand(path)).or(file.expect);
         if let Some(prefix) = &flags.prefix {
             check_prefix(prefix)
-                .map_err(|message| ConfigError::Value { origin: "--prefix".to_owned(), message })?;
+                .map_err(|complaint| ConfigError::Value { origin: "--prefix".to_owned(), complaint })?;
         }
         if let Some(name) = &flags.name {
             check_name(name)
-                .map_err(|message| ConfigError::Value { origin: "--name".to_owned(), message })?;
+                .map_err(|complaint| ConfigError::Value { origin: "--name".to_owned(), complaint })?;
         }
         Ok(Self {
             connect,
@@ -423,7 +436,21 @@ enum Method {
     Token,
 }
 
+/// What a [`Layer`] of flags calls its place.
+pub const COMMAND_LINE: &str = "the command line";
+/// What a [`Layer`] of variables calls its place.
+const ENVIRONMENT: &str = "the environment";
+
 impl Layer {
+    /// What of this place holds a setting, for who has to mend it.
+    fn named<'n>(&'n self, flag: &'n str, variable: &'n str) -> &'n str {
+        match self.origin.as_str() {
+            COMMAND_LINE => flag,
+            ENVIRONMENT => variable,
+            other => other,
+        }
+    }
+
     fn methods(&self) -> Vec<(Method, &'static str)> {
         [
             (self.user.is_some(), Method::User, "user"),
@@ -439,7 +466,10 @@ impl Layer {
     /// Moves user and password out of the URLs, so that nothing that prints a URL prints them.
     fn take_userinfo(&mut self) -> Result<(), ConfigError> {
         let Some(list) = &self.server else { return Ok(()) };
-        let fail = |message| ConfigError::Value { origin: self.origin.clone(), message };
+        let fail = |complaint| ConfigError::Value {
+            origin: self.named("--server", "NATS_URL").to_owned(),
+            complaint,
+        };
         let (bare, userinfo) = split_userinfo(list).map_err(fail)?;
         self.server = Some(bare);
         if let Some((user, password)) = userinfo
@@ -498,21 +528,31 @@ impl Connect {
     }
 
     fn validate(&self, layers: &[Layer]) -> Result<(), ConfigError> {
-        let origin = |get: fn(&Layer) -> bool| {
-            layers.iter().find(|l| get(l)).map(|l| l.origin.clone()).unwrap_or_default()
+        let origin = |get: fn(&Layer) -> bool, flag: &'static str, variable: &'static str| {
+            let layer = layers.iter().find(|l| get(l));
+            layer.map(|l| l.named(flag, variable).to_owned()).unwrap_or_default()
         };
         if let Some(prefix) = &self.inbox_prefix {
-            check_prefix(prefix).map_err(|message| ConfigError::Value {
-                origin: origin(|l| l.inbox_prefix.is_some()),
-                message: format!("inbox prefix: {message}"),
+            check_prefix(prefix).map_err(|complaint| ConfigError::Value {
+                origin: origin(|l| l.inbox_prefix.is_some(), "--inbox-prefix", "the inbox prefix"),
+                complaint,
             })?;
         }
         if self.tls_cert.is_some() != self.tls_key.is_some() {
+            let (lacks, flag, variable, key) = if self.tls_key.is_some() {
+                ("certificate", "--tlscert", "NATS_CERT", "tls_cert")
+            } else {
+                ("key", "--tlskey", "NATS_KEY", "tls_key")
+            };
             return Err(ConfigError::Value {
-                origin: origin(|l| l.tls_cert.is_some() || l.tls_key.is_some()),
-                message: format!(
-                    "a TLS certificate and its key go together; the {} is not set",
-                    if self.tls_key.is_some() { "certificate" } else { "key" }
+                origin: origin(
+                    |l| l.tls_cert.is_some() || l.tls_key.is_some(),
+                    "--tlscert, --tlskey",
+                    "NATS_CERT, NATS_KEY",
+                ),
+                complaint: Complaint::new(
+                    format!("a TLS certificate and its key go together; the {lacks} is not set"),
+                    format!("set it: {flag} FILE, {variable}, or `{key}` in a file"),
                 ),
             });
         }
@@ -528,15 +568,24 @@ fn first<T: Clone>(layers: &[Layer], get: impl Fn(&Layer) -> &Option<T>) -> Opti
 type Userinfo = (String, Option<String>);
 
 /// The URLs of `list` without user and password, each checked, and the one user (or token) they carry.
-pub fn split_userinfo(list: &str) -> Result<(String, Option<Userinfo>), String> {
+pub fn split_userinfo(list: &str) -> Result<(String, Option<Userinfo>), Complaint> {
     let mut bare = Vec::new();
     let mut found: Option<Userinfo> = None;
     for url in list.split(',').map(str::trim).filter(|u| !u.is_empty()) {
         let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
         if !matches!(scheme, "nats" | "tls") {
-            return Err(format!(
-                "`{}` is not a server URL; accepted: nats://HOST:PORT, tls://HOST:PORT",
-                redact::urls(url)
+            let host = redact::urls(rest);
+            let host = if scheme.starts_with("http") {
+                // Where a server shows how it is: clients connect elsewhere.
+                let name = host.split(['/', ':']).next().filter(|name| !name.starts_with('['));
+                name.map_or("…".to_owned(), |name| format!("{name}:4222"))
+            } else {
+                host
+            };
+            let help = if host.contains('…') { "HOST:PORT" } else { host.as_str() };
+            return Err(Complaint::new(
+                format!("`{}` is not the URL of a NATS client port", redact::urls(url)),
+                format!("write nats://{help}, or tls://{help}; a client port is 4222 by default"),
             ));
         }
         let host = match rest.rsplit_once('@') {
@@ -546,9 +595,10 @@ pub fn split_userinfo(list: &str) -> Result<(String, Option<Userinfo>), String> 
                     None => (unescape(info), None),
                 };
                 if found.as_ref().is_some_and(|f| *f != info) {
-                    return Err(
-                        "the server URLs carry different users; one connection has one user".to_owned()
-                    );
+                    return Err(Complaint::new(
+                        "the server URLs carry different users",
+                        "one connection has one user: write it once, as nats://USER:PASSWORD@HOST:PORT or --user",
+                    ));
                 }
                 found = Some(info);
                 host
@@ -558,12 +608,15 @@ pub fn split_userinfo(list: &str) -> Result<(String, Option<Userinfo>), String> 
         let stripped = format!("{scheme}://{host}");
         let valid = stripped.parse::<async_nats::ServerAddr>();
         if !valid.is_ok_and(|a| !a.host().is_empty()) {
-            return Err(format!("`{stripped}` is not a server URL; accepted: nats://HOST:PORT"));
+            return Err(Complaint::new(
+                format!("`{stripped}` is not a server URL"),
+                "write nats://HOST:PORT, the port being 1 to 65535 and 4222 by default",
+            ));
         }
         bare.push(stripped);
     }
     if bare.is_empty() {
-        return Err("no server URL".to_owned());
+        return Err(Complaint::new("no server URL", "write nats://HOST:PORT; several with commas"));
     }
     Ok((bare.join(","), found))
 }
@@ -591,41 +644,55 @@ fn in_range(origin: &str, d: Duration) -> Result<Duration, ConfigError> {
     if low <= d && d <= high {
         return Ok(d);
     }
-    let message = format!(
-        "{} is out of range; accepted: {} to {}",
-        reader::show_duration(d),
-        reader::show_duration(low),
-        reader::show_duration(high)
+    let complaint = Complaint::new(
+        format!("{} is out of range", reader::show_duration(d)),
+        format!("accepted: {} to {}", reader::show_duration(low), reader::show_duration(high)),
     );
-    Err(ConfigError::Value { origin: origin.to_owned(), message })
+    Err(ConfigError::Value { origin: origin.to_owned(), complaint })
 }
 
 fn variable_duration(origin: &str, text: &str) -> Result<Duration, ConfigError> {
     let d = humantime::parse_duration(text).map_err(|_| ConfigError::Value {
         origin: origin.to_owned(),
-        message: format!(r#"bad duration "{}"; write it as 500ms, 2s or 1h30m"#, redact::control(text)),
+        complaint: Complaint::new(
+            format!(r#"bad duration "{}""#, redact::control(text)),
+            format!("write it as {origin}=500ms or {origin}=2s"),
+        ),
     })?;
     in_range(origin, d)
 }
 
-fn check_prefix(prefix: &str) -> Result<(), String> {
-    let token = |t: &str| {
-        !t.is_empty() && t.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '*' && c != '>')
-    };
-    if prefix.len() <= 64 && prefix.split('.').all(token) && !prefix.starts_with('$') {
+fn check_prefix(prefix: &str) -> Result<(), Complaint> {
+    let fits = |c: char| !c.is_whitespace() && !c.is_control() && c != '*' && c != '>';
+    let sound = prefix.split('.').all(|t| !t.is_empty() && t.chars().all(fits));
+    if sound && prefix.len() <= 64 && !prefix.starts_with('$') {
         return Ok(());
     }
-    Err(format!(
-        "`{}` cannot begin a subject; accepted: up to 64 characters, tokens between dots, no blanks, `*`, `>` or leading `$`",
-        redact::control(prefix)
+    let what = format!("`{}` cannot begin a subject", redact::control(prefix));
+    // What is left of it without what cannot be in it, such as the wildcard of a subscription.
+    let tokens = prefix.trim_start_matches('$').split('.');
+    let fitting = |c: char| Some(if c.is_whitespace() { '_' } else { c }).filter(|c| fits(*c));
+    let tokens = tokens.map(|t| t.trim().chars().filter_map(fitting).collect::<String>());
+    let near = tokens.filter(|t| !t.is_empty()).collect::<Vec<_>>().join(".");
+    let rule = "up to 64 characters, tokens between dots, no blanks, `*`, `>` or leading `$`";
+    Err(Complaint::new(
+        what,
+        if (1..=64).contains(&near.len()) {
+            format!("write `{}`; accepted: {rule}", redact::control(&near))
+        } else {
+            format!("accepted: {rule}")
+        },
     ))
 }
 
-fn check_name(name: &str) -> Result<(), String> {
+fn check_name(name: &str) -> Result<(), Complaint> {
     if !name.trim().is_empty() && name.len() <= 128 && !name.chars().any(char::is_control) {
         return Ok(());
     }
-    Err("a name is 1 to 128 bytes of text without control characters".to_owned())
+    Err(Complaint::new(
+        "this cannot be a name",
+        "a name is 1 to 128 bytes of text without control characters",
+    ))
 }
 
 /// The host's name: what the kernel says, else what the shell was told.
@@ -695,9 +762,9 @@ impl FileConfig {
         let base = Base { env, directory: path.parent().unwrap_or(Path::new("")) };
         let parsed = document.parse();
         let file = parsed.as_ref().map(|table| Self::fill(document.root(table.get_ref()), &base, registry));
-        match (document.rendered(), file) {
+        match (document.mistakes(), file) {
             (None, Some(file)) => Ok(file),
-            (problems, _) => Err(ConfigError::File(problems.unwrap_or_default())),
+            (mistakes, _) => Err(ConfigError::File(mistakes.unwrap_or_default())),
         }
     }
 
@@ -790,21 +857,24 @@ fn layer(s: &Section<'_>, base: &Base<'_>) -> Layer {
 fn accepted(
     s: &Section<'_>,
     key: &'static str,
-    check: impl Fn(&str) -> Result<(), String>,
+    check: impl Fn(&str) -> Result<(), Complaint>,
 ) -> Option<String> {
     let text = s.string(key)?;
     match check(&text) {
         Ok(()) => Some(text),
-        Err(message) => {
-            s.refuse(key, format!("`{key}`: {message}"));
+        Err(Complaint { what, help }) => {
+            s.refuse(key, Complaint { what: format!("`{key}`: {what}"), help });
             None
         }
     }
 }
 
-fn check_asset(name: &str) -> Result<(), String> {
+fn check_asset(name: &str) -> Result<(), Complaint> {
     if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
         return Ok(());
     }
-    Err("a name here is made of letters, digits, `_` and `-`".to_owned())
+    Err(Complaint::new(
+        format!("`{}` cannot be the name of a stream or bucket", redact::control(name)),
+        "a name here is made of letters, digits, `_` and `-`",
+    ))
 }

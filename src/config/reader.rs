@@ -3,7 +3,6 @@
 //! All that is wrong with a file is said in one go.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,13 +10,14 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::mistake::{Complaint, Mistake, Mistakes};
 use super::redact;
 
 /// One thing that is wrong with a file.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
     at: Range<usize>,
-    message: String,
+    complaint: Complaint,
     /// Whether the value on that line helps to see what is wrong, and may be shown.
     show_value: bool,
 }
@@ -52,11 +52,17 @@ impl<'a> Document<'a> {
             Ok(table) => Some(table),
             Err(e) => {
                 let at = e.span().unwrap_or(0..0);
-                self.problems.borrow_mut().push(Problem {
-                    at,
-                    message: format!("not valid TOML: {}", e.message().replace('\n', ", ")),
-                    show_value: true,
-                });
+                let message = e.message().replace('\n', ", ");
+                let help = if message.contains("expected `\"`") {
+                    Some("text begins and ends with `\"`, on one line")
+                } else if message.contains("expected `=`") {
+                    Some("write KEY = VALUE, or [SECTION]")
+                } else {
+                    None
+                };
+                let complaint =
+                    Complaint { what: format!("not valid TOML: {message}"), help: help.map(str::to_owned) };
+                self.problems.borrow_mut().push(Problem { at, complaint, show_value: true });
                 None
             }
         }
@@ -72,50 +78,32 @@ impl<'a> Document<'a> {
         self.problems.borrow().is_empty()
     }
 
-    /// Every problem with its line and a caret, in the order of the file; none when there is none.
-    pub(super) fn rendered(&self) -> Option<String> {
+    /// Every problem with its line, in the order of the file; none when there is none.
+    pub(super) fn mistakes(&self) -> Option<Mistakes> {
         let mut problems = self.problems.take();
         problems.sort_by_key(|p| p.at.start);
-        let blocks: Vec<String> = problems.iter().map(|p| self.render(p)).collect();
-        (!blocks.is_empty()).then(|| blocks.join("\n\nerror: "))
+        let mistakes: Vec<Mistake> = problems.into_iter().map(|p| self.mistake(p)).collect();
+        (!mistakes.is_empty()).then_some(Mistakes(mistakes))
     }
 
-    fn render(&self, problem: &Problem) -> String {
+    fn mistake(&self, problem: Problem) -> Mistake {
         let start = problem.at.start.min(self.text.len());
         let before = self.text.get(..start).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |i| i + 1);
         let line = self.text.get(line_start..).unwrap_or_default().lines().next().unwrap_or_default();
-        let number = before.matches('\n').count() + 1;
         let column = self.text.get(line_start..start).unwrap_or_default().chars().count();
-        let shown = redact::line(line, problem.show_value);
-        // A caret beyond what is shown would tell how long the rest is.
-        let column = column.min(shown.chars().count());
-        let length = self
-            .text
-            .get(start..problem.at.end.max(start))
-            .unwrap_or_default()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .count();
-        let length = length.min(shown.chars().count().saturating_sub(column)).max(1);
-        let gutter = " ".repeat(number.to_string().len());
-        let mut out = format!("{}\n", problem.message);
-        // Writing to a String does not fail.
-        let _ = writeln!(out, "{gutter} --> {}:{number}:{}", self.path.display(), column + 1);
-        let _ = writeln!(out, "{gutter}  |");
-        let _ = writeln!(out, "{number}  | {shown}");
-        let _ = write!(out, "{gutter}  | {}{}", " ".repeat(column), "^".repeat(length));
-        out
+        let wrong = self.text.get(start..problem.at.end.max(start)).unwrap_or_default();
+        let length = wrong.lines().next().unwrap_or_default().chars().count();
+        let place = (before.matches('\n').count() + 1, column);
+        Mistake::in_file(problem.complaint, self.path, place, redact::line(line, problem.show_value), length)
     }
 }
 
 impl<'a> Section<'a> {
     /// Says what is wrong with the value of `key`, at its place. The value is shown.
-    pub(super) fn refuse(&self, key: &str, message: String) {
+    pub(super) fn refuse(&self, key: &str, complaint: impl Into<Complaint>) {
         let at = self.table.get(key).map_or_else(|| self.at.clone(), Spanned::span);
-        self.push(at, message, true);
+        self.push(at, complaint, true);
     }
 
     /// Says what is wrong with this section, at its head.
@@ -123,8 +111,9 @@ impl<'a> Section<'a> {
         self.push(self.at.clone(), message, false);
     }
 
-    fn push(&self, at: Range<usize>, message: String, show_value: bool) {
-        self.document.problems.borrow_mut().push(Problem { at, message, show_value });
+    fn push(&self, at: Range<usize>, complaint: impl Into<Complaint>, show_value: bool) {
+        let complaint = complaint.into();
+        self.document.problems.borrow_mut().push(Problem { at, complaint, show_value });
     }
 
     /// The section's name as the user writes it.
@@ -182,7 +171,7 @@ impl<'a> Section<'a> {
     pub(super) fn path(&self, key: &'static str) -> Option<PathBuf> {
         let text = self.string(key)?;
         if text.is_empty() {
-            self.refuse(key, format!("`{key}` is empty; it takes the path of a file"));
+            self.refuse(key, Complaint::new(format!("`{key}` is empty"), "it takes the path of a file"));
             return None;
         }
         Some(PathBuf::from(text))
@@ -201,7 +190,13 @@ impl<'a> Section<'a> {
     pub(super) fn duration(&self, key: &'static str, range: (Duration, Duration)) -> Option<Duration> {
         let value = self.get(key)?;
         let Some(text) = value.get_ref().as_str() else {
-            self.wrong_type(key, value, r#"a duration in quotes, such as "500ms", "2s" or "1h 30m""#);
+            if let Some(n) = value.get_ref().as_integer() {
+                let help = format!(r#"write {key} = "{n}s" for seconds"#);
+                let what = format!("`{key}` takes a duration in quotes, not an integer");
+                self.push(value.span(), Complaint::new(what, help), true);
+            } else {
+                self.wrong_type(key, value, r#"a duration in quotes, such as "500ms", "2s" or "1h 30m""#);
+            }
             return None;
         };
         match humantime::parse_duration(text) {
@@ -211,9 +206,8 @@ impl<'a> Section<'a> {
                 None
             }
             Err(_) => {
-                let message =
-                    format!(r#"bad duration "{text}" for `{key}`; write it as "500ms", "2s" or "1h 30m""#);
-                self.refuse(key, message);
+                let help = r#"write it as "500ms", "2s" or "1h 30m""#;
+                self.refuse(key, Complaint::new(format!(r#"bad duration "{text}" for `{key}`"#), help));
                 None
             }
         }
@@ -256,7 +250,8 @@ impl<'a> Section<'a> {
     }
 
     fn out_of_range(&self, key: &str, found: &str, low: &str, high: &str) {
-        self.refuse(key, format!("`{key}` is {found}; accepted: {low} to {high}"));
+        let help = format!("accepted: {low} to {high}");
+        self.refuse(key, Complaint::new(format!("`{key}` is {found}"), help));
     }
 
     /// The table `[…key]`.
@@ -321,11 +316,8 @@ impl<'a> Section<'a> {
                     format!("accepted: {}", list.join(", "))
                 }
             };
-            self.push(
-                key.span(),
-                format!("unknown {what} `{}`{place}; {hint}", redact::control(name)),
-                false,
-            );
+            let message = format!("unknown {what} `{}`{place}", redact::control(name));
+            self.push(key.span(), Complaint::new(message, hint), false);
         }
     }
 }

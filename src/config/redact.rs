@@ -25,6 +25,15 @@ fn url_of(url: &str) -> String {
 /// Words of a line that say that its value is nobody's business; also when they are misspelt.
 const SECRET_WORDS: &[&str] = &["password", "passwd", "pass", "token", "secret", "seed"];
 
+/// Whether `word` is the name of something that nobody may see; also when it is misspelt.
+pub fn names_a_secret(word: &str) -> bool {
+    let word = word.to_ascii_lowercase();
+    SECRET_WORDS.iter().any(|s| {
+        let most = if s.len() > 5 { 2 } else { 1 };
+        strsim::damerau_levenshtein(s, &word) <= most
+    })
+}
+
 /// A line of a configuration file as it may be shown: the key, and the value only when it is wanted and
 /// holds no secret.
 pub(super) fn line(line: &str, show_value: bool) -> String {
@@ -33,13 +42,7 @@ pub(super) fn line(line: &str, show_value: bool) -> String {
         return line.into_owned();
     }
     let secret = line.contains('@')
-        || line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| {
-            let word = word.to_ascii_lowercase();
-            SECRET_WORDS.iter().any(|s| {
-                let most = if s.len() > 5 { 2 } else { 1 };
-                strsim::damerau_levenshtein(s, &word) <= most
-            })
-        });
+        || line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(names_a_secret);
     match line.find('=') {
         Some(_) if show_value && !secret => line.into_owned(),
         Some(i) => format!("{}= …", line.get(..i).unwrap_or_default()),
@@ -51,6 +54,20 @@ pub(super) fn line(line: &str, show_value: bool) -> String {
                 .map_or(line.len(), |(i, _)| i);
             if secret { "…".to_owned() } else { format!("{} …", line.get(..end).unwrap_or_default()) }
         }
+    }
+}
+
+/// A line of a JSON file as it may be shown: its key, and never the value.
+pub(super) fn json_line(line: &str) -> String {
+    let line = control(line.trim_end());
+    let key = line.split_once(':').map(|(key, _)| key);
+    let is_key = |key: &&str| {
+        let name = key.trim().strip_prefix('"').and_then(|k| k.strip_suffix('"'));
+        name.is_some_and(|n| n.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+    };
+    match key.filter(is_key) {
+        Some(key) => format!("{key}: …"),
+        None => "…".to_owned(),
     }
 }
 
@@ -114,6 +131,20 @@ mod tests {
         ];
         for (text, show, shown) in cases {
             assert_eq!(line(text, show), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_json_shows_only_its_key() {
+        let cases = [
+            (r#"  "password": "hunter2","#, r#"  "password": …"#),
+            (r#"{"password": "hunter2"}"#, "…"),
+            ("hunter2", "…"),
+            (r#""hun:ter2""#, "…"),
+            (r#"  "HUNTER": 2"#, "…"),
+        ];
+        for (text, shown) in cases {
+            assert_eq!(json_line(text), shown, "{text}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::ConfigError;
+use super::mistake::Complaint;
 use super::reader::{Document, Section, nearest};
 use super::redact;
 use crate::model::{Members, NAME_BYTES_MAX, Name, Remotes, SERVERS_MAX, Topology, is_name};
@@ -37,10 +38,11 @@ pub fn read(path: &Path) -> Result<Topology, ConfigError> {
     let file = std::fs::File::open(path).map_err(fail)?;
     file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(fail)?;
     if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(ConfigError::File(format!(
-            "{} is larger than the {FILE_BYTES_MAX} bytes that are read of an expected topology",
-            path.display()
-        )));
+        return Err(ConfigError::Large {
+            what: "an expected topology",
+            path: path.to_owned(),
+            bytes_max: FILE_BYTES_MAX,
+        });
     }
     parse(path, &text)
 }
@@ -57,12 +59,12 @@ pub fn parse(path: &Path, text: &str) -> Result<Topology, ConfigError> {
         && topology.as_ref().is_some_and(|t| t.clusters.is_empty())
         && document.is_sound()
     {
-        let message = "no cluster: each is written [[cluster]], with a `name`".to_owned();
+        let message = Complaint::new("no cluster", "each is written [[cluster]], with a `name`");
         document.root(table.get_ref()).refuse("cluster", message);
     }
-    match (document.rendered(), topology) {
+    match (document.mistakes(), topology) {
         (None, Some(topology)) => Ok(topology),
-        (problems, _) => Err(ConfigError::File(problems.unwrap_or_default())),
+        (mistakes, _) => Err(ConfigError::File(mistakes.unwrap_or_default())),
     }
 }
 
@@ -70,7 +72,7 @@ fn fill(root: Section<'_>) -> Topology {
     let mut out = Topology::default();
     let sections = root.sections("cluster");
     if sections.len() > CLUSTERS_MAX {
-        root.refuse("cluster", format!("{} clusters; accepted: up to {CLUSTERS_MAX}", sections.len()));
+        root.refuse("cluster", too_many(sections.len(), "clusters", CLUSTERS_MAX));
         return out;
     }
     // Twice: a remote must be a cluster of the file, also one that comes later.
@@ -105,10 +107,14 @@ fn fill(root: Section<'_>) -> Topology {
         s.finish();
     }
     if servers > SERVERS_MAX {
-        root.refuse("cluster", format!("{servers} servers; accepted: up to {SERVERS_MAX}"));
+        root.refuse("cluster", too_many(servers, "servers", SERVERS_MAX));
     }
     root.finish();
     out
+}
+
+fn too_many(there: usize, what: &str, most: usize) -> Complaint {
+    Complaint::new(format!("{there} {what}"), format!("accepted: up to {most}"))
 }
 
 fn except(s: &Section<'_>, own: &str, members: &Members, known: &BTreeSet<&str>) -> Option<(Name, Remotes)> {
@@ -122,12 +128,9 @@ fn except(s: &Section<'_>, own: &str, members: &Members, known: &BTreeSet<&str>)
     let server = server?;
     if !members.servers.contains(&server) {
         let near = nearest(&server, members.servers.iter().map(|n| &**n));
-        let hint =
-            near.map(|near| format!("; did you mean `{}`?", redact::control(near))).unwrap_or_default();
-        s.refuse(
-            "server",
-            format!("`{}` is not among the `servers` of the cluster{hint}", redact::control(&server)),
-        );
+        let help = near.map(|near| format!("did you mean `{}`?", redact::control(near)));
+        let what = format!("`{}` is not among the `servers` of the cluster", redact::control(&server));
+        s.refuse("server", Complaint { what, help });
     }
     Some((server, remotes))
 }
@@ -184,7 +187,8 @@ fn remotes(s: &Section<'_>, key: &'static str, own: &str, known: &BTreeSet<&str>
                 Some(near) => format!("did you mean `{}`?", redact::control(near)),
                 None => "each remote has a [[cluster]] of its own".to_owned(),
             };
-            s.refuse(key, format!("`{shown}` in `{key}` is no cluster of this file; {hint}"));
+            let what = format!("`{shown}` in `{key}` is no cluster of this file");
+            s.refuse(key, Complaint::new(what, hint));
         }
     }
     Some(list)

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use async_nats::Auth;
 use nkeys::KeyPair;
 
-use crate::config::Connect;
+use crate::clock::Clock;
+use crate::config::{Complaint, Connect, Mistake, redact};
+use crate::model::Time;
 
 /// The one way in which a connection logs in.
 pub(super) enum Credentials {
@@ -16,6 +18,9 @@ pub(super) enum Credentials {
     User(String, String),
     Token(String),
 }
+
+/// What writes a file with credentials.
+pub(super) const FRESH: &str = "`nsc generate creds --account SYS --name USER > FILE` writes one";
 
 /// Why a file with credentials cannot be used. Never quotes it.
 #[derive(Debug, thiserror::Error)]
@@ -76,31 +81,100 @@ impl Credentials {
         let file = |what: &str, path: &Path| format!("{what} {}", path.display());
         match self {
             Self::None => "no credentials".to_owned(),
-            Self::User(user, _) => format!("user `{}`", crate::config::redact::control(user)),
+            Self::User(user, _) => format!("user `{}`", redact::control(user)),
             Self::Token(_) => "a token".to_owned(),
             Self::Nkey(path) => file("the nkey of", path),
             Self::Creds(path) => file("the creds file", path),
         }
     }
 
+    /// Where in the file it stands that it cannot be used for `e`, and what mends it. The file is not quoted but for
+    /// the two letters that say what a seed is of.
+    pub(super) fn mistake(&self, e: &CredentialsError) -> Option<Mistake> {
+        let (Self::Creds(path) | Self::Nkey(path)) = self else { return None };
+        let text = std::fs::read_to_string(path).ok()?;
+        let fresh = FRESH;
+        let what = format!("cannot use {}: {e}", self.describe());
+        let kinds = [("SU", "a user"), ("SA", "an account"), ("SO", "an operator"), ("SN", "a server")];
+        let found = text.lines().enumerate().find_map(|(n, line)| {
+            let kind = kinds.iter().find(|(letters, _)| line.trim().starts_with(letters))?;
+            (line.trim().len() > 40 || kind.0 == "SU").then_some((n + 1, *kind))
+        });
+        let help = match (e, found) {
+            (CredentialsError::Seed(_), _) => format!("was it cut or retyped? {fresh}"),
+            (CredentialsError::Missing(_), Some((_, (letters, of)))) if letters != "SU" => {
+                format!("this is the seed of {of}, and a login takes that of a user, SU…; {fresh}")
+            }
+            (CredentialsError::Missing(_), Some(_)) => {
+                format!("it is a seed alone: --nkey {}", redact::control(&path.display().to_string()))
+            }
+            (CredentialsError::Missing(_) | CredentialsError::Read(_), None)
+            | (CredentialsError::Read(_), _) => {
+                return None;
+            }
+        };
+        let complaint = Complaint::new(what, help);
+        let (line, shown) =
+            found.map_or((1, "…".to_owned()), |(n, (letters, _))| (n, format!("{letters}…")));
+        Some(Mistake::in_file(complaint, path, (line, 0), shown, 2))
+    }
+
     /// What to do when they are refused.
-    pub(super) const fn help(&self) -> &'static str {
+    pub(super) fn help(&self) -> String {
         match self {
             Self::None => {
                 "say who you are: --creds FILE, --nkey FILE, --user NAME --password PASSWORD, or --context NAME"
+                    .to_owned()
             }
             Self::User(..) => {
-                "check --user and --password (NATS_USER, NATS_PASSWORD) against the server's accounts"
+                "check --user and --password (NATS_USER, NATS_PASSWORD) against the `users` of the server's accounts"
+                    .to_owned()
             }
             Self::Token(_) => {
-                "check --token; a --user without --password is taken as a token, as the `nats` CLI does"
+                "check --token; a --user without --password is taken as a token, as the `nats` CLI does".to_owned()
             }
-            Self::Nkey(_) => "the public key of this seed must be a user of the server's accounts",
-            Self::Creds(_) => {
-                "the user may have expired, been revoked, or belong to another operator; `nsc generate creds` writes a fresh file"
+            Self::Nkey(path) => {
+                let text = std::fs::read_to_string(path).unwrap_or_default();
+                if jwt(&text).is_some() {
+                    return format!("this is a creds file: --creds {}", path.display());
+                }
+                let key = key_pair(&text).map(|key| key.public_key()).unwrap_or_default();
+                format!("no account of the server has this user: {{ nkey: {key} }}")
+            }
+            Self::Creds(path) => {
+                let claims = std::fs::read_to_string(path).ok().and_then(|text| claims(jwt(&text)?));
+                claims.unwrap_or_default().help(Clock::start().now())
             }
         }
     }
+}
+
+/// What a user JWT says of itself. Nothing here is believed: it only makes an error message better.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Claims {
+    name: String,
+    exp: i64,
+}
+
+impl Claims {
+    fn help(&self, now: Time) -> String {
+        let fresh = "`nsc generate creds --account SYS --name USER > FILE` writes a fresh file";
+        let who = redact::control(&self.name);
+        match u64::try_from(self.exp).map(|s| Time::from_millis(s.saturating_mul(1000))) {
+            Ok(at) if self.exp > 0 && at <= now => format!(
+                "its user JWT, of `{who}`, expired at {}: `nsc edit user --account SYS --name USER --expiry 1y`, then {fresh}",
+                at.to_the_second()
+            ),
+            _ => format!("the user may have been revoked, or belong to another operator; {fresh}"),
+        }
+    }
+}
+
+fn claims(jwt: &str) -> Option<Claims> {
+    let body = jwt.split('.').nth(1)?;
+    let body = data_encoding::BASE64URL_NOPAD.decode(body.trim_end_matches('=').as_bytes()).ok()?;
+    serde_json::from_slice(&body).ok()
 }
 
 /// The JWT of a creds file: the line between the first pair of `-----` lines.
@@ -151,6 +225,20 @@ mod tests {
         let auth = with_file(&format!("{}\n", key.seed().unwrap()), Credentials::Nkey).unwrap();
         assert_eq!(auth.nkey, Some(key.public_key()));
         key.verify(b"nonce", &auth.signature.unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_jwt_that_expired_is_told_from_one_that_did_not() {
+        let now = Time::parse("2026-01-01T00:00:00Z").unwrap();
+        let help = |body: &str| {
+            let jwt = format!("e.{}.s", data_encoding::BASE64URL_NOPAD.encode(body.as_bytes()));
+            claims(&jwt).unwrap_or_default().help(now)
+        };
+        assert!(help(r#"{"name":"w","exp":1735689600}"#).contains("of `w`, expired at 2025-01-01 00:00:00Z"));
+        for body in [r#"{"name":"w","exp":1835689600}"#, r#"{"name":"w"}"#, r#"{"exp":-5}"#, "no JSON", ""] {
+            assert!(help(body).starts_with("the user may have been revoked"), "{body}");
+        }
+        assert!(claims("no jwt").is_none());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod credentials;
 mod event;
 pub mod permissions;
 mod preflight;
+mod probe;
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
@@ -21,13 +22,15 @@ use std::time::Duration;
 
 use async_nats::rustls;
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerError};
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 pub use credentials::CredentialsError;
 pub use event::{Denied, LinkEvent, Operation};
 pub use preflight::{Account, PreflightError, preflight};
 
-use crate::config::{Connect, DEFAULT_SERVER, redact, split_userinfo};
+use crate::config::{Complaint, Connect, DEFAULT_SERVER, Mistake, redact, split_userinfo};
 use crate::model::Name;
 use credentials::Credentials;
 use event::Link;
@@ -50,13 +53,15 @@ const EVENTS_MAX: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The URLs are no URLs.
-    #[error("{0}")]
-    Address(String),
+    #[error("{}", .0.what)]
+    Address(Complaint),
     /// A file with credentials cannot be used.
     #[error("cannot use {login}")]
     Credentials {
         /// Which file.
         login: String,
+        /// Where in it.
+        mistake: Option<Box<Mistake>>,
         /// Why not.
         source: CredentialsError,
     },
@@ -82,6 +87,22 @@ pub enum ConnectError {
         /// The line that mends it.
         help: String,
     },
+    /// No server could be reached in the time that was given.
+    #[error("cannot connect to {reason}")]
+    Unreachable {
+        /// Where we asked, and what happened there.
+        reason: String,
+        /// The line that mends it.
+        help: String,
+    },
+    /// No client can log in there, ever.
+    #[error("cannot connect to {reason}")]
+    WrongPort {
+        /// Where we asked, and what is there.
+        reason: String,
+        /// The line that mends it.
+        help: String,
+    },
     /// No TLS session with the server.
     #[error("no TLS session with {servers}: {reason}")]
     Tls {
@@ -98,8 +119,22 @@ impl ConnectError {
     /// What to do about it, where that can be said.
     pub fn help(&self) -> Option<&str> {
         match self {
-            Self::Rejected { help, .. } | Self::Tls { help, .. } => Some(help),
-            _ => None,
+            Self::Rejected { help, .. }
+            | Self::Tls { help, .. }
+            | Self::Unreachable { help, .. }
+            | Self::WrongPort { help, .. } => Some(help),
+            Self::Address(complaint) => complaint.help.as_deref(),
+            Self::Credentials { source: CredentialsError::Read(e), .. }
+                if e.kind() == io::ErrorKind::NotFound =>
+            {
+                Some(
+                    "check the path: --creds, --nkey, NATS_CREDS, NATS_NKEY, a context or [connect] names it",
+                )
+            }
+            Self::Credentials { .. } => Some(credentials::FRESH),
+            Self::TlsFile { .. } => {
+                Some("check the path: --tlsca, --tlscert, --tlskey, a context or [connect] names it")
+            }
         }
     }
 }
@@ -115,6 +150,16 @@ pub async fn connect(
     connect: &Connect,
     name: &str,
 ) -> Result<(Client, mpsc::Receiver<LinkEvent>), ConnectError> {
+    connect_within(connect, name, None).await
+}
+
+/// As [`connect`], and gives up when no attempt that began within `patience` reached a server.
+pub async fn connect_within(
+    connect: &Connect,
+    name: &str,
+    patience: Option<Duration>,
+) -> Result<(Client, mpsc::Receiver<LinkEvent>), ConnectError> {
+    let began = Instant::now();
     let (servers, userinfo) =
         split_userinfo(connect.server.as_deref().unwrap_or(DEFAULT_SERVER)).map_err(ConnectError::Address)?;
     let credentials = Arc::new(Credentials::of(connect, userinfo));
@@ -126,9 +171,14 @@ pub async fn connect(
     let mut attempt = 1;
     loop {
         // Read before each attempt only to have the reason: the callback's own error loses its chain.
-        credentials
-            .read(&[])
-            .map_err(|source| ConnectError::Credentials { login: credentials.describe(), source })?;
+        credentials.read(&[]).map_err(|source| ConnectError::Credentials {
+            login: credentials.describe(),
+            mistake: match &source {
+                CredentialsError::Read(_) => None,
+                e => credentials.mistake(e).map(Box::new),
+            },
+            source,
+        })?;
         match options.clone().connect(addresses.as_slice()).await {
             Ok(client) => {
                 // Events begin with what happens to the link from here on.
@@ -137,14 +187,87 @@ pub async fn connect(
             }
             Err(e) => {
                 if let Some(fatal) = fatal(&e, connect, &servers, &credentials) {
+                    // The port for leaf nodes refuses a client in the words for a wrong login.
+                    if e.kind() == ConnectErrorKind::AuthorizationViolation
+                        && let (reason, help, true) = unreached(&e, &servers).await
+                    {
+                        return Err(ConnectError::WrongPort { reason, help });
+                    }
                     return Err(fatal);
                 }
-                link.retrying(&format!("{servers}: {e}"));
+                let spent = patience.is_some_and(|most| began.elapsed() >= most);
+                // Who stands there is looked at once, and not while somebody waits for an answer that it has.
+                if spent || attempt == 1 {
+                    let told = unreached(&e, &servers).await;
+                    match told {
+                        (reason, help, true) => return Err(ConnectError::WrongPort { reason, help }),
+                        (reason, help, false) if spent => {
+                            return Err(ConnectError::Unreachable { reason, help });
+                        }
+                        (reason, help, false) if patience.is_none() => {
+                            link.retrying(&format!("{reason}; {help}"));
+                        }
+                        _ => {}
+                    }
+                } else if patience.is_none() {
+                    link.retrying(&format!("{servers}: {}", short(&e)));
+                }
             }
         }
         attempt += 1;
-        tokio::time::sleep(retry_delay(attempt)).await;
+        let rest = patience.map_or(Duration::MAX, |most| most.saturating_sub(began.elapsed()));
+        tokio::time::sleep(retry_delay(attempt).min(rest)).await;
     }
+}
+
+/// Where no server could be reached and why, what mends it, and whether waiting never will.
+async fn unreached(e: &async_nats::ConnectError, servers: &str) -> (String, String, bool) {
+    let (unknown_host, why) = (e.kind() == ConnectErrorKind::Dns, short(e));
+    let refused = io_error(e).is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
+    if !unknown_host && !refused {
+        let found = join_all(servers.split(',').take(ELSEWHERE_MAX).filter_map(|url| {
+            let address: async_nats::ServerAddr = url.parse().ok()?;
+            Some(async move {
+                let host = address.host().to_owned();
+                (url, probe::at(&host, address.port()).await, host)
+            })
+        }))
+        .await;
+        let wrong = found.iter().all(|(_, found, _)| found.is_wrong_port());
+        let told: Vec<_> = found
+            .iter()
+            .filter_map(|(url, found, host)| {
+                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                found.told(&host).map(|(what, help)| (format!("{url}: {what}"), help))
+            })
+            .collect();
+        if let Some((_, help)) = told.first() {
+            let reasons: Vec<&str> = told.iter().map(|(what, _)| what.as_str()).collect();
+            return (reasons.join("; "), help.clone(), wrong);
+        }
+    }
+    let help = if unknown_host {
+        "is the host's name right, and known on this machine? -s nats://HOST:PORT"
+    } else if servers == DEFAULT_SERVER {
+        "say where the servers are: -s nats://HOST:4222, NATS_URL, or --context NAME"
+    } else {
+        "is the server running, and is that its client port (4222 by default)? -s nats://HOST:PORT"
+    };
+    (format!("{servers}: {why}"), help.to_owned(), false)
+}
+
+/// Why an attempt failed, as one says it.
+fn short(e: &async_nats::ConnectError) -> String {
+    match io_error(e).map(io::Error::kind) {
+        Some(io::ErrorKind::ConnectionRefused) => "nobody listens there (connection refused)".to_owned(),
+        Some(io::ErrorKind::ConnectionReset) => "the connection was reset".to_owned(),
+        _ if e.kind() == ConnectErrorKind::Dns => "there is no such host".to_owned(),
+        _ => redact::control(&e.to_string()).into_owned(),
+    }
+}
+
+fn io_error(e: &async_nats::ConnectError) -> Option<&io::Error> {
+    e.source()?.downcast_ref()
 }
 
 /// Connects to one of the servers with the IDs `wanted`: of `known`, addresses that a server tells its clients, and
@@ -280,25 +403,25 @@ fn fatal(
         servers: servers.to_owned(),
         login: credentials.describe(),
         reason,
-        help: credentials.help().to_owned(),
+        help: credentials.help(),
     };
-    let tls = |reason: String, help: &str| ConnectError::Tls {
-        servers: servers.to_owned(),
-        reason,
-        help: help.to_owned(),
-    };
+    let tls = |reason: String, help: String| ConnectError::Tls { servers: servers.to_owned(), reason, help };
     match e.kind() {
         ConnectErrorKind::AuthorizationViolation => {
             return Some(refused("authorization violation".to_owned()));
         }
-        ConnectErrorKind::ServerParse => return Some(ConnectError::Address(chain(e))),
+        ConnectErrorKind::ServerParse => return Some(ConnectError::Address(chain(e).into())),
         _ => {}
     }
     if let Some(e) = tls_error(e) {
-        return Some(tls(e.to_string(), tls_help(e, connect)));
+        let (reason, help) = tls_told(e, connect, servers);
+        return Some(tls(reason, help));
     }
     if e.kind() == ConnectErrorKind::Tls {
-        return Some(tls(e.source().map(ToString::to_string).unwrap_or_default(), "check the TLS files"));
+        return Some(tls(
+            e.source().map(ToString::to_string).unwrap_or_default(),
+            "check the TLS files".to_owned(),
+        ));
     }
     match e.source().and_then(|s| s.downcast_ref::<ServerError>()) {
         // `User Authentication Expired`, `Account Authentication Expired`, `User Authentication Revoked`.
@@ -314,21 +437,49 @@ fn fatal(
 
 /// The TLS library's error, which travels inside an I/O error.
 fn tls_error(e: &async_nats::ConnectError) -> Option<&rustls::Error> {
-    e.source()?.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
+    io_error(e)?.get_ref()?.downcast_ref()
 }
 
-fn tls_help(e: &rustls::Error, connect: &Connect) -> &'static str {
+/// What a TLS error means, and what mends it.
+fn tls_told(e: &rustls::Error, connect: &Connect, servers: &str) -> (String, String) {
     use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error};
-    match e {
-        Error::InvalidCertificate(Certificate::UnknownIssuer) if connect.tls_ca.is_some() => {
-            "the authority of --tlsca did not sign the server's certificate; name the one that did"
+    let mut reason = redact::control(&e.to_string()).into_owned();
+    let help = match e {
+        // With the name of an authority and without its key: another of that name signed it.
+        Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
+            "nobody that we trust signed the server's certificate".clone_into(&mut reason);
+            if connect.tls_ca.is_some() {
+                "the authority of --tlsca did not sign it; name the one that did: --tlsca FILE"
+            } else {
+                "name the authority that signed the server's certificate: --tlsca FILE (NATS_CA)"
+            }
         }
-        Error::InvalidCertificate(Certificate::UnknownIssuer) => {
-            "name the authority that signed the server's certificate: --tlsca FILE (NATS_CA)"
+        Error::InvalidCertificate(Certificate::NotValidForNameContext { presented, .. }) => {
+            "the server's certificate is for another host name".clone_into(&mut reason);
+            // As rustls writes them: `DnsName("a")`, `IpAddress(…)`.
+            let names: Vec<&str> = presented.iter().filter_map(|n| n.split('"').nth(1)).take(4).collect();
+            let fits = |n: &&str| n.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
+            let port = servers.rsplit_once(':').map_or("4222", |(_, port)| port);
+            if !names.is_empty() {
+                reason = format!("{reason}: {}", redact::control(&names.join(", ")));
+            }
+            let help = names.iter().copied().find(fits).map_or_else(
+                || "connect by a host name that the server's certificate carries".to_owned(),
+                |name| format!("connect by that name: -s tls://{name}:{port}"),
+            );
+            return (reason, help);
         }
-        Error::InvalidCertificate(
-            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
-        ) => "connect by a host name that the server's certificate carries",
+        Error::InvalidCertificate(Certificate::NotValidForName) => {
+            "connect by a host name that the server's certificate carries"
+        }
+        Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
+            "the server needs a new certificate; a reload takes it: `nats-server --signal reload`"
+        }
+        // Self-signed, as a first try often is.
+        Error::InvalidCertificate(_) if reason.contains("CaUsedAsEndEntity") => {
+            "the server shows the certificate of an authority as its own".clone_into(&mut reason);
+            "give the server a certificate that an authority signed, and name the authority: --tlsca FILE"
+        }
         Error::InvalidCertificate(_) => "the server needs another certificate",
         Error::AlertReceived(
             Alert::CertificateRequired | Alert::BadCertificate | Alert::HandshakeFailure,
@@ -337,13 +488,16 @@ fn tls_help(e: &rustls::Error, connect: &Connect) -> &'static str {
         }
         Error::AlertReceived(_) => "the server did not accept the certificate of --tlscert",
         Error::InvalidMessage(_) if connect.tls_first => {
+            "its answer is not TLS".clone_into(&mut reason);
             "the server does not start with TLS; leave out --tlsfirst"
         }
         Error::InvalidMessage(_) => {
+            "its answer is not TLS".clone_into(&mut reason);
             "the server has no TLS on this port; connect to another, or leave out --tlsca and --tlscert"
         }
         _ => "check the TLS settings of both ends",
-    }
+    };
+    (reason, help.to_owned())
 }
 
 /// `e` and what it comes from, in one line.

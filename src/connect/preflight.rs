@@ -40,13 +40,27 @@ pub enum PreflightError {
         /// The inbox prefix in use.
         inbox_prefix: String,
     },
+    /// The server is older than what is known of servers.
+    #[error(
+        "`{}` runs nats-server {}; gatewatch asks {}.{} and later",
+        redact::control(.server), redact::control(.version), OLDEST.0, OLDEST.1
+    )]
+    TooOld {
+        /// Its name, or ID.
+        server: String,
+        /// Its version.
+        version: String,
+    },
     /// The link was closed for good.
     #[error("the connection was closed")]
     Closed,
 }
 
 fn who(a: &Account) -> String {
-    a.user.as_deref().map_or_else(|| "this user".to_owned(), |u| format!("user `{}`", redact::control(u)))
+    a.user
+        .as_deref()
+        .filter(|u| !u.is_empty())
+        .map_or_else(|| "this user".to_owned(), |u| format!("user `{}`", redact::control(u)))
 }
 
 fn account(a: &Account) -> String {
@@ -57,8 +71,17 @@ impl PreflightError {
     /// What to do about it.
     pub fn help(&self) -> Option<String> {
         match self {
+            Self::TooOld { .. } => Some(
+                "connect to a newer server of the supercluster, -s nats://HOST:4222, or upgrade this one".to_owned(),
+            ),
+            Self::NotSystemAccount(Account { account, .. }) if account.as_deref() == Some("$G") => Some(
+                "`$G` is the account of who does not say who it is: --creds FILE, or --user NAME --password PASSWORD; \
+                 where the server has no user of its system account yet, `gatewatch permissions` prints the block"
+                    .to_owned(),
+            ),
             Self::NotSystemAccount(_) => Some(
-                "connect as a user of the system account; `gatewatch permissions` prints such a user"
+                "connect as a user of the system account, which alone may ask servers: --creds FILE, or --user NAME \
+                 --password PASSWORD; `gatewatch permissions` prints such a user"
                     .to_owned(),
             ),
             Self::Denied { denied, inbox_prefix, .. }
@@ -69,8 +92,20 @@ impl PreflightError {
                     permissions::INBOX_PREFIX
                 ))
             }
-            Self::Denied { .. } => {
-                Some("`gatewatch permissions` prints a user with every permission that is needed".to_owned())
+            Self::Denied { denied, .. } => {
+                // The table's own subject, which stands for the one that was asked.
+                let table = permissions::needed("gatewatch", permissions::INBOX_PREFIX);
+                let wanted = table.into_iter().find(|p| {
+                    p.operation == denied.operation && permissions::covers(&p.subject, &denied.subject)
+                });
+                Some(match wanted {
+                    Some(p) => format!(
+                        "add it to the user's permissions, {}: {{ allow: [\"{}\"] }}, and let no `deny` cover it; \
+                         `gatewatch permissions` prints a user with all that is needed",
+                        p.operation, p.subject
+                    ),
+                    None => "`gatewatch permissions` prints a user with every permission that is needed".to_owned(),
+                })
             }
             Self::Closed => None,
         }
@@ -79,6 +114,15 @@ impl PreflightError {
 
 fn is_inbox(subject: &str, prefix: &str) -> bool {
     subject.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// The oldest version that anything is known of by measuring.
+const OLDEST: (u64, u64) = (2, 9);
+
+/// Whether `version` is older. One that is not written as versions are may be anything.
+fn too_old(version: &str) -> bool {
+    let mut parts = version.trim_start_matches('v').split('.').map(str::parse::<u64>);
+    matches!((parts.next(), parts.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < OLDEST)
 }
 
 /// One request's end.
@@ -102,6 +146,11 @@ pub async fn preflight(
     inbox_prefix: &str,
     timeout: Duration,
 ) -> Result<Account, PreflightError> {
+    let server = client.server_info();
+    if too_old(&server.version) {
+        let name = if server.server_name.is_empty() { server.server_id } else { server.server_name };
+        return Err(PreflightError::TooOld { server: name, version: server.version });
+    }
     let mut account = Account::default();
     let fail = |account: Account, denied| PreflightError::Denied {
         account,
@@ -204,6 +253,16 @@ fn read(body: &[u8], prefix: &str, inbox_prefix: &str) -> Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_surely_older_is_too_old() {
+        for version in ["2.2.0", "2.8.4", "1.4.1", "v2.8.0-beta"] {
+            assert!(too_old(version), "{version}");
+        }
+        for version in ["2.9.0", "2.15.1", "3.0.0", "", "dev", "2", "2.x", "main-abc"] {
+            assert!(!too_old(version), "{version}");
+        }
+    }
 
     #[test]
     fn a_user_without_bounds_lacks_nothing() {

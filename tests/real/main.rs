@@ -17,6 +17,7 @@ mod exports;
 mod hostile;
 mod lab;
 mod level;
+mod mistakes;
 mod service;
 mod sign;
 mod silence;
