@@ -1,7 +1,7 @@
 //! `gatewatch explain CHECK`: one check's manual.
 
 use super::output::{print, width};
-use super::Failure;
+use super::{Failure, generate};
 use crate::api::manual;
 use crate::checks::{REGISTRY, find};
 use crate::config::{Complaint, nearest, redact};
@@ -9,6 +9,7 @@ use crate::config::{Complaint, nearest, redact};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A slug or a code, such as `gateway_disconnected` or `CLUSTER_007`
+    #[arg(value_parser = generate::CheckName, hide_possible_values = true)]
     check: String,
 }
 

@@ -9,6 +9,7 @@ mod connection;
 #[cfg(feature = "lab")]
 mod demo;
 mod explain;
+mod generate;
 mod judge;
 #[cfg(feature = "lab")]
 mod lab;
@@ -103,6 +104,16 @@ enum Command {
     Schema(schema::Args),
     /// Print the least permissions of the agent's user
     Permissions(permissions::Args),
+    /// Print what makes a shell complete commands, flags and names of checks
+    ///
+    /// For bash: `source <(gatewatch completions bash)`, or write it to a file in
+    /// /usr/share/bash-completion/completions. For fish: `gatewatch completions fish | source`. For zsh: a file
+    /// `_gatewatch` in a directory of `fpath`.
+    Completions(generate::CompletionsArgs),
+    /// Print the manual page, or write that of each command to a directory
+    ///
+    /// To read it at once: `gatewatch man | man -l -`.
+    Man(generate::ManArgs),
     /// Run a local supercluster of real nats-servers, with faults on demand
     #[cfg(feature = "lab")]
     Lab(lab::LabArgs),
@@ -136,6 +147,8 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Permissions(args) => permissions::run(&args),
+        Command::Completions(args) => generate::completions(&args),
+        Command::Man(args) => generate::man(&args),
         #[cfg(feature = "lab")]
         Command::Lab(args) => block_on(lab::run(args)),
     };

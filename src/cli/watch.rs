@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::connection::ConnectionArgs;
-use super::{EXIT_CANNOT_SEE, EXIT_USAGE, Failure, load, output};
+use super::{EXIT_CANNOT_SEE, EXIT_USAGE, Failure, generate, load, output};
 use crate::checks::{REGISTRY, find};
 use crate::config::{Flags, nearest, redact};
 use crate::connect::{LinkEvent, Operation, connect};
@@ -37,7 +37,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, value_delimiter = ',')]
     severity: Vec<Severity>,
     /// Only findings of this check, a slug or a code; several with commas
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = generate::CheckName, hide_possible_values = true)]
     check: Vec<String>,
     /// Only findings of this cluster; several with commas
     #[arg(long, value_delimiter = ',')]
