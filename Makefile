@@ -9,7 +9,7 @@ TEST_THREADS ?= 6
 export GATEWATCH_USER ?= $(shell id -u):$(shell id -g)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate lint bench image up down
+.PHONY: help demo test newcomer simulate lint bench image up down
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -22,6 +22,9 @@ test: ## Run every test, on each version of nats-server that is supported
 	@for pins in scripts/nats-server.d/*.txt; do scripts/nats-server "$$(basename "$$pins" .txt)" || exit; done
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --no-fail-fast
 
+newcomer: ## Walk the paths of someone who is new, and print how long each step takes
+	@scripts/newcomer
+
 simulate: ## Play random histories for ten minutes; GATEWATCH_SIMULATE=2h for longer, GATEWATCH_SEED=7 for one
 	GATEWATCH_SIMULATE=$${GATEWATCH_SIMULATE:-10m} $(CARGO) test --locked --lib simulation -- --nocapture
 
@@ -30,8 +33,8 @@ lint: ## Run what must be clean: format, clippy, docs, scripts, and licences whe
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
-	sh -n scripts/nats-server && sh -n scripts/coverage && bash -n .ci/run
-	if command -v shellcheck; then shellcheck scripts/nats-server scripts/coverage .ci/run; fi
+	sh -n scripts/nats-server && sh -n scripts/newcomer && sh -n scripts/coverage && bash -n .ci/run
+	if command -v shellcheck; then shellcheck scripts/nats-server scripts/newcomer scripts/coverage .ci/run; fi
 	if $(CARGO) deny --version 2>/dev/null; then $(CARGO) deny check licenses bans sources; fi
 
 bench: ## Measure

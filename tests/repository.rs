@@ -128,6 +128,74 @@ fn every_relative_link_leads_somewhere() {
 }
 
 #[test]
+fn every_check_has_its_part_of_the_runbook() {
+    const PARTS: [&str; 6] =
+        ["**Felt as**", "**Confirm**", "**Do**", "**Do not**", "**False friend**", "**Settings**"];
+    let runbook = fs::read_to_string("docs/runbook.md").unwrap();
+    let parts: Vec<&str> = runbook.split("\n## ").skip(1).collect();
+    let slugs: BTreeSet<&str> = REGISTRY.iter().map(|check| check.manual().slug).collect();
+    let titled = parts.iter().filter_map(|part| Some((part.lines().next()?, *part)));
+    let titled: Vec<(&str, &str)> = titled.filter(|(title, _)| !title.contains(' ')).collect();
+    assert_eq!(
+        titled.iter().map(|(title, _)| *title).collect::<BTreeSet<_>>(),
+        slugs,
+        "docs/runbook.md has one part for each check: left are its headings"
+    );
+    let mut found = Vec::new();
+    for manual in REGISTRY.iter().map(|check| check.manual()) {
+        for (slug, part) in titled.iter().filter(|(title, _)| *title == manual.slug) {
+            let keys = manual.thresholds.iter().map(|threshold| format!("`{}`", threshold.key));
+            let wanted = PARTS.iter().map(|label| (*label).to_owned()).chain(keys);
+            found.extend(wanted.filter(|word| !part.contains(word)).map(|word| format!("{slug}: {word}")));
+        }
+    }
+    none(
+        &found,
+        "each part of docs/runbook.md has these labels, and names the settings of its check; it lacks",
+    );
+}
+
+/// What GitHub makes of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().chars().filter_map(|c| match c {
+        ' ' => Some('-'),
+        '-' | '_' => Some(c),
+        _ => c.is_alphanumeric().then(|| c.to_ascii_lowercase()),
+    });
+    kept.collect()
+}
+
+#[test]
+fn every_anchor_of_a_link_is_a_heading() {
+    let anchors = |text: &str| -> BTreeSet<String> {
+        let mut inside = false;
+        let headings = text.lines().filter(|line| {
+            inside ^= line.trim_start().starts_with("```");
+            !inside && line.starts_with('#')
+        });
+        headings.map(anchor).collect()
+    };
+    let mut found = Vec::new();
+    for (path, text) in texts(".md") {
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let Some((file, anchor)) = target.split_once('#').filter(|_| !target.contains("://")) else {
+                continue;
+            };
+            let other = if file.is_empty() {
+                text.clone()
+            } else {
+                let file = Path::new(&path).parent().unwrap().join(file);
+                fs::read_to_string(file).unwrap_or_default()
+            };
+            if !anchors(&other).contains(anchor) {
+                found.push(format!("{path}: {target}"));
+            }
+        }
+    }
+    none(&found, "these links lead to a file that has no such heading");
+}
+
+#[test]
 fn every_script_can_be_run() {
     let mut found = Vec::new();
     for (path, text) in texts("") {
