@@ -9,12 +9,33 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use crate::common::{AgentSpec, WITHIN, Watch};
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples").join(name)
+}
+
+/// Where Python finds what the examples need; it is brought there once.
+pub(crate) async fn libraries() -> &'static Path {
+    static THERE: OnceCell<PathBuf> = OnceCell::const_new();
+    let bring = async || {
+        let libraries = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python");
+        if !libraries.join("nkeys").exists() {
+            let pip = Command::new("python3")
+                .args(["-m", "pip", "install", "--quiet", "--target"])
+                .arg(&libraries)
+                .arg("-r")
+                .arg(example("requirements.txt"))
+                .output();
+            let pip = pip.await.expect("needs python3 with pip");
+            assert!(pip.status.success(), "{}", String::from_utf8_lossy(&pip.stderr));
+        }
+        libraries
+    };
+    THERE.get_or_init(bring).await
 }
 
 /// The next request that somebody makes, answered by `status`.
@@ -41,17 +62,7 @@ async fn taken(listener: &TcpListener, status: &str) -> Value {
 
 #[tokio::test]
 async fn a_critical_finding_is_kept_and_pages_someone() {
-    let libraries = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python");
-    if !libraries.join("nkeys").exists() {
-        let pip = Command::new("python3")
-            .args(["-m", "pip", "install", "--quiet", "--target"])
-            .arg(&libraries)
-            .arg("-r")
-            .arg(example("requirements.txt"))
-            .output();
-        let pip = pip.await.expect("needs python3 with pip");
-        assert!(pip.status.success(), "{}", String::from_utf8_lossy(&pip.stderr));
-    }
+    let libraries = libraries().await;
     let spec = Spec { jetstream: true, ..Spec::default() };
     let mut watch = Watch::unwatched(spec, AgentSpec::default(), true).await;
     let url = watch.lab.url("eu-2").unwrap();
@@ -75,7 +86,7 @@ async fn a_critical_finding_is_kept_and_pages_someone() {
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut pager = Command::new(example("page.py"));
-    pager.env("PYTHONPATH", &libraries).env("NATS_URL", &url).kill_on_drop(true);
+    pager.env("PYTHONPATH", libraries).env("NATS_URL", &url).kill_on_drop(true);
     pager.env("NATS_CREDS", watch.lab.creds().unwrap().user("app"));
     pager.env("PAGE_URL", format!("http://{}/", listener.local_addr().unwrap()));
     let mut pager = pager.stdout(Stdio::piped()).spawn().unwrap();

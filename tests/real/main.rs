@@ -12,6 +12,7 @@
 mod catalogue;
 mod common;
 mod company;
+mod documented;
 mod examples;
 mod exports;
 mod hostile;

@@ -119,7 +119,10 @@ fn the_table_in_the_docs_is_that_of_the_faults() {
 fn every_check_finds_a_fault_and_every_fault_is_for_a_check() {
     let played: BTreeSet<&str> = faults().flat_map(|fault| fault.finds).map(|finds| finds.check()).collect();
     let registered: BTreeSet<&str> = REGISTRY.iter().map(|check| check.manual().slug).collect();
-    assert_eq!(played, registered, "give each check a row in tests/catalogue/rows.rs: left are the rows");
+    assert_eq!(
+        played, registered,
+        "give each check a row in tests/real/catalogue/rows.rs: left are the rows"
+    );
     for check in faults().filter_map(|fault| fault.silent) {
         assert!(registered.contains(check), "{check} is no check");
     }
