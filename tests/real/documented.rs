@@ -38,6 +38,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
 
 /// These run until they are interrupted.
 const FOLLOWS: &[&str] = &["gatewatch run", "gatewatch watch", "nats sub"];
+/// This wants a whole terminal, which `script` makes, and is left by `q`.
+const FULL_SCREEN: &str = "gatewatch top";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -286,7 +288,12 @@ impl Reader {
             self.lab = None;
         }
         let command = self.here(&line.command);
-        if FOLLOWS.iter().any(|start| command.starts_with(start)) && !command.contains("--count") {
+        if command.split_whitespace().take(2).eq(FULL_SCREEN.split(' ')) {
+            let inside = format!("stty rows 24 cols 80; {command}");
+            let shown = format!("(sleep 3; printf q) | TERM=xterm script -qec '{inside}' /dev/null");
+            let shown = self.must(&shown).await;
+            assert!(shown.contains("eu"), "{}: {shown}", line.at);
+        } else if FOLLOWS.iter().any(|start| command.starts_with(start)) && !command.contains("--count") {
             self.follow(line, &command).await;
         } else {
             let output = self.output(&command).await;
