@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::checks::{self, Check, REGISTRY, Settings};
 use crate::config::{nearest, redact};
 use crate::findings::Ledger;
-use crate::model::{Snapshot, Time, Topology};
+use crate::model::{Seen, Snapshot, Time};
 
 /// The service's name.
 pub const NAME: &str = "gatewatch";
@@ -45,7 +45,7 @@ const QUOTE_CHARS_MAX: usize = 200;
 pub enum Endpoint {
     /// Open findings, or those that resolved lately.
     Findings,
-    /// Which clusters, servers and remotes there are.
+    /// Which clusters, servers and remotes there are, and how the links between them are.
     Topology,
     /// The last epoch message.
     Epoch,
@@ -172,8 +172,12 @@ pub fn answer(endpoint: Endpoint, body: &[u8], view: &View<'_>) -> Result<Vec<u8
         Endpoint::Findings => findings::page(body, view),
         Endpoint::Topology => {
             read::<Nothing>(endpoint, body)?;
-            let topology = Topology::of(view.snapshot.ok_or_else(ApiError::too_early)?);
-            written(&topology)
+            let mut seen = Seen::of(view.snapshot.ok_or_else(ApiError::too_early)?);
+            let names_bytes = written(&seen.topology)?.len();
+            // The names come whole; of the links as much as fits beside them.
+            let left = view.answer_bytes_max.saturating_sub(names_bytes);
+            seen.matrix.fit(left.max(view.answer_bytes_max / 2));
+            written(&seen)
         }
         Endpoint::Epoch => {
             read::<Nothing>(endpoint, body)?;

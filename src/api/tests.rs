@@ -243,9 +243,10 @@ fn nothing_at_all_is_an_empty_object() {
 #[test]
 fn the_topology_is_the_one_that_the_command_prints() {
     let case = Case::new();
-    let expected = serde_json::to_value(Topology::of(case.world.view())).unwrap();
+    let expected = serde_json::to_value(Seen::of(case.world.view())).unwrap();
     assert_eq!(case.json(Endpoint::Topology, ""), expected);
     assert_eq!(expected["clusters"]["eu"]["servers"], json!(["eu-0", "eu-1", "eu-2"]));
+    assert_eq!(expected["matrix"]["links"]["eu"]["us"]["connected"], 3);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use super::connection::ConnectionArgs;
 use super::{EXIT_CANNOT_SEE, Failure, judge, load, output, sweep};
 use crate::config::{Config, redact, topology};
-use crate::model::{Cluster, Name, Remotes, Snapshot, Topology};
+use crate::model::{Cluster, Name, Remotes, Seen, Snapshot, Topology};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -38,7 +38,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     }
     let text = match args.format {
         Format::Text => text(&topology),
-        Format::Json => serde_json::to_string_pretty(&topology).map_err(|e| Failure::new(1, e, None))? + "\n",
+        Format::Json => {
+            serde_json::to_string_pretty(&Seen::of(&sweep.snapshot)).map_err(|e| Failure::new(1, e, None))?
+                + "\n"
+        }
         // A file that lacks what could not be seen would call it unexpected.
         Format::Toml if blind.is_some() => String::new(),
         Format::Toml => topology::write(&topology),

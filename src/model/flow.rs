@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,10 @@ use super::{Connection, Gatewayz, Name, Routez, Time};
 
 /// How many times of re-making a link are kept.
 const REMADE_MAX: usize = 64;
+/// A rate is that of the last half of this to this time.
+const RATE_OVER: Duration = Duration::from_secs(5);
+/// Two looks less far apart tell no rate.
+const RATE_OVER_MIN: Duration = Duration::from_millis(400);
 
 /// What moves on a link.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +39,9 @@ pub struct Flow {
     /// When the link was made anew while the server it had led to lived on, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remade: Vec<Time>,
+    /// What the near end sends in a second, all of it, where two looks tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_s: Option<u64>,
 }
 
 /// What is remembered of one link of one life of a server.
@@ -47,6 +55,32 @@ pub(super) struct FlowMemory {
     unmatched_since: Option<Time>,
     unmatched_looks: u32,
     remade: VecDeque<Time>,
+    sent: Sent,
+}
+
+/// What the near end had sent, now and again.
+#[derive(Debug, Default)]
+struct Sent {
+    base: Option<(Time, u64)>,
+    next: Option<(Time, u64)>,
+}
+
+impl Sent {
+    fn look(&mut self, bytes: u64, at: Time) -> Option<u64> {
+        let Some((since, before)) = self.base.filter(|(since, before)| at >= *since && bytes >= *before)
+        else {
+            *self = Self { base: Some((at, bytes)), next: None };
+            return None;
+        };
+        let over = at.since(since);
+        if over >= RATE_OVER {
+            self.base = self.next.replace((at, bytes)).or(Some((at, bytes)));
+        } else if over >= RATE_OVER / 2 {
+            self.next.get_or_insert((at, bytes));
+        }
+        let rate = u128::from(bytes - before) * 1000 / over.as_millis().max(1);
+        (over >= RATE_OVER_MIN).then(|| u64::try_from(rate).unwrap_or(u64::MAX))
+    }
 }
 
 #[derive(Debug)]
@@ -101,6 +135,7 @@ impl FlowMemory {
             unmatched_since: self.unmatched_since,
             unmatched_looks: self.unmatched_looks,
             remade: self.remade.iter().copied().collect(),
+            bytes_per_s: ends.near.and_then(|near| self.sent.look(near.out_bytes, at)),
         }
     }
 
@@ -136,6 +171,7 @@ impl FlowMemory {
             if !same_near {
                 self.near = None;
                 self.far = None;
+                self.sent = Sent::default();
             }
         }
         let before = self.near.as_ref().map(|n| (n.out_msgs, n.seen_at));
@@ -298,6 +334,26 @@ mod tests {
         for _ in 0..20 {
             assert_eq!(link.look(0, 0).stuck_since, None);
         }
+    }
+
+    #[test]
+    fn what_is_sent_in_a_second_follows_what_is_sent_now() {
+        let mut link = Link::new();
+        let mut send = |bytes: u64, looks: u32| {
+            let mut rate = None;
+            for _ in 0..looks {
+                link.near.out_bytes += bytes;
+                rate = link.look(1, 1).bytes_per_s;
+            }
+            rate
+        };
+        assert_eq!(send(1000, 1), None, "one look tells no rate");
+        assert_eq!(send(1000, 1), Some(2000), "two looks half a second apart do");
+        assert_eq!(send(1000, 40), Some(2000));
+        assert_eq!(send(5000, 11), Some(10_000), "after five seconds what was before is forgotten");
+        link.near.cid += 1;
+        link.near.out_bytes = 0;
+        assert_eq!(link.look(0, 0).bytes_per_s, None, "a new connection counts from zero");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod facts;
 mod file;
 mod flow;
+mod matrix;
 mod pressure;
 mod roster;
 mod routes;
@@ -22,6 +23,7 @@ pub use facts::{
 pub(crate) use file::Written;
 pub use file::{FILE_BYTES_MAX, FileError};
 pub use flow::{Flow, Heard};
+pub use matrix::{Cell, CellState, LeftOut, Matrix, Seat, Seen};
 pub use pressure::{PRESSED_BYTES, Pressure, Rtt};
 pub use roster::{Look, Odd, Roster, SERVERS_MAX};
 use snapshot::heartbeat_interval;
