@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Failure> {
     let settings = load_checks(args.config.as_deref())?;
     let mut worst = 0;
     for path in &args.files {
-        let snapshot = Snapshot::from_file(&read(path)?).map_err(|e| refused(path, &e))?;
+        let snapshot = read_snapshot(path)?;
         let mut found = findings::judge(&snapshot, &settings);
         found.sort_by_key(|f| Reverse(f.severity));
         let exit = match found.first().map(|f| f.severity) {
@@ -119,6 +119,11 @@ fn told(finding: findings::Finding, sight: &Sight, json: bool) -> String {
         .unwrap_or_default()
 }
 
+/// What `gatewatch sweep` wrote there.
+pub(super) fn read_snapshot(path: &Path) -> Result<Snapshot, Failure> {
+    Snapshot::from_file(&read(path)?).map_err(|e| refused(path, &e))
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let fail = |e: io::Error| Failure::new(EXIT_USAGE, format!("cannot read {}: {e}", shown(path)), None);
     let mut bytes = Vec::new();
@@ -145,7 +150,7 @@ fn refused(path: &Path, error: &FileError) -> Failure {
     Failure::new(EXIT_USAGE, format!("{}: {message}", shown(path)), help)
 }
 
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     redact::control(&path.display().to_string()).into_owned()
 }
 

@@ -6,6 +6,8 @@ pub(super) use crate::api::wrap;
 
 /// Text is never wider than this, also where the terminal is.
 const WIDTH_MAX: usize = 100;
+/// Nothing is wider than this.
+const COLUMNS_MAX: usize = 400;
 
 /// Writes `text` to standard output. A reader that went away is an error of kind `BrokenPipe`, no panic.
 pub(super) fn print(text: &str) -> io::Result<()> {
@@ -27,6 +29,11 @@ pub(super) fn colour(stream: &impl IsTerminal) -> bool {
 
 /// How wide text may be.
 pub(super) fn width() -> usize {
+    columns().min(WIDTH_MAX)
+}
+
+/// How wide the terminal is: what is no prose may be as wide.
+pub(super) fn columns() -> usize {
     let terminal = terminal_size::terminal_size().map(|(w, _)| usize::from(w.0));
-    terminal.unwrap_or(80).clamp(40, WIDTH_MAX)
+    terminal.unwrap_or(80).clamp(40, COLUMNS_MAX)
 }

@@ -1,0 +1,275 @@
+//! `gatewatch topology`: what there is, and how the links between it are.
+
+mod graph;
+mod svg;
+mod text;
+mod trouble;
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::connection::ConnectionArgs;
+use super::{EXIT_CANNOT_SEE, EXIT_USAGE, Failure, judge, load, output, sweep};
+use crate::config::{Config, redact, topology};
+use crate::model::{Cell, CellState, Cluster, Matrix, Name, Remotes, Seen, Snapshot, Topology};
+
+/// A longer name is cut where it is not given away as data.
+const NAME_CHARS_MAX: usize = 40;
+
+// These comments are the text of `--help`, no Markdown.
+#[allow(clippy::doc_markdown)]
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// What `gatewatch sweep` wrote, instead of a look now; `-` is standard input
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// How to write it; `toml` is a file that `--expect` reads
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// With `--format text`: name the servers and remotes of each cluster too
+    #[arg(long)]
+    servers: bool,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Mermaid,
+    Dot,
+    Svg,
+    Toml,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    if args.files.is_empty() {
+        // What is seen does not depend on what is expected.
+        let config = Config { expected: None, ..load(&args.connection.into_flags())? };
+        let sweep = sweep::look(config, Duration::ZERO).await?;
+        return show(&sweep.snapshot, args.format, args.servers, None);
+    }
+    if args.files.len() > 1 && !matches!(args.format, Format::Text | Format::Json) {
+        let help = "name one FILE; `--format text` and `--format json` take several";
+        return Err(Failure::new(EXIT_USAGE, "one picture shows one file", Some(help.to_owned())));
+    }
+    let mut unseen = None;
+    for path in &args.files {
+        let snapshot = judge::read_snapshot(path)?;
+        let title = (args.files.len() > 1).then(|| judge::shown(path));
+        match show(&snapshot, args.format, args.servers, title.as_deref()) {
+            Err(e) if e.exit == EXIT_CANNOT_SEE => unseen = unseen.or(Some(e)),
+            shown => shown?,
+        }
+    }
+    unseen.map_or(Ok(()), Err)
+}
+
+fn show(snapshot: &Snapshot, format: Format, servers: bool, title: Option<&str>) -> Result<(), Failure> {
+    let blind = unseen(snapshot);
+    let text = match format {
+        Format::Text => {
+            let style = text::Style { width: output::columns(), colour: output::colour(&io::stdout()) };
+            let title = title.map(|title| format!("{title}:\n")).unwrap_or_default();
+            title + &text(snapshot, style, servers)
+        }
+        Format::Json => {
+            let json = serde_json::to_string_pretty(&Seen::of(snapshot));
+            json.map_err(|e| Failure::new(1, e, None))? + "\n"
+        }
+        Format::Mermaid => graph::mermaid(&Picture::of(snapshot)),
+        Format::Dot => graph::dot(&Picture::of(snapshot)),
+        Format::Svg => svg::svg(&Picture::of(snapshot)),
+        Format::Toml => {
+            let topology = Topology::of(snapshot);
+            let names = names_only(snapshot, &topology);
+            if !names.is_empty() {
+                let names = names.join(", ");
+                tracing::warn!("left out, for a configuration names it and nobody sees it: {names}");
+            }
+            // A file that lacks what could not be seen would call it unexpected.
+            if blind.is_some() { String::new() } else { topology::write(&topology) }
+        }
+    };
+    output::print(&text)?;
+    match blind {
+        None => Ok(()),
+        Some(why) => {
+            let help = (format == Format::Toml)
+                .then_some("nothing was written; `--format text` shows what was seen");
+            Err(Failure::new(EXIT_CANNOT_SEE, format!("not all is seen: {why}"), help.map(str::to_owned)))
+        }
+    }
+}
+
+/// Why there may be more than `snapshot` shows.
+fn unseen(snapshot: &Snapshot) -> Option<String> {
+    judge::unknown(snapshot).or_else(|| {
+        let untold: Vec<_> = snapshot
+            .expected()
+            .filter(|s| s.gatewayz.is_some() && s.varz.is_none())
+            .map(|s| redact::control(&s.info.name))
+            .collect();
+        (!untold.is_empty()).then(|| format!("no configuration of {}", untold.join(", ")))
+    })
+}
+
+/// The clusters that are only a name in a configuration.
+fn names_only(snapshot: &Snapshot, topology: &Topology) -> Vec<String> {
+    let configured = |(_, c): &(&Name, &Cluster)| !c.configured_by.is_empty();
+    let unseen = snapshot.clusters.iter().filter(configured).map(|(name, _)| name);
+    unseen
+        .filter(|name| !topology.clusters.contains_key(*name))
+        .map(|name| redact::control(name).into())
+        .collect()
+}
+
+fn text(snapshot: &Snapshot, style: text::Style, servers: bool) -> String {
+    let mut out = text::text(snapshot, &Matrix::of(snapshot), style);
+    if servers {
+        out.push('\n');
+        out += &members(&Topology::of(snapshot), style.width);
+    }
+    out
+}
+
+/// The servers and remotes of each cluster, by name.
+fn members(topology: &Topology, width: usize) -> String {
+    let list = |names: &mut dyn Iterator<Item = &Name>| {
+        let names: Vec<_> = names.map(|name| redact::control(name)).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    };
+    let remotes = |remotes: &Remotes| {
+        let mut text = list(&mut remotes.configured.iter());
+        if !remotes.implicit.is_empty() {
+            let _ = write!(text, "; by gossip only: {}", list(&mut remotes.implicit.iter()));
+        }
+        text
+    };
+    let mut out = String::new();
+    for (name, members) in &topology.clusters {
+        let _ = writeln!(out, "{}", redact::control(name));
+        let servers = format!("servers: {}", list(&mut members.servers.iter()));
+        out += &output::wrap(&servers, 2, width);
+        out += &output::wrap(&format!("remotes: {}", remotes(&members.remotes)), 2, width);
+        for (server, own) in &members.except {
+            let own = format!("remotes of {}: {}", redact::control(server), remotes(own));
+            out += &output::wrap(&own, 2, width);
+        }
+    }
+    out
+}
+
+/// What a picture is made of.
+struct Picture<'a> {
+    snapshot: &'a Snapshot,
+    matrix: Matrix,
+}
+
+/// Two clusters and the links between them, both ways.
+struct Pair<'a> {
+    ends: [&'a Name; 2],
+    /// From the first to the second, and back.
+    cells: [Option<&'a Cell>; 2],
+}
+
+impl<'a> Picture<'a> {
+    fn of(snapshot: &'a Snapshot) -> Self {
+        Self { snapshot, matrix: Matrix::of(snapshot) }
+    }
+
+    /// Every pair with a link, by name.
+    fn pairs(&self) -> Vec<Pair<'_>> {
+        let mut pairs = Vec::new();
+        for (a, b, cell) in self.matrix.cells() {
+            let back = self.matrix.cell(b, a);
+            match (a < b, back) {
+                (true, _) => pairs.push(Pair { ends: [a, b], cells: [Some(cell), back] }),
+                (false, None) => pairs.push(Pair { ends: [b, a], cells: [None, Some(cell)] }),
+                (false, Some(_)) => {}
+            }
+        }
+        pairs.sort_by_key(|pair| pair.ends);
+        pairs
+    }
+}
+
+impl Pair<'_> {
+    /// The worse of both ways.
+    fn state(&self) -> CellState {
+        let state = |cell: &Option<&Cell>| cell.map_or(CellState::Whole, Cell::state);
+        self.cells.iter().map(state).max().unwrap_or(CellState::Whole)
+    }
+
+    /// Whether both ways are there and nothing is amiss: then one line tells of both.
+    fn is_whole(&self) -> bool {
+        self.state() == CellState::Whole && self.cells.iter().all(Option::is_some)
+    }
+
+    fn rtt_ms(&self) -> Option<f64> {
+        self.cells.iter().flatten().filter_map(|cell| cell.rtt_ms).reduce(f64::max)
+    }
+
+    fn bytes_per_s(&self) -> Option<u64> {
+        self.cells.iter().flatten().filter_map(|cell| cell.bytes_per_s).reduce(u64::saturating_add)
+    }
+}
+
+/// From where and when: the second line.
+fn seen_from(Snapshot { vantage, at, .. }: &Snapshot) -> String {
+    let cluster = vantage.cluster.as_ref().map(|c| format!(" ({})", shown(c))).unwrap_or_default();
+    format!("seen from {}{cluster} at {}", shown(&vantage.server), at.to_the_second())
+}
+
+/// A name as it may stand in a picture or a terminal.
+fn shown(name: &str) -> String {
+    cut(&redact::control(name), NAME_CHARS_MAX)
+}
+
+/// Its first `chars_max` characters.
+fn cut(text: &str, chars_max: usize) -> String {
+    if text.chars().nth(chars_max).is_none() {
+        return text.to_owned();
+    }
+    text.chars().take(chars_max.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// `0.3ms`, `12ms`, `14s`.
+fn rtt(ms: f64) -> String {
+    match ms {
+        ms if ms < 0.1 => "<0.1ms".to_owned(),
+        ms if ms < 9.95 => format!("{ms:.1}ms"),
+        ms if ms < 9999.5 => format!("{ms:.0}ms"),
+        ms => format!("{:.0}s", ms / 1000.0),
+    }
+}
+
+/// `512B`, `17MiB`.
+fn size(bytes: u64) -> String {
+    scaled(bytes, 1024.0, ["B", "KiB", "MiB", "GiB", "TiB"])
+}
+
+/// `512B/s`, `1.2MB/s`.
+fn rate(bytes_per_s: u64) -> String {
+    scaled(bytes_per_s, 1000.0, ["B/s", "kB/s", "MB/s", "GB/s", "TB/s"])
+}
+
+fn scaled(n: u64, step: f64, units: [&str; 5]) -> String {
+    let (mut scaled, mut unit) = (n as f64, units[0]);
+    for next in &units[1..] {
+        if scaled.round() < step {
+            break;
+        }
+        (scaled, unit) = (scaled / step, next);
+    }
+    if unit != units[0] && scaled < 9.95 {
+        format!("{scaled:.1}{unit}")
+    } else {
+        format!("{scaled:.0}{unit}")
+    }
+}
