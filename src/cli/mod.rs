@@ -88,13 +88,18 @@ enum Command {
     /// Exits with the worst of all files: 0 nothing found, or info only; 1 a warning; 2 something critical, or a file
     /// or configuration that cannot be used; 3 too little was seen to say.
     Judge(judge::Args),
-    /// Print which clusters, servers and remotes there are
+    /// Print the links between the clusters as a table or a picture, and who there is
     ///
-    /// Connects as `gatewatch run` does, with the same flags, and publishes nothing. `--format toml` writes a file
-    /// of names to review, to keep, and to give to `gatewatch run --expect`; equal superclusters give equal files.
+    /// The text is a table of clusters by clusters: of the links of one cluster's servers to another, how many are up
+    /// of those expected, their longest round trip, and what waits to be written. `2/3!` is not well, `2/3?` not all
+    /// seen. `svg` is a picture for a report, `mermaid` and `dot` are drawn by others. `toml` is a file of names to
+    /// review, to keep, and to give to `gatewatch run --expect`; equal superclusters give equal files.
+    ///
+    /// Connects as `gatewatch run` does, with the same flags, and publishes nothing; or reads what `gatewatch sweep`
+    /// wrote.
     ///
     /// Exits with 0, 2 for bad usage or configuration, 3 when the server refuses the login, the user is not one of
-    /// the system account, or not all was seen; then no file is written.
+    /// the system account, or not all was seen; then no `toml` is written.
     Topology(topology::Args),
     /// List the checks
     Checks,

@@ -80,8 +80,8 @@ async fn saved_and_compared(version: &str) {
     );
     let json: serde_json::Value = serde_json::from_str(&topology(&watch, "eu-0", "json").await).unwrap();
     assert_eq!(json["clusters"]["us"]["servers"], serde_json::json!(["us-0", "us-1"]));
-    let text = topology(&watch, "eu-0", "text").await;
-    assert!(text.contains("eu\n  servers: eu-0, eu-1\n  remotes: us\n"), "{text}");
+    assert_eq!(json["matrix"]["links"]["eu"]["us"]["connected"], 2, "{json}");
+    shown_in_each_format(&watch, &saved).await;
 
     fs::write(file(watch.dir()), &saved).unwrap();
     watch.start_agent().await;
@@ -115,6 +115,42 @@ async fn saved_and_compared(version: &str) {
         watch.opened_are(mark, &[]);
     }
     watch.finish().await;
+}
+
+/// Each format from a look and from a file: the file is what `--expect` takes too.
+async fn shown_in_each_format(watch: &Watch, saved: &str) {
+    let text = gatewatch(watch, "eu-0", &["topology", "--servers"]).await;
+    let text = String::from_utf8(text.stdout).unwrap();
+    for told in [
+        "2 clusters, 4 servers, 4 links: all up\nseen from eu-0 (eu) at ",
+        "\nfrom  servers  → eu",
+        "\neu\n  servers: eu-0, eu-1\n  remotes: us\n",
+    ] {
+        assert!(text.contains(told), "{told:?} is not in\n{text}");
+    }
+    let file = watch.dir().join("topology-sweep.json");
+    let file = file.to_str().unwrap();
+    let done = gatewatch(watch, "eu-0", &["sweep", "--output", file]).await;
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let offline = async |format: &str| {
+        let mut command = common::gatewatch();
+        command.args(["topology", file, "--format", format]);
+        let done = output(command, LOOK_WITHIN).await;
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    for (format, begins, ends) in [
+        ("text", "2 clusters, 4 servers, 4 links: all up\n", "\n"),
+        ("json", "{\n", "}\n"),
+        ("mermaid", "%% 2 clusters", "\n"),
+        ("dot", "// 2 clusters", "}\n"),
+        ("svg", "<svg xmlns=", "</svg>\n"),
+    ] {
+        for written in [topology(watch, "us-1", format).await, offline(format).await] {
+            assert!(written.starts_with(begins) && written.ends_with(ends), "{format}: {written}");
+        }
+    }
+    assert_eq!(offline("toml").await, saved);
 }
 
 /// As CI would ask: the summary of the one finding.
@@ -184,9 +220,9 @@ async fn what_cannot_be_seen_is_not_saved_and_a_bad_file_is_refused_at_the_start
         "{}",
         said(&done)
     );
-    let done = gatewatch(&watch, "eu-0", &["topology", "--format", "mermaid"]).await;
+    let done = gatewatch(&watch, "eu-0", &["topology", "--format", "png"]).await;
     assert_eq!(done.status.code(), Some(2), "{}", said(&done));
-    assert!(said(&done).contains("text, json, toml"), "{}", said(&done));
+    assert!(said(&done).contains("text, json, mermaid, dot, svg, toml"), "{}", said(&done));
 
     watch.lab.stop("us-1").await.unwrap();
     let done = gatewatch(&watch, "eu-0", &["topology", "--format", "toml"]).await;

@@ -138,9 +138,9 @@ pub(super) fn mermaid(picture: &Picture<'_>) -> String {
 pub(super) fn dot(picture: &Picture<'_>) -> String {
     let mut out = format!(
         "// {}\n// {}\ndigraph supercluster {{\n  \
-         graph [layout=circo, overlap=false, splines=true, mindist=2, fontname=\"Helvetica\"];\n  \
+         graph [layout=circo, splines=true, mindist=3.5, fontname=\"Helvetica\"];\n  \
          node [shape=box, style=rounded, fontname=\"Helvetica\", penwidth=2, margin=\"0.2,0.12\"];\n  \
-         edge [fontname=\"Helvetica\", fontsize=11];\n",
+         edge [fontname=\"Helvetica\", fontsize=11, arrowsize=0.7];\n",
         comment(&trouble::summary(&picture.matrix)),
         comment(&super::seen_from(picture.snapshot)),
     );

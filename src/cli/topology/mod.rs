@@ -5,6 +5,7 @@ mod svg;
 mod text;
 mod trouble;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
@@ -13,8 +14,10 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::connection::ConnectionArgs;
-use super::{EXIT_CANNOT_SEE, EXIT_USAGE, Failure, judge, load, output, sweep};
+use super::{EXIT_CANNOT_SEE, EXIT_USAGE, Failure, judge, load, load_checks, output, sweep};
+use crate::checks::{Settings, Severity};
 use crate::config::{Config, redact, topology};
+use crate::findings;
 use crate::model::{Cell, CellState, Cluster, Matrix, Name, Remotes, Seen, Snapshot, Topology};
 
 /// A longer name is cut where it is not given away as data.
@@ -48,21 +51,26 @@ enum Format {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let flags = args.connection.into_flags();
     if args.files.is_empty() {
         // What is seen does not depend on what is expected.
-        let config = Config { expected: None, ..load(&args.connection.into_flags())? };
+        let config = Config { expected: None, ..load(&flags)? };
+        let settings = config.checks.clone();
         let sweep = sweep::look(config, Duration::ZERO).await?;
-        return show(&sweep.snapshot, args.format, args.servers, None);
+        let asked = Asked { format: args.format, servers: args.servers, settings, title: None };
+        return show(&sweep.snapshot, &asked);
     }
     if args.files.len() > 1 && !matches!(args.format, Format::Text | Format::Json) {
         let help = "name one FILE; `--format text` and `--format json` take several";
         return Err(Failure::new(EXIT_USAGE, "one picture shows one file", Some(help.to_owned())));
     }
+    let settings = load_checks(flags.config.as_deref())?;
+    let mut asked = Asked { format: args.format, servers: args.servers, settings, title: None };
     let mut unseen = None;
     for path in &args.files {
         let snapshot = judge::read_snapshot(path)?;
-        let title = (args.files.len() > 1).then(|| judge::shown(path));
-        match show(&snapshot, args.format, args.servers, title.as_deref()) {
+        asked.title = (args.files.len() > 1).then(|| judge::shown(path));
+        match show(&snapshot, &asked) {
             Err(e) if e.exit == EXIT_CANNOT_SEE => unseen = unseen.or(Some(e)),
             shown => shown?,
         }
@@ -70,13 +78,20 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     unseen.map_or(Ok(()), Err)
 }
 
-fn show(snapshot: &Snapshot, format: Format, servers: bool, title: Option<&str>) -> Result<(), Failure> {
-    let blind = unseen(snapshot);
+/// What is wanted of a snapshot.
+struct Asked {
+    format: Format,
+    servers: bool,
+    settings: BTreeMap<&'static str, Settings>,
+    title: Option<String>,
+}
+
+fn show(snapshot: &Snapshot, asked: &Asked) -> Result<(), Failure> {
+    let (blind, format) = (unseen(snapshot), asked.format);
     let text = match format {
         Format::Text => {
             let style = text::Style { width: output::columns(), colour: output::colour(&io::stdout()) };
-            let title = title.map(|title| format!("{title}:\n")).unwrap_or_default();
-            title + &text(snapshot, style, servers)
+            text(snapshot, style, asked)
         }
         Format::Json => {
             let json = serde_json::to_string_pretty(&Seen::of(snapshot));
@@ -129,11 +144,27 @@ fn names_only(snapshot: &Snapshot, topology: &Topology) -> Vec<String> {
         .collect()
 }
 
-fn text(snapshot: &Snapshot, style: text::Style, servers: bool) -> String {
-    let mut out = text::text(snapshot, &Matrix::of(snapshot), style);
-    if servers {
+fn text(snapshot: &Snapshot, style: text::Style, asked: &Asked) -> String {
+    let mut out = asked.title.as_ref().map(|title| format!("{title}:\n")).unwrap_or_default();
+    out += &text::text(snapshot, &Matrix::of(snapshot), style);
+    if asked.servers {
         out.push('\n');
         out += &members(&Topology::of(snapshot), style.width);
+    }
+    // What is amiss and no link shows: a configuration that differs, a certificate that ends.
+    let found = findings::judge(snapshot, &asked.settings);
+    let of = |severity| found.iter().filter(|finding| finding.severity == severity).count();
+    let (critical, warnings) = (of(Severity::Critical), of(Severity::Warning));
+    let told: Vec<String> = [(critical, "critical", "critical"), (warnings, "warning", "warnings")]
+        .iter()
+        .filter(|(n, ..)| *n > 0)
+        .map(|(n, one, more)| format!("{n} {}", if *n == 1 { one } else { more }))
+        .collect();
+    if !told.is_empty() {
+        let told =
+            format!("found: {}; `gatewatch check` says what is wrong, why, and what to do", told.join(", "));
+        out.push('\n');
+        out += &output::wrap(&told, 0, style.width);
     }
     out
 }
@@ -273,3 +304,6 @@ fn scaled(n: u64, step: f64, units: [&str; 5]) -> String {
         format!("{scaled:.0}{unit}")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use super::{Pair, Picture, cut, rate, rtt, shown, size};
 use crate::model::{Cell, CellState, Life, Name, PRESSED_BYTES, Seat, Server};
 
 /// So many clusters are cards.
-const CARDS_MAX: usize = 12;
+const CARDS_MAX: usize = 10;
 /// Where there are more pairs, those with nothing amiss are not drawn.
 const PAIRS_MAX: usize = 1500;
 /// Where there are more lines with trouble than this, the rest is not drawn.
@@ -24,7 +24,9 @@ const WIDTH: f64 = 960.0;
 const HEADER: f64 = 92.0;
 const MARGIN: f64 = 28.0;
 const CARD_HEIGHT: f64 = 76.0;
-/// Dots in one row of a card, and the rows of them.
+/// Where there are more lines, those with nothing amiss step back.
+const MANY_LINES: usize = 12;
+/// Dots of a card.
 const DOTS: usize = 9;
 
 const STYLE: &str = "\
@@ -32,9 +34,9 @@ text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Aria
 .bg{fill:#fff;stroke:#d1d9e0}.h{font-size:20px;font-weight:600}.n{font-size:16px;font-weight:600}\
 .p{font-size:11px;font-weight:500}.s{font-size:12.5px}.s,.f{fill:#59636e}.f,.r{font-size:11.5px}.r{fill:#59636e}\
 .b{font-size:13px}.r{stroke:#fff;stroke-width:4px;stroke-linejoin:round;paint-order:stroke}\
-.card{fill:#f6f8fa;stroke:#d1d9e0;stroke-width:1.5}.l{fill:none;stroke-linecap:round}\
+.card{fill:#f6f8fa;stroke:#d1d9e0;stroke-width:1.5}.l{fill:none}\
 .whole{stroke:#2da44e}.part,.down{stroke:#d1242f}.press{stroke:#bf8700}.unseen{stroke:#8250df}\
-.down,.unseen{stroke-dasharray:7 6}.thin{opacity:.28}\
+.down,.unseen{stroke-dasharray:7 6}.calm{opacity:.6}.faint{opacity:.28}\
 .a-whole{fill:#2da44e}.a-part{fill:#d1242f}.a-press{fill:#bf8700}.a-unseen{fill:#8250df}\
 .up{fill:#2da44e}.gone,.mute{fill:#fff;stroke-width:2}.gone{stroke:#d1242f}.mute{stroke:#8250df}\
 .pill{stroke-width:1.2}.k-part{fill:#ffebe9;stroke:#d1242f}.k-press{fill:#fff8c5;stroke:#bf8700}\
@@ -146,31 +148,30 @@ pub(super) fn svg(picture: &Picture<'_>) -> String {
         y += 20.0;
     }
     y += if y > bottom { 12.0 } else { 0.0 };
-    below += &legend(picture, &states, y);
+    let (legend, y) = legend(picture, &states, width, y);
+    below += &legend;
     let height = y + 22.0;
-    let summary = escaped(&trouble::summary(&picture.matrix));
+    let summary = trouble::summary(&picture.matrix);
+    // Which clusters are dark stands above, the figures below.
+    let (title, figures) = summary.split_once("; ").unwrap_or((&summary, ""));
+    let seen = super::seen_from(picture.snapshot);
+    let second = if figures.is_empty() { seen } else { format!("{figures}; {seen}") };
+    let (title, second) = (cut(title, (width / 11.6) as usize), cut(&second, (width / 6.9) as usize));
     let told: Vec<String> =
         troubles.iter().take(TROUBLE_MAX).map(|t| format!("{}: {}", t.about, t.what)).collect();
-    let markers: String = ["whole", "part", "press", "unseen"]
-        .iter()
-        .map(|kind| {
-            format!(
-                "<marker id=\"{kind}\" viewBox=\"0 0 8 8\" refX=\"6.5\" refY=\"4\" markerWidth=\"9\" markerHeight=\"9\" \
-                 markerUnits=\"userSpaceOnUse\" orient=\"auto\"><path class=\"a-{kind}\" d=\"M0 0L8 4L0 8z\"/></marker>"
-            )
-        })
-        .collect();
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
-         viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\">\n<title>{summary}</title>\n<desc>{}</desc>\n\
-         <style>{STYLE}</style>\n<defs>{markers}</defs>\n\
+         viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\">\n<title>{}</title>\n<desc>{}</desc>\n\
+         <style>{STYLE}</style>\n\
          <rect class=\"bg\" x=\".5\" y=\".5\" width=\"{:.0}\" height=\"{:.0}\" rx=\"10\"/>\n\
-         <text class=\"h\" x=\"{MARGIN}\" y=\"40\">{summary}</text>\n\
+         <text class=\"h\" x=\"{MARGIN}\" y=\"40\">{}</text>\n\
          <text class=\"s\" x=\"{MARGIN}\" y=\"62\">{}</text>\n{}{}{}{below}</svg>\n",
+        escaped(&summary),
         escaped(&told.join("; ")),
         width - 1.0,
         height - 1.0,
-        escaped(&super::seen_from(picture.snapshot)),
+        escaped(&title),
+        escaped(&second),
         layers.lines,
         layers.clusters,
         layers.labels,
@@ -271,13 +272,14 @@ fn cards(picture: &Picture<'_>) -> Drawn {
         let alone = told.len() == 1;
         for (way, cell) in told {
             let (from, to) = if way == 0 { (a, b) } else { (b, a) };
-            let control = from.at.beside(to.at, if alone { 0.0 } else { 58.0 });
+            let control = if alone { from.at.towards(to.at, 0.5) } else { bow([from, to], &areas) };
             lines.push(one_way(&pair, way, cell, [from.edge(control), control, to.edge(control)]));
         }
     }
     lines.sort_by_key(|line| line.state);
+    let many = lines.len() > MANY_LINES;
     for line in &lines {
-        layers.lines += &drawn(line, false);
+        layers.lines += &drawn(line, many && line.state == CellState::Whole, 0.8);
     }
     for line in lines.iter().rev() {
         layers.label(line, line.state != CellState::Whole);
@@ -285,6 +287,22 @@ fn cards(picture: &Picture<'_>) -> Drawn {
     let mut states: Vec<CellState> = lines.iter().map(|line| line.state).collect();
     states.dedup();
     Drawn { layers, size: (WIDTH, bottom + 40.0), notes: Vec::new(), states }
+}
+
+/// A control point for the way from one card to another, on its left hand: the one that passes behind the fewest
+/// others.
+fn bow([from, to]: [Area; 2], cards: &[Area]) -> Point {
+    let passes = |control: &Point| {
+        let (a, b) = (from.edge(*control), to.edge(*control));
+        let point = |t: f64| a.towards(*control, t).towards(control.towards(b, t), t);
+        let hits = |at: Point| {
+            let spot = Area { at, width: 8.0, height: 8.0 };
+            cards.iter().filter(|card| card.at != from.at && card.at != to.at && card.meets(&spot)).count()
+        };
+        (1..20).map(|step| hits(point(f64::from(step) / 20.0))).sum::<usize>()
+    };
+    let bows = [58.0, 34.0, 90.0, 18.0, 130.0].map(|by| from.at.beside(to.at, by));
+    bows.into_iter().min_by_key(passes).unwrap_or(from.at)
 }
 
 fn card(picture: &Picture<'_>, name: &Name, seat: &Seat, state: CellState, area: &Area) -> String {
@@ -430,13 +448,15 @@ fn ring(picture: &Picture<'_>) -> Drawn {
             // What is said of the cluster need not be said of each of its lines.
             if pair.ends.iter().any(|name| dark(name)) {
                 line.label.clear();
+                line.arrow = false;
             }
             lines.push(line);
         }
     }
     lines.sort_by_key(|line| line.state);
+    let many = lines.len() > MANY_LINES * MANY_LINES;
     for line in &lines {
-        layers.lines += &drawn(line, line.state == CellState::Whole);
+        layers.lines += &drawn(line, line.state == CellState::Whole, if many { 0.6 } else { 0.8 });
     }
     let labelled = lines.iter().rev().filter(|l| l.state != CellState::Whole && !l.label.is_empty());
     for line in labelled.take(LABELS_MAX) {
@@ -511,26 +531,47 @@ fn titles(pair: &Pair<'_>) -> String {
     ways.filter_map(|((from, to), cell)| Some(way(from, to, cell?))).collect::<Vec<_>>().join("\n")
 }
 
-fn drawn(line: &Line<'_>, thin: bool) -> String {
-    let [a, control, b] = line.points;
+fn drawn(line: &Line<'_>, calm: bool, narrower: f64) -> String {
+    let [a, control, mut b] = line.points;
     let mut width = thickness(line.bytes_per_s, line.state);
-    if thin {
-        width *= 0.6;
+    if calm {
+        width *= narrower;
     }
-    let arrow =
-        if line.arrow { format!(" marker-end=\"url(#{})\"", class(line.state)) } else { String::new() };
+    let mut arrow = String::new();
+    if line.arrow {
+        // The line ends where its head begins.
+        let length = 7.0 + width * 1.5;
+        let base = b.towards(control, (length / b.far(control).max(1.0)).min(0.5));
+        let side = Point { x: (b.y - base.y) * 0.45, y: (base.x - b.x) * 0.45 };
+        let _ = write!(
+            arrow,
+            "<path class=\"a-{}\" d=\"M{:.1} {:.1}L{:.1} {:.1}L{:.1} {:.1}z\"/>",
+            class(line.state),
+            b.x,
+            b.y,
+            base.x + side.x,
+            base.y + side.y,
+            base.x - side.x,
+            base.y - side.y
+        );
+        b = base;
+    }
+    let faint = match calm {
+        false => "",
+        true if narrower < 0.7 => " faint",
+        true => " calm",
+    };
     format!(
-        "<path class=\"l {}{}\" stroke-width=\"{width:.1}\" d=\"M{:.1} {:.1}Q{:.1} {:.1} {:.1} {:.1}\"{arrow}>\
-         <title>{}</title></path>\n",
+        "<g><title>{}</title><path class=\"l {}{faint}\" stroke-width=\"{width:.1}\" \
+         d=\"M{:.1} {:.1}Q{:.1} {:.1} {:.1} {:.1}\"/>{arrow}</g>\n",
+        escaped(&line.title),
         line_class(line.state),
-        if thin { " thin" } else { "" },
         a.x,
         a.y,
         control.x,
         control.y,
         b.x,
         b.y,
-        escaped(&line.title),
     )
 }
 
@@ -544,9 +585,16 @@ impl Layers {
         let area = |t: f64| Area { at: line.at(t), width, height: if must { 24.0 } else { 17.0 } };
         let free = |area: &Area| !self.taken.iter().any(|taken| taken.meets(area));
         let places = [0.5, 0.42, 0.58, 0.35, 0.65, 0.28, 0.72, 0.22, 0.78];
-        let Some(area) = places.iter().map(|t| area(*t)).find(free).or(must.then(|| area(0.5))) else {
-            return;
-        };
+        let mut found = places.iter().map(|t| area(*t)).find(free);
+        if must && found.is_none() {
+            // Beside the line, then; and over something else where there is no room at all.
+            let aside = [1.0, -1.0, 2.0, -2.0, 3.0, -3.0].into_iter().map(|rows| {
+                let Area { at: Point { x, y }, width, height } = area(0.5);
+                Area { at: Point { x, y: y + rows * (height + 2.0) }, width, height }
+            });
+            found = aside.into_iter().find(free).or_else(|| Some(area(0.5)));
+        }
+        let Some(area) = found else { return };
         self.taken.push(area);
         let Point { x, y } = area.at;
         let text = escaped(&line.label);
@@ -574,35 +622,37 @@ impl Layers {
 }
 
 /// What the marks mean that are there.
-fn legend(picture: &Picture<'_>, states: &[CellState], y: f64) -> String {
+fn legend(picture: &Picture<'_>, states: &[CellState], width: f64, y: f64) -> (String, f64) {
+    type Mark = fn(&str, f64, f64) -> String;
+    const CIRCLE: Mark =
+        |class, x, y| format!("<circle class=\"{class}\" cx=\"{:.0}\" cy=\"{y:.0}\" r=\"4.6\"/>", x + 11.0);
+    const LINE: Mark =
+        |class, x, y| format!("<path class=\"l {class}\" stroke-width=\"2.5\" d=\"M{x:.0} {y:.0}h22\"/>");
+    const THICK: Mark =
+        |class, x, y| format!("<path class=\"l {class}\" stroke-width=\"5\" d=\"M{x:.0} {y:.0}h22\"/>");
     let mut out = String::new();
-    let mut x = MARGIN;
-    let mut entry = |mark: &dyn Fn(f64) -> String, text: &str| {
-        let _ = writeln!(
-            out,
-            "{}<text class=\"f\" x=\"{:.0}\" y=\"{:.0}\">{text}</text>",
-            mark(x),
-            x + 30.0,
-            y + 4.0
-        );
-        x += 30.0 + text.chars().count() as f64 * 6.1 + 20.0;
+    let (mut x, mut y) = (MARGIN, y);
+    let mut entry = |mark: Mark, class: &str, text: &str| {
+        let room = 30.0 + text.chars().count() as f64 * 6.4 + 18.0;
+        if x + room > width {
+            (x, y) = (MARGIN, y + 20.0);
+        }
+        let (text_x, text_y) = (x + 30.0, y + 4.0);
+        let mark = mark(class, x, y);
+        let _ = writeln!(out, "{mark}<text class=\"f\" x=\"{text_x:.0}\" y=\"{text_y:.0}\">{text}</text>");
+        x += room;
+        y
     };
-    let circle = |class: &'static str| {
-        move |x: f64| format!("<circle class=\"{class}\" cx=\"{:.0}\" cy=\"{y:.0}\" r=\"4.6\"/>", x + 16.0)
-    };
-    let line = |class: &'static str| {
-        move |x: f64| format!("<path class=\"l {class}\" stroke-width=\"2.5\" d=\"M{x:.0} {y:.0}h22\"/>")
-    };
-    entry(&circle("up"), "server that answered");
+    let mut end = entry(CIRCLE, "up", "server that answered");
     let silent = |life: &dyn Fn(Life) -> bool| {
         let mut servers = picture.snapshot.servers.values();
         servers.any(|s| s.gatewayz.is_none() && s.life != Life::Left && life(s.life))
     };
     if silent(&|life| life == Life::Alive) {
-        entry(&circle("mute"), "runs, did not answer");
+        end = entry(CIRCLE, "mute", "runs, did not answer");
     }
     if silent(&|life| life != Life::Alive) {
-        entry(&circle("gone"), "did not answer");
+        end = entry(CIRCLE, "gone", "did not answer");
     }
     for (state, class, text) in [
         (CellState::Whole, "whole", "all links up"),
@@ -613,16 +663,13 @@ fn legend(picture: &Picture<'_>, states: &[CellState], y: f64) -> String {
         (CellState::Unseen, "unseen", "not seen"),
     ] {
         if states.contains(&state) {
-            entry(&line(class), text);
+            end = entry(LINE, class, text);
         }
     }
     if picture.matrix.cells().any(|(_, _, cell)| cell.bytes_per_s.is_some_and(|sent| sent >= 10_000)) {
-        entry(
-            &|x| format!("<path class=\"l whole\" stroke-width=\"5\" d=\"M{x:.0} {y:.0}h22\"/>"),
-            "much traffic",
-        );
+        end = entry(THICK, "whole", "much traffic");
     }
-    out
+    (out, end)
 }
 
 /// As text of XML, in an attribute too. What XML cannot hold is left out.

@@ -79,7 +79,8 @@ fn head(snapshot: &Snapshot, matrix: &Matrix, style: Style) -> String {
     let worst = worst.unwrap_or(CellState::Whole);
     let said = output::wrap(&trouble::summary(matrix), 0, style.width);
     let said: String = said.lines().map(|line| style.of(worst, line) + "\n").collect();
-    said + &style.faint(&super::seen_from(snapshot)) + "\n"
+    let seen = output::wrap(&super::seen_from(snapshot), 0, style.width);
+    said + &seen.lines().map(|line| style.faint(line) + "\n").collect::<String>()
 }
 
 /// What of a cell is shown.
@@ -87,7 +88,7 @@ fn head(snapshot: &Snapshot, matrix: &Matrix, style: Style) -> String {
 struct Shape {
     rtt: bool,
     rate: bool,
-    /// The round trip stands below the links.
+    /// The round trip stands below the links, and what waits below that.
     high: bool,
     /// A column has its number above it, and not its name.
     numbered: bool,
@@ -115,9 +116,11 @@ fn table(matrix: &Matrix, style: Style) -> String {
 
 /// A piece of a line: its state, where it has one, else it is faint; and its text.
 type Part = (Option<CellState>, String);
+/// A cell: the links; its round trip and what waits beside them, or below.
+type Lines = [Vec<Part>; 3];
 
 /// The lines of one cell.
-fn parts(cell: Option<&Cell>, own: bool, dark: bool, shape: Shape) -> [Vec<Part>; 2] {
+fn parts(cell: Option<&Cell>, own: bool, dark: bool, shape: Shape) -> Lines {
     let Some(cell) = cell else {
         let text = if own {
             "·"
@@ -126,25 +129,18 @@ fn parts(cell: Option<&Cell>, own: bool, dark: bool, shape: Shape) -> [Vec<Part>
         } else {
             "-"
         };
-        return [vec![(None, text.to_owned())], Vec::new()];
+        return [vec![(None, text.to_owned())], Vec::new(), Vec::new()];
     };
     let state = cell.state();
-    let mut first = vec![(Some(state), links(cell))];
-    let mut more = Vec::new();
-    if shape.rtt {
-        more.push((None, cell.rtt_ms.map(rtt).unwrap_or_default()));
-    }
-    if shape.rate {
-        more.push((None, cell.bytes_per_s.map(rate).unwrap_or_default()));
-    }
-    if cell.pending_bytes >= PRESSED_BYTES && shape.rtt {
-        more.push((Some(CellState::Pressed), size(cell.pending_bytes) + "!"));
-    }
+    let up = (Some(state), links(cell));
+    let rtt = shape.rtt.then(|| (None, cell.rtt_ms.map(rtt).unwrap_or_default()));
+    let rate = shape.rate.then(|| (None, cell.bytes_per_s.map(rate).unwrap_or_default()));
+    let pressed = shape.rtt && cell.pending_bytes >= PRESSED_BYTES;
+    let pending = pressed.then(|| (Some(CellState::Pressed), size(cell.pending_bytes) + "!"));
     if shape.high {
-        return [first, more];
+        return [vec![up], rtt.into_iter().collect(), pending.into_iter().collect()];
     }
-    first.extend(more);
-    [first, Vec::new()]
+    [[Some(up), rtt, rate, pending].into_iter().flatten().collect(), Vec::new(), Vec::new()]
 }
 
 /// `2/3!`: so many of so many are up, and a mark where that is not well.
@@ -174,7 +170,7 @@ fn grid(matrix: &Matrix, shape: Shape, style: Style) -> Option<String> {
         return None;
     }
     let dark = |name: &Name| matrix.clusters.get(name).is_none_or(|s| s.servers == 0);
-    let cells: Vec<Vec<[Vec<Part>; 2]>> = names
+    let cells: Vec<Vec<Lines>> = names
         .iter()
         .map(|from| {
             names.iter().map(|to| parts(matrix.cell(from, to), from == to, dark(from), shape)).collect()
@@ -190,7 +186,7 @@ fn grid(matrix: &Matrix, shape: Shape, style: Style) -> Option<String> {
             }
         }
     };
-    let mut widths = vec![[Vec::new(), Vec::new()]; names.len()];
+    let mut widths = vec![[const { Vec::new() }; 3]; names.len()];
     for row in &cells {
         for (cell, width) in row.iter().zip(&mut widths) {
             for (line, width) in cell.iter().zip(width) {
@@ -236,18 +232,22 @@ fn grid(matrix: &Matrix, shape: Shape, style: Style) -> Option<String> {
     let states = trouble::of_clusters(matrix);
     let mut out = style.faint(header.trim_end()) + "\n";
     for (((row, label), state), text) in cells.iter().zip(&labels).zip(states.into_values()).zip(&seats) {
-        for line in 0..if shape.high { 2 } else { 1 } {
-            let mut pieces: Vec<Part> = Vec::new();
+        for line in 0..3 {
+            let told =
+                row.iter().any(|c| c.get(line).is_some_and(|l| l.iter().any(|(_, text)| !text.is_empty())));
+            if !told {
+                continue;
+            }
             let mut painted = if line == 0 {
                 pad(label, first) + &gap + &style.of(state, &pad(text, second))
             } else {
                 " ".repeat(first + GAP + second)
             };
             for ((cell, widths), width) in row.iter().zip(&widths).zip(&column) {
-                pieces.clear();
-                pieces.extend(cell.get(line).into_iter().flatten().cloned());
                 painted += &gap;
-                painted += &piece(&pieces, widths.get(line).map_or(&[][..], |w| w), *width, style);
+                if let (Some(parts), Some(widths)) = (cell.get(line), widths.get(line)) {
+                    painted += &piece(parts, widths, *width, style);
+                }
             }
             out += painted.trim_end();
             out.push('\n');
@@ -343,11 +343,20 @@ fn rows(matrix: &Matrix, style: Style) -> String {
             *width = columns(text).max(*width);
         }
     }
+    // Where nothing waits there is no column of it; what tells least goes first where there is no room.
+    let mut shown = [true; 6];
+    shown[5] = told.iter().any(|row| row.pending_bytes >= PRESSED_BYTES);
+    for last in [4, 5, 3] {
+        let room: usize = widths.iter().zip(shown).filter(|(_, shown)| *shown).map(|(w, _)| w + GAP).sum();
+        if room > style.width + GAP {
+            shown[last] = false;
+        }
+    }
     let mut out = String::new();
     for (n, line) in lines.iter().enumerate() {
         let row = n.checked_sub(1).and_then(|n| told.get(n));
         let mut painted = String::new();
-        for (column, (text, width)) in line.iter().zip(widths).enumerate() {
+        for (column, (text, width)) in line.iter().zip(widths).enumerate().filter(|(n, _)| shown[*n]) {
             let text = pad(text, width);
             painted += &match (row, column) {
                 (None, _) | (_, 4) => style.faint(&text),
@@ -371,8 +380,10 @@ fn rows(matrix: &Matrix, style: Style) -> String {
             (ill, 0) => format!("and {ill} more with links that are not all up"),
             (ill, well) => format!("and {ill} more with links that are not all up, and {well} whole"),
         };
-        out += &style.faint(&told);
-        out.push('\n');
+        for line in output::wrap(&told, 0, style.width).lines() {
+            out += &style.faint(line);
+            out.push('\n');
+        }
     }
     out
 }
