@@ -85,6 +85,16 @@ fn the_five_situations_as_pictures() {
 }
 
 #[test]
+fn the_picture_in_the_docs_is_what_is_drawn_now() {
+    let shown = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/topology.svg"));
+    assert!(
+        shown.unwrap() == svg::svg(&Picture::of(&situation("link-lost"))),
+        "write it anew, and look at it:\n  \
+         gatewatch topology tests/situations/link-lost.json --format svg > docs/topology.svg"
+    );
+}
+
+#[test]
 fn many_clusters_fold_and_the_table_never_breaks() {
     let snapshot = situation("healthy");
     for clusters in [1, 2, 3, 5, 8, 13, 40, 200] {
