@@ -37,7 +37,7 @@ pub struct Matrix {
     pub clusters: BTreeMap<Name, Seat>,
     /// The cells: by the cluster that dials, then by the remote.
     pub links: BTreeMap<Name, BTreeMap<Name, Cell>>,
-    /// How many cells are not told, for there are too many: of those with trouble the last, of the others more.
+    /// How many cells are not told, for there are too many; those with trouble are left out last.
     #[serde(default, skip_serializing_if = "LeftOut::is_none")]
     pub left_out: LeftOut,
 }

@@ -233,8 +233,7 @@ impl<'a> Picture<'a> {
 impl Pair<'_> {
     /// The worse of both ways.
     fn state(&self) -> CellState {
-        let state = |cell: &Option<&Cell>| cell.map_or(CellState::Whole, Cell::state);
-        self.cells.iter().map(state).max().unwrap_or(CellState::Whole)
+        self.cells.iter().flatten().map(|cell| cell.state()).max().unwrap_or(CellState::Whole)
     }
 
     /// Whether both ways are there and nothing is amiss: then one line tells of both.

@@ -128,7 +128,7 @@ pub(super) fn svg(picture: &Picture<'_>) -> String {
     let mut below = String::new();
     let troubles = trouble::all(&picture.matrix);
     for Trouble { state, about, what } in troubles.iter().take(TROUBLE_MAX) {
-        let chars_max = (width / 6.9) as usize;
+        let chars_max = chars(width, 6.9);
         let about = cut(about, chars_max / 2);
         let what = cut(what, chars_max.saturating_sub(about.chars().count()));
         let _ = writeln!(
@@ -156,7 +156,7 @@ pub(super) fn svg(picture: &Picture<'_>) -> String {
     let (title, figures) = summary.split_once("; ").unwrap_or((&summary, ""));
     let seen = super::seen_from(picture.snapshot);
     let second = if figures.is_empty() { seen } else { format!("{figures}; {seen}") };
-    let (title, second) = (cut(title, (width / 11.6) as usize), cut(&second, (width / 6.9) as usize));
+    let (title, second) = (cut(title, chars(width, 11.6)), cut(&second, chars(width, 6.9)));
     let told: Vec<String> =
         troubles.iter().take(TROUBLE_MAX).map(|t| format!("{}: {}", t.about, t.what)).collect();
     format!(
@@ -312,7 +312,7 @@ fn card(picture: &Picture<'_>, name: &Name, seat: &Seat, state: CellState, area:
         CellState::Down => " down",
         _ => " unseen",
     };
-    let chars_max = ((area.width - 24.0) / 9.4) as usize;
+    let chars_max = chars(area.width - 24.0, 9.4);
     let mut out = format!(
         "<g><title>{}: {}</title><rect class=\"card{border}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" \
          height=\"{:.1}\" rx=\"12\"/><text class=\"n\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
@@ -556,10 +556,10 @@ fn drawn(line: &Line<'_>, calm: bool, narrower: f64) -> String {
         );
         b = base;
     }
-    let faint = match calm {
-        false => "",
-        true if narrower < 0.7 => " faint",
-        true => " calm",
+    let faint = match (calm, narrower) {
+        (false, _) => "",
+        (true, narrower) if narrower < 0.7 => " faint",
+        (true, _) => " calm",
     };
     format!(
         "<g><title>{}</title><path class=\"l {}{faint}\" stroke-width=\"{width:.1}\" \
@@ -670,6 +670,16 @@ fn legend(picture: &Picture<'_>, states: &[CellState], width: f64, y: f64) -> (S
         end = entry(THICK, "whole", "much traffic");
     }
     (out, end)
+}
+
+/// How many characters so wide have room.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a picture is small, and never less than 0"
+)]
+fn chars(room: f64, each: f64) -> usize {
+    (room / each).max(1.0) as usize
 }
 
 /// As text of XML, in an attribute too. What XML cannot hold is left out.

@@ -84,6 +84,7 @@ fn head(snapshot: &Snapshot, matrix: &Matrix, style: Style) -> String {
 }
 
 /// What of a cell is shown.
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape {
     rtt: bool,
@@ -344,19 +345,19 @@ fn rows(matrix: &Matrix, style: Style) -> String {
         }
     }
     // Where nothing waits there is no column of it; what tells least goes first where there is no room.
-    let mut shown = [true; 6];
-    shown[5] = told.iter().any(|row| row.pending_bytes >= PRESSED_BYTES);
+    let waits = told.iter().any(|row| row.pending_bytes >= PRESSED_BYTES);
+    let mut kept: Vec<usize> = (0..widths.len()).filter(|column| waits || *column != 5).collect();
     for last in [4, 5, 3] {
-        let room: usize = widths.iter().zip(shown).filter(|(_, shown)| *shown).map(|(w, _)| w + GAP).sum();
+        let room: usize = kept.iter().filter_map(|column| widths.get(*column)).map(|w| w + GAP).sum();
         if room > style.width + GAP {
-            shown[last] = false;
+            kept.retain(|column| *column != last);
         }
     }
     let mut out = String::new();
     for (n, line) in lines.iter().enumerate() {
         let row = n.checked_sub(1).and_then(|n| told.get(n));
         let mut painted = String::new();
-        for (column, (text, width)) in line.iter().zip(widths).enumerate().filter(|(n, _)| shown[*n]) {
+        for (column, (text, width)) in line.iter().zip(widths).enumerate().filter(|(n, _)| kept.contains(n)) {
             let text = pad(text, width);
             painted += &match (row, column) {
                 (None, _) | (_, 4) => style.faint(&text),
