@@ -18,6 +18,7 @@ mod permissions;
 mod run;
 mod schema;
 mod sweep;
+mod top;
 mod topology;
 mod watch;
 
@@ -70,6 +71,14 @@ enum Command {
     Run(run::Args),
     /// Follow findings from now on and print them; any user that may subscribe will do
     Watch(watch::Args),
+    /// Show links, findings and events on the whole screen, live; any user that may subscribe will do
+    ///
+    /// What somebody wants to see who was just woken: is it whole, what is wrong and since when, why, what to do. It
+    /// listens to what the agent publishes and asks its API. `?` lists the keys.
+    ///
+    /// Exits with 0, 2 for bad usage or where there is no terminal, 3 when the server refuses the login or a
+    /// subscription.
+    Top(top::Args),
     /// Look once, and write what is seen as a file for `gatewatch judge`
     ///
     /// Connects as `gatewatch run` does, with the same flags, and publishes nothing. It looks until every server
@@ -142,6 +151,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(args) => block_on(run::run(args)),
         Command::Watch(args) => block_on(watch::run(args)),
+        Command::Top(args) => block_on(top::run(args)),
         Command::Sweep(args) => block_on(sweep::run(args)),
         Command::Judge(args) => match judge::run(&args) {
             Ok(exit) => return ExitCode::from(exit),
@@ -180,7 +190,7 @@ fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(output::log)
         .with_ansi(output::colour(&std::io::stderr()));
     match format {
         LogFormat::Text => builder.with_target(false).init(),

@@ -1,6 +1,7 @@
 //! Writing to standard output and to terminals.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) use crate::api::wrap;
 
@@ -19,6 +20,19 @@ pub(super) fn bytes(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)?;
     out.flush()
+}
+
+/// Whether a picture is on the terminal that a line of a log would spoil.
+static SCREEN: AtomicBool = AtomicBool::new(false);
+
+/// Says whether the whole screen is ours.
+pub(super) fn screen(ours: bool) {
+    SCREEN.store(ours && io::stderr().is_terminal(), Ordering::Relaxed);
+}
+
+/// Where logs go: standard error, and nowhere while they would spoil the picture.
+pub(super) fn log() -> Box<dyn Write> {
+    if SCREEN.load(Ordering::Relaxed) { Box::new(io::sink()) } else { Box::new(io::stderr()) }
 }
 
 /// Whether to colour what goes to `stream`: a terminal, and the user has nothing against it (`NO_COLOR`).

@@ -157,7 +157,7 @@ fn proven(verifier: &Verifier, message: &Message) -> bool {
     }
 }
 
-fn denied_failure(subject: &str) -> Failure {
+pub(super) fn denied_failure(subject: &str) -> Failure {
     Failure::new(
         EXIT_CANNOT_SEE,
         format!("the user has no permission to subscribe to `{}`", redact::control(subject)),
@@ -355,7 +355,7 @@ fn flow(text: &str, used: usize, indent: usize, width: Option<usize>) -> String 
 }
 
 /// A duration as one says it: `3.2 s`, `2 min 3 s`, `5 h 7 min`, `3 d 4 h`.
-fn spoken(d: Duration) -> String {
+pub(super) fn spoken(d: Duration) -> String {
     let s = d.as_secs();
     match s {
         0..10 => format!("{:.1} s", d.as_secs_f64()),

@@ -24,6 +24,7 @@ mod sign;
 mod silence;
 mod sink;
 mod sweep;
+mod top;
 mod topology;
 mod traffic;
 mod vantages;
