@@ -12,7 +12,7 @@ mod service;
 mod sweep;
 mod ways;
 
-pub use sweep::{Sweep, sweep};
+pub use sweep::{Enough, Sweep, sweep};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -762,8 +762,7 @@ impl Agent {
         self.observer
             .complaints
             .retain(|id, complaint| now.since(complaint.at) < Complaint::APART * 2 || open.contains(id));
-        let settled = look.asked_at.since(self.looking_since) >= UNSETTLED
-            && answered.contains(&self.vantage.server_id);
+        let settled = self.is_settled(look.asked_at) && answered.contains(&self.vantage.server_id);
         let mut snapshot = self.roster.snapshot(model::Look {
             epoch: look.epoch,
             asked_at: look.asked_at,

@@ -6,19 +6,16 @@ use async_nats::Client;
 use tokio::sync::mpsc;
 
 use super::io::Action;
-use super::{Agent, AgentError, Effect, Io, UNSETTLED};
+use super::{Agent, AgentError, Effect, Io, LOOKS_PER_EPOCH, UNSETTLED};
 use crate::collect::decode::Endpoint;
 use crate::collect::{Request, Target};
 use crate::config::Config;
 use crate::connect::LinkEvent;
 use crate::findings::judge;
-use crate::model::{Link, Sight, Snapshot, Time};
+use crate::model::{Link, Server, Sight, Snapshot, Time};
 use crate::peers::Peers;
 use crate::publish::Outbox;
 
-/// How long a sweep looks beyond what it was told to, at the most: a server that stopped is missed after one and
-/// a half heartbeats, 15 s.
-const LONGER_MAX: Duration = Duration::from_secs(20);
 /// A sweep is over in a few looks, however seldom the agent is told to look.
 const INTERVAL_MAX: Duration = Duration::from_secs(1);
 
@@ -28,17 +25,35 @@ const NUDGE_EVERY: Duration = Duration::from_millis(1200);
 /// In a larger supercluster one waits for the heartbeats that come by themselves.
 const NUDGED_MAX: usize = 128;
 
+/// How much a sweep looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Enough {
+    /// At least so long.
+    pub at_least: Duration,
+    /// And at least so many looks.
+    pub looks: u32,
+    /// From then on until a look is conclusive, but no longer than this.
+    pub longer_max: Duration,
+}
+
+impl Default for Enough {
+    fn default() -> Self {
+        // What moves shows in the second look; a server that stopped is missed after one and a half heartbeats, 15 s.
+        Self { at_least: Duration::ZERO, looks: 2, longer_max: Duration::from_secs(20) }
+    }
+}
+
 /// What a sweep saw.
 #[derive(Debug)]
 pub struct Sweep {
     /// The last look; the last settled one, where there is one.
     pub snapshot: Snapshot,
-    /// Whether it shows all, and nothing was still about to show.
-    pub conclusive: bool,
+    /// What was still about to show; nothing where the look is conclusive.
+    pub waits_for: Option<&'static str>,
 }
 
-/// Looks as [`run`](super::run) does, and publishes and saves nothing: for `at_least`, and from then on until a
-/// look is conclusive, but no more than 20 s; `stop` ends it at once. None when nothing was seen until then.
+/// Looks as [`run`](super::run) does, and publishes and saves nothing, for as long as is `enough`; `stop` ends it
+/// at once. `tell` hears of each look. None when nothing was seen until then.
 ///
 /// # Errors
 /// As [`run`](super::run).
@@ -47,8 +62,9 @@ pub async fn sweep(
     client: Client,
     link: mpsc::Receiver<LinkEvent>,
     missing: Vec<(String, String)>,
-    at_least: Duration,
+    enough: Enough,
     stop: impl Future<Output = &'static str>,
+    mut tell: impl FnMut(&Sweep),
 ) -> Result<Option<Sweep>, AgentError> {
     let inbox = client.new_inbox();
     let mut io = Io::open(client, config.connect.clone(), link, &inbox, &[], Box::pin(stop)).await?;
@@ -59,23 +75,32 @@ pub async fn sweep(
     for (operation, subject) in missing {
         agent.refused(&operation, &subject);
     }
-    let soonest = io.clock.now().plus(at_least);
-    let latest = soonest.plus(LONGER_MAX);
+    let soonest = io.clock.now().plus(enough.at_least);
+    let latest = soonest.plus(interval / LOOKS_PER_EPOCH * enough.looks).plus(enough.longer_max);
     let effects = agent.begin(io.identity(), io.clock.now());
     io.perform(effects).await;
-    let mut last: Option<Sweep> = None;
+    let (mut last, mut looks): (Option<Sweep>, u32) = (None, 0);
     let mut nudges = Nudges::default();
     while io.clock.now() < latest {
         let action = io.select(agent.due().min(latest)).await?;
         if matches!(action, Action::Stop(_)) {
             break;
         }
-        let effects = agent.apply(action, io.identity(), io.clock.now());
+        let mut effects = agent.apply(action, io.identity(), io.clock.now());
+        if agent.seen.is_none() && agent.has_all_of_the_first_look() {
+            effects.extend(agent.finish(io.clock.now()));
+        }
         io.perform(effects).await;
         if let Some(snapshot) = agent.seen.take() {
+            looks += 1;
             io.perform(nudges.after(&snapshot, io.clock.now())).await;
-            let sweep = Sweep { conclusive: agent.is_conclusive(&snapshot), snapshot };
-            if sweep.conclusive && io.clock.now() >= soonest {
+            // What moves shows in the second look: nothing is gained by waiting for its turn.
+            if looks == 1 {
+                agent.soon_at.get_or_insert(io.clock.now());
+            }
+            let sweep = Sweep { waits_for: agent.waits_for(&snapshot), snapshot };
+            tell(&sweep);
+            if sweep.waits_for.is_none() && looks >= enough.looks && io.clock.now() >= soonest {
                 return Ok(Some(sweep));
             }
             if sweep.snapshot.settled || last.as_ref().is_none_or(|last| !last.snapshot.settled) {
@@ -86,10 +111,23 @@ pub async fn sweep(
     Ok(last)
 }
 
-/// Whether nothing was seen to arrive at the far end since `began_at`, and nothing to be stuck.
-fn is_untried(link: &Link, began_at: Time) -> bool {
+/// Whether nothing was seen to arrive at the far end since the first look, or within the last second by its own
+/// word, and nothing to be stuck.
+fn is_untried(link: &Link, snapshot: &Snapshot) -> bool {
     let flow = &link.flow;
-    flow.both_ends && flow.stuck_since.is_none() && flow.moved_at.is_none_or(|at| at <= began_at)
+    let moved = || flow.moved_at.is_some_and(|at| at > snapshot.began_at);
+    flow.both_ends && flow.stuck_since.is_none() && !moved() && !received_lately(link, snapshot)
+}
+
+/// A server that has just sent a heartbeat may send no other for a second, whoever asks (2.10 to 2.12).
+fn received_lately(link: &Link, snapshot: &Snapshot) -> bool {
+    let gatewayz = |id: &str| snapshot.servers.get(id)?.gatewayz.as_ref();
+    let far = || {
+        let near = gatewayz(&link.server_id)?.outbound.get(&link.remote)?;
+        let inbound = gatewayz(&near.connection.peer_id)?.inbound.get(&link.cluster)?;
+        inbound.iter().find(|c| c.peer_id == link.server_id)?.idle
+    };
+    far().is_some_and(|idle| idle < Duration::from_secs(1))
 }
 
 /// All servers are asked for a heartbeat, which crosses every link: else it would take ten seconds to see which
@@ -105,7 +143,7 @@ impl Nudges {
         // A server sends one a second at the most, and may just have sent one.
         let due = self.last_at.is_none_or(|at| now.since(at) >= NUDGE_EVERY);
         let affordable = self.sent < NUDGES_MAX && snapshot.servers.len() <= NUDGED_MAX;
-        let untried = || snapshot.links.iter().any(|link| is_untried(link, snapshot.began_at));
+        let untried = || snapshot.links.iter().any(|link| is_untried(link, snapshot));
         if !due || !affordable || !untried() {
             return Vec::new();
         }
@@ -117,23 +155,48 @@ impl Nudges {
 }
 
 impl Agent {
-    /// Whether `snapshot` alone shows what this agent found, and nothing is about to change that: no server
-    /// still has something to tell for the first time, and no violation waits.
-    fn is_conclusive(&self, snapshot: &Snapshot) -> bool {
-        let told = snapshot.servers.values().all(|s| match s.sight {
+    /// Whether what was asked at `asked_at` was asked of a view that can be complete. A connection that is new says
+    /// little about its server: who publishes nothing, and hears of nothing that others remember, may judge at once
+    /// by a server that has run for long enough.
+    pub(super) fn is_settled(&self, asked_at: Time) -> bool {
+        let uptime = || self.roster.uptime(&self.vantage.server_id).filter(|_| self.outbox.is_closed());
+        asked_at.since(self.looking_since) >= UNSETTLED || uptime().is_some_and(|uptime| uptime >= UNSETTLED)
+    }
+
+    /// Whether the first look, which waits for nobody it knows, has nobody left to wait for.
+    fn has_all_of_the_first_look(&self) -> bool {
+        self.looks == 1
+            && self.roster.is_whole()
+            && self.look.as_ref().is_some_and(|look| {
+                look.answered(Endpoint::Gatewayz, false).contains(&self.vantage.server_id)
+            })
+    }
+
+    /// What is still about to show: a server that has something to tell for the first time, a violation that waits.
+    /// Nothing where `snapshot` alone shows what this agent found.
+    fn waits_for(&self, snapshot: &Snapshot) -> Option<&'static str> {
+        let is_told = |s: &Server| match s.sight {
             Sight::Answered => s.varz.is_some() && s.routez.is_some() && s.statsz.is_some(),
             // One reply that was lost comes with the next look.
             Sight::Silent => s.silent_since.is_some_and(|at| snapshot.at.since(at) >= UNSETTLED),
+            Sight::Named => snapshot.at.since(s.first_seen_at) >= UNSETTLED,
             _ => true,
-        });
-        // A link over which nothing went yet may be one over which nothing goes.
-        let tried = !snapshot.links.iter().any(|link| is_untried(link, snapshot.began_at));
-        let judged = judge(snapshot, &self.config.checks);
-        let open = self.ledger.open().map(|f| &f.fingerprint);
-        snapshot.settled
-            && told
-            && tried
-            && self.ripe_at.is_none()
-            && judged.iter().map(|f| &f.fingerprint).eq(open)
+        };
+        let is_judged = || {
+            let judged = judge(snapshot, &self.config.checks);
+            judged.iter().map(|f| &f.fingerprint).eq(self.ledger.open().map(|f| &f.fingerprint))
+        };
+        if !snapshot.settled {
+            Some("for the first seconds of the server that it is connected to")
+        } else if !snapshot.servers.values().all(is_told) {
+            Some("for servers that have not told everything")
+        } else if snapshot.links.iter().any(|link| is_untried(link, snapshot)) {
+            // A link over which nothing went yet may be one over which nothing goes.
+            Some("for something to cross every gateway")
+        } else if self.ripe_at.is_some() || !is_judged() {
+            Some("whether what it sees lasts")
+        } else {
+            None
+        }
     }
 }

@@ -59,10 +59,10 @@ impl Counters {
 
 /// One family of metrics after the other.
 #[derive(Default)]
-struct Text(String);
+pub(crate) struct Text(String);
 
 impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub(crate) fn family(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a String does not fail.
         let _ = writeln!(self.0, "# TYPE {name} {kind}");
         if let Some((_, unit)) = name.rsplit_once('_').filter(|(_, unit)| ["seconds", "bytes"].contains(unit))
@@ -72,16 +72,20 @@ impl Text {
         let _ = writeln!(self.0, "# HELP {name} {help}");
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+    pub(crate) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
         let labels: Vec<String> =
             labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         let _ = writeln!(self.0, "{name}{labels} {value}");
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+    pub(crate) fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
         self.family(name, "gauge", help);
         self.sample(name, &[], value);
+    }
+
+    pub(crate) fn into_text(self) -> String {
+        self.0 + "# EOF\n"
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) {
@@ -174,6 +178,5 @@ pub(super) fn text(view: &View<'_>) -> String {
         "Messages given up, for too much waited.",
         counters.outbox.dropped,
     );
-    out.0.push_str("# EOF\n");
-    out.0
+    out.into_text()
 }

@@ -4,7 +4,7 @@
 
 mod findings;
 mod manual;
-mod metrics;
+pub(crate) mod metrics;
 mod silences;
 
 pub use findings::Resolved;

@@ -3,6 +3,8 @@
 //! Standard output carries results only, logs go to standard error. An error is printed once, here, with what
 //! it comes from and what to do about it.
 
+mod answer;
+mod check;
 mod checks;
 mod command_line;
 mod connection;
@@ -39,6 +41,9 @@ use crate::publish::sign::SignError;
 /// What is logged when `RUST_LOG` does not say: ours, and warnings of others. `async-nats` is left out, since
 /// the link says what happens to it, with the reason.
 const LOG_DEFAULT: &str = "warn,gatewatch=info,async_nats=off";
+
+/// The same where the result says all.
+const LOG_QUIET: &str = "error,async_nats=off";
 
 /// Watches the gateways of a NATS supercluster and publishes what is wrong, and why, on NATS itself
 // Its comments are the text of `--help`, no Markdown.
@@ -79,6 +84,16 @@ enum Command {
     /// Exits with 0, 2 for bad usage or where there is no terminal, 3 when the server refuses the login or a
     /// subscription.
     Top(top::Args),
+    /// Look once, and say whether the supercluster is whole, and if not, where and why
+    ///
+    /// Connects as `gatewatch run` does, with the same flags, and publishes nothing. Where all is well it takes half a
+    /// second; where something is not, it looks on until it is plain that it lasts, some 3 seconds, and never longer
+    /// than 15.
+    ///
+    /// Exits with 0 when all is well, 1 for a warning, 2 for something critical, 3 when too little was seen to say: a
+    /// server that does not answer, a permission that is missing, no connection at all, a configuration that cannot be
+    /// used.
+    Check(check::Args),
     /// Look once, and write what is seen as a file for `gatewatch judge`
     ///
     /// Connects as `gatewatch run` does, with the same flags, and publishes nothing. It looks until every server
@@ -91,8 +106,8 @@ enum Command {
     Sweep(sweep::Args),
     /// Run the checks on files that `gatewatch sweep` wrote; needs no connection
     ///
-    /// Prints each finding that the agent would have open, the worst first. Standard error says from where and when
-    /// the file was taken. Not printed is what another finding explains, and what had not lasted long enough.
+    /// Prints what `gatewatch check` would have said then: each finding that the agent would have open, the worst
+    /// first. Not printed is what another finding explains, and what had not lasted long enough.
     ///
     /// Exits with the worst of all files: 0 nothing found, or info only; 1 a warning; 2 something critical, or a file
     /// or configuration that cannot be used; 3 too little was seen to say.
@@ -147,12 +162,18 @@ pub fn main() -> ExitCode {
             None => e.exit(),
         },
     };
-    log_to_stderr(cli.log_format);
+    // Its answer is all that it has to say.
+    let quiet = matches!(cli.command, Command::Check(_));
+    log_to_stderr(cli.log_format, if quiet { LOG_QUIET } else { LOG_DEFAULT });
     let done = match cli.command {
         Command::Run(args) => block_on(run::run(args)),
         Command::Watch(args) => block_on(watch::run(args)),
         Command::Top(args) => block_on(top::run(args)),
         Command::Sweep(args) => block_on(sweep::run(args)),
+        Command::Check(args) => match block_on(check::run(args)) {
+            Ok(exit) => return ExitCode::from(exit),
+            Err(e) => Err(e),
+        },
         Command::Judge(args) => match judge::run(&args) {
             Ok(exit) => return ExitCode::from(exit),
             Err(e) => Err(e),
@@ -178,7 +199,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(work);
     // A name that is still being looked up must not hold us.
@@ -186,8 +207,8 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
     done
 }
 
-fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
+fn log_to_stderr(format: LogFormat, default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(output::log)
@@ -252,6 +273,17 @@ impl Failure {
         self.error
             .downcast_ref::<std::io::Error>()
             .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
+    /// It and what it comes from, in one line.
+    fn reason(&self) -> String {
+        let mut text = self.error.to_string();
+        let mut next = self.error.source();
+        while let Some(e) = next {
+            text = format!("{text}: {e}");
+            next = e.source();
+        }
+        text
     }
 
     fn print(&self) {

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use super::connection::ConnectionArgs;
 use super::{EXIT_CANNOT_SEE, Failure, load, output, run};
-use crate::agent::{self, Sweep};
+use crate::agent::{self, Enough, Sweep};
 use crate::config::Config;
-use crate::connect::Operation;
 
 /// Who looks once waits this long for a server: it may be about to come back, and somebody waits for the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -27,6 +26,15 @@ pub(super) struct Args {
 
 /// Looks as the agent does and publishes nothing: at least so long, until it has seen enough or is told to end.
 pub(super) async fn look(config: Config, at_least: Duration) -> Result<Sweep, Failure> {
+    look_for(config, Enough { at_least, ..Enough::default() }, |_| {}).await
+}
+
+/// The same for as long as is `enough`; `tell` hears of each look.
+pub(super) async fn look_for(
+    config: Config,
+    enough: Enough,
+    tell: impl FnMut(&Sweep),
+) -> Result<Sweep, Failure> {
     let stop = run::stop()?;
     tokio::pin!(stop);
     let blind = || Failure::new(EXIT_CANNOT_SEE, "it ended before anything was seen", None);
@@ -34,15 +42,14 @@ pub(super) async fn look(config: Config, at_least: Duration) -> Result<Sweep, Fa
         started = run::start(&config, Some(PATIENCE)) => started?,
         _ = &mut stop => return Err(blind()),
     };
-    let own = format!("{}.>", config.prefix);
     let missing = account
         .missing
         .iter()
-        // Nothing is published here.
-        .filter(|p| p.operation != Operation::Publish || p.subject != own)
+        // Nothing is published here, and no other agent is spoken to.
+        .filter(|p| p.subject.starts_with("$SYS."))
         .map(|p| (p.operation.as_str().to_owned(), p.subject.clone()))
         .collect();
-    let seen = agent::sweep(config, client, events, missing, at_least, stop).await;
+    let seen = agent::sweep(config, client, events, missing, enough, stop, tell).await;
     seen.map_err(|e| Failure::new(1, e, None))?.ok_or_else(blind)
 }
 
@@ -62,7 +69,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             None,
         ));
     }
-    if !sweep.conclusive {
+    if sweep.waits_for.is_some() {
         tracing::warn!("written while something was still about to show: look longer with --for");
     }
     Ok(())

@@ -250,8 +250,6 @@ pub(super) fn readable(event: &Value, colour: bool, width: Option<usize>) -> Opt
     let severity = text("/severity").unwrap_or_default();
     let code = text("/code").or_else(|| text("/check")).unwrap_or_default();
     let at = time("/timestamp").map_or_else(|| text("/timestamp").unwrap_or_default(), Time::to_the_second);
-    let paint =
-        |code: &str, text: String| if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text };
     let resolved = action == "resolved";
     let lasted = time("/opened_at")
         .zip(if resolved { time("/resolved_at") } else { time("/timestamp") })
@@ -269,25 +267,48 @@ pub(super) fn readable(event: &Value, colour: bool, width: Option<usize>) -> Opt
     let head = [at, format!("{action:<8}"), format!("{severity:<8}"), code];
     let used = head.iter().map(|part| part.chars().count() + 1).sum();
     let [at, action, severity, code] = head;
-    let severity_colour = match severity.trim_end() {
-        "critical" => "1;31",
-        "warning" => "33",
-        _ => "36",
-    };
-    let mut out = format!(
+    let paint = |code: &str, text: String| paint(colour, code, text);
+    let painted = if resolved { severity } else { paint(severity_colour(&severity), severity) };
+    let out = format!(
         "{} {} {} {code} {}\n",
         paint("2", at),
         paint(if resolved { "32" } else { "1" }, action),
-        if resolved { severity } else { paint(severity_colour, severity) },
+        painted,
         flow(&format!("{summary}{note}"), used, INDENT, width),
     );
-    if resolved {
-        return Some(out);
+    Some(if resolved { out } else { out + &details(event, colour, width) })
+}
+
+/// A finding as it stands, in a few lines: what and where, then as [`readable`].
+pub(super) fn found(event: &Value, colour: bool, width: Option<usize>) -> String {
+    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).map(clean).unwrap_or_default();
+    let (severity, code) = (format!("{:<8}", text("/severity")), text("/code"));
+    let used = severity.chars().count() + code.chars().count() + 2;
+    let summary = flow(&text("/summary"), used, INDENT, width);
+    let severity = paint(colour, severity_colour(&severity), severity);
+    format!("{severity} {code} {summary}\n{}", details(event, colour, width))
+}
+
+fn paint(colour: bool, code: &str, text: String) -> String {
+    if colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text }
+}
+
+fn severity_colour(severity: &str) -> &'static str {
+    match severity.trim_end() {
+        "critical" => "1;31",
+        "warning" => "33",
+        _ => "36",
     }
+}
+
+/// What an event's finding does, its cause and what to do.
+fn details(event: &Value, colour: bool, width: Option<usize>) -> String {
+    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).map(clean);
+    let mut out = String::new();
     let mut line = |label: &str, told: &str, whole: bool| {
         let width = width.filter(|_| !whole);
         let told = flow(told, INDENT + LABEL, INDENT + LABEL, width);
-        let label = paint("2", format!("{label:<LABEL$}"));
+        let label = paint(colour, "2", format!("{label:<LABEL$}"));
         // Writing to a String does not fail.
         let _ = writeln!(out, "{:INDENT$}{label}{told}", "");
     };
@@ -328,12 +349,12 @@ pub(super) fn readable(event: &Value, colour: bool, width: Option<usize>) -> Opt
             line(if n == 0 { "run" } else { "" }, &clean(command), true);
         }
     }
-    Some(out)
+    out
 }
 
 /// `text` with a line break, and `indent` blanks, before each word that would pass `width`. The first line
 /// begins in column `used`.
-fn flow(text: &str, used: usize, indent: usize, width: Option<usize>) -> String {
+pub(super) fn flow(text: &str, used: usize, indent: usize, width: Option<usize>) -> String {
     let Some(width) = width else { return text.to_owned() };
     let (mut out, mut column, mut fresh) = (String::new(), used, true);
     for word in text.split(' ').filter(|word| !word.is_empty()) {

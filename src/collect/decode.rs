@@ -332,6 +332,7 @@ impl From<wire::Connection> for Connection {
             in_bytes: c.in_bytes,
             out_msgs: c.out_msgs,
             out_bytes: c.out_bytes,
+            idle: c.idle.as_deref().and_then(go_duration),
             stalls: c.stalls,
         }
     }

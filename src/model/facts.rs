@@ -73,6 +73,10 @@ pub struct Connection {
     pub out_msgs: u64,
     /// Moves on outbound connections only.
     pub out_bytes: u64,
+    /// How long it was idle, in whole seconds. At the end that accepted it, only what arrives counts (measured on
+    /// 2.10.26 to 2.15.1). Of a look alone, and no part of its file.
+    #[serde(skip)]
+    pub idle: Option<Duration>,
     /// How often a producer had to wait for this connection; since 2.12.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalls: Option<u64>,

@@ -1,6 +1,7 @@
 //! The memory between two looks.
 
 mod elsewhere;
+mod whole;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

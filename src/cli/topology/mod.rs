@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::connection::ConnectionArgs;
-use super::{EXIT_CANNOT_SEE, EXIT_USAGE, Failure, judge, load, load_checks, output, sweep};
+use super::{EXIT_CANNOT_SEE, EXIT_USAGE, Failure, answer, judge, load, load_checks, output, sweep};
 use crate::checks::{Settings, Severity};
 use crate::config::{Config, redact, topology};
 use crate::findings;
@@ -124,7 +124,7 @@ fn show(snapshot: &Snapshot, asked: &Asked) -> Result<(), Failure> {
 
 /// Why there may be more than `snapshot` shows.
 fn unseen(snapshot: &Snapshot) -> Option<String> {
-    judge::unknown(snapshot).or_else(|| {
+    answer::unknown(snapshot).or_else(|| {
         let untold: Vec<_> = snapshot
             .expected()
             .filter(|s| s.gatewayz.is_some() && s.varz.is_none())

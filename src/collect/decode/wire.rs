@@ -50,6 +50,7 @@ pub(super) struct Connection {
     pub(super) name: Name,
     pub(super) start: Option<String>,
     pub(super) rtt: Option<String>,
+    pub(super) idle: Option<String>,
     pub(super) pending_bytes: u64,
     pub(super) in_msgs: u64,
     pub(super) in_bytes: u64,
