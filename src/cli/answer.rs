@@ -198,6 +198,9 @@ fn unseen(snapshot: &Snapshot, servers: usize) -> Vec<String> {
         return vec!["it was taken in the first seconds of a connection".to_owned()];
     }
     let mut out = Vec::new();
+    if snapshot.links.is_empty() {
+        out.push("no server that was seen has a gateway: this is no supercluster".to_owned());
+    }
     let expected = || snapshot.expected().filter(|s| s.life != Life::Gone);
     let mut silent: Vec<_> =
         expected().filter(|s| s.gatewayz.is_none()).map(|s| called(&s.info.name)).collect();

@@ -10,6 +10,7 @@
 )]
 
 mod catalogue;
+mod check;
 mod common;
 mod company;
 mod documented;

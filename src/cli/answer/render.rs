@@ -280,12 +280,15 @@ impl Answer {
             let help = "How many of them there ought to be.";
             out.gauge(&format!("gatewatch_check_{name}_expected"), help, expected);
         }
-        // Each check is there, so that a finding is a step and not a new series.
-        let mut counts: BTreeMap<&str, usize> = self.checks.iter().map(|(slug, _)| (*slug, 0)).collect();
+        // Each check is there, so that a finding is a step and not a new series; but what was not seen is not 0.
+        let seen = self.checks.iter().filter(|_| self.unseen.is_empty());
+        let mut counts: BTreeMap<&str, usize> = seen.map(|(slug, _)| (*slug, 0)).collect();
         for finding in &self.findings {
             *counts.entry(&finding.check).or_default() += 1;
         }
-        out.family("gatewatch_check_findings", "gauge", "What each check found.");
+        if !counts.is_empty() {
+            out.family("gatewatch_check_findings", "gauge", "What each check found.");
+        }
         for (check, count) in counts {
             out.sample("gatewatch_check_findings", &[("check", check)], count);
         }
