@@ -87,17 +87,16 @@ enum Command {
     /// Look once, and say whether the supercluster is whole, and if not, where and why
     ///
     /// Connects as `gatewatch run` does, with the same flags, and publishes nothing. Where all is well it takes half a
-    /// second; where something is not, it looks on until it is plain that it lasts, some 3 seconds, and never longer
-    /// than 15.
+    /// second; where something is not, it looks on until it is plain that it lasts: some 3 seconds, and 10 at the most
+    /// once it is connected.
     ///
     /// Exits with 0 when all is well, 1 for a warning, 2 for something critical, 3 when too little was seen to say: a
-    /// server that does not answer, a permission that is missing, no connection at all, a configuration that cannot be
-    /// used.
+    /// server that does not answer, a permission that is missing, no connection at all, a file that cannot be used.
     Check(check::Args),
     /// Look once, and write what is seen as a file for `gatewatch judge`
     ///
     /// Connects as `gatewatch run` does, with the same flags, and publishes nothing. It looks until every server
-    /// told what it has to tell and no fault is still about to become a finding: some 3 seconds where all is well,
+    /// told what it has to tell and no fault is still about to become a finding: half a second where all is well,
     /// and 20 seconds at the most. The file is one line of JSON. It holds no password, token or key: names and
     /// addresses of servers, their gateway configuration, connections and counters.
     ///

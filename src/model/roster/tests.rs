@@ -355,3 +355,38 @@ fn a_heartbeat_that_is_heard_at_two_vantages_is_one() {
     let snapshot = roster.snapshot(look(500, &[]));
     assert_eq!(snapshot.servers["U0"].heartbeats, 2);
 }
+
+#[test]
+fn a_first_look_is_whole_when_nobody_who_is_named_is_missing() {
+    let mut roster = Roster::default();
+    assert!(!roster.is_whole(), "nobody answered");
+    let mut tell = |name: &str, id: &str, cluster: &str, remote: (&str, &str), peers: &[&str]| {
+        let route = |peer: &&str| (Name::from(*peer), RoutePeer::default());
+        let routez = Routez { peers: peers.iter().map(route).collect(), ..Routez::default() };
+        let facts = [
+            Fact::Gatewayz(to(&[remote])),
+            Fact::Varz(Box::default()),
+            Fact::Routez(routez),
+            Fact::Statsz(Statsz::default()),
+        ];
+        facts.map(|fact| {
+            roster.answer(info(name, id, cluster, 1), fact, at(0)).unwrap();
+            roster.is_whole()
+        })
+    };
+    assert_eq!(tell("eu-0", "E0", "eu", ("us", "U0"), &[]), [false; 4], "U0 is named by a gateway");
+    assert_eq!(tell("us-0", "U0", "us", ("eu", "E0"), &["U1"]), [false; 4], "U1 is named by a route");
+    assert_eq!(tell("us-1", "U1", "us", ("eu", "E0"), &["U0"]), [false, false, false, true]);
+}
+
+#[test]
+fn how_long_a_server_runs_is_told_by_its_own_clock() {
+    let mut roster = Roster::default();
+    let spoke_at = |millis| ServerInfo { time: Some(at(millis)), ..info("eu-0", "E0", "eu", millis) };
+    assert_eq!(roster.uptime("E0"), None);
+    roster.answer(spoke_at(70_000), Fact::Gatewayz(to(&[])), at(0)).unwrap();
+    assert_eq!(roster.uptime("E0"), None, "it did not tell when it started");
+    let statsz = Statsz { start: Some(at(68_500)), ..Statsz::default() };
+    roster.answer(spoke_at(70_100), Fact::Statsz(statsz), at(0)).unwrap();
+    assert_eq!(roster.uptime("E0"), Some(Duration::from_millis(1600)));
+}
