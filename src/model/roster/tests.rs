@@ -362,7 +362,7 @@ fn a_first_look_is_whole_when_nobody_who_is_named_is_missing() {
     assert!(!roster.is_whole(), "nobody answered");
     let mut tell = |name: &str, id: &str, cluster: &str, remote: (&str, &str), peers: &[&str]| {
         let route = |peer: &&str| (Name::from(*peer), RoutePeer::default());
-        let routez = Routez { peers: peers.iter().map(route).collect(), ..Routez::default() };
+        let routez = Routez { peers: peers.iter().map(route).collect() };
         let facts = [
             Fact::Gatewayz(to(&[remote])),
             Fact::Varz(Box::default()),
