@@ -72,8 +72,11 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
         (args.format, Demand { fail_on: args.fail_on.into(), servers: args.expect_servers });
     let mut settings = BTreeMap::new();
     let answer = look(args, demand, &mut settings).await.unwrap_or_else(|failure| {
-        let why = redact::control(&failure.reason()).into_owned();
-        Answer::blind(why, failure.help, &settings)
+        // What stands in a file is drawn over lines: what, where, and at the end what to do.
+        let reason = failure.reason();
+        let why: Vec<_> = reason.lines().take(2).map(|line| redact::control(line.trim())).collect();
+        let drawn = reason.lines().find_map(|line| line.strip_prefix("help: ")).map(str::to_owned);
+        Answer::blind(why.join(" "), failure.help.or(drawn), &settings)
     });
     match output::print(&answer.render(format, Look::of_stdout())) {
         // The answer stands, whether somebody reads all of it or not.
