@@ -70,7 +70,7 @@ fn every_shell_completes_every_command() {
 fn bash_completes_commands_flags_and_checks() {
     let begin: Vec<String> = commands().into_iter().filter(|name| name.starts_with("ch")).collect();
     assert_eq!(completed(&["gatewatch", "ch"]), begin);
-    assert_eq!(completed(&["gatewatch", "topology", "--serv"]), ["--server"]);
+    assert_eq!(completed(&["gatewatch", "topology", "--inb"]), ["--inbox-prefix"]);
     assert_eq!(completed(&["gatewatch", "topology", "--format", "tom"]), ["toml"]);
     let checks: Vec<&str> =
         REGISTRY.iter().map(|c| c.manual().slug).filter(|s| s.starts_with("route_")).collect();

@@ -70,8 +70,9 @@ pub(super) fn mistake(error: &Error, words: &[String], program: &Command) -> Opt
         ErrorKind::InvalidSubcommand => {
             let word = text(ContextKind::InvalidSubcommand)?;
             let names = inside.get_subcommands().map(Command::get_name).collect();
-            let help = meant(ContextKind::SuggestedSubcommand)
-                .or_else(|| near(word, names).map(|name| format!("did you mean `{name}`?")))
+            let help = near(word, names)
+                .map(|name| format!("did you mean `{name}`?"))
+                .or_else(|| meant(ContextKind::SuggestedSubcommand))
                 .unwrap_or_else(|| more("the commands"));
             let what = format!("there is no command `{}`", redact::control(word));
             Some(point(Complaint::new(what, help), words, position(words, word), Part::Name, program))

@@ -150,6 +150,18 @@ impl Company {
     }
 }
 
+impl Drop for Company {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for server in self.agents.keys() {
+                let log = self.log(server);
+                let from = log.lines().count().saturating_sub(30);
+                eprintln!("{server}:\n{}", log.lines().skip(from).collect::<Vec<_>>().join("\n"));
+            }
+        }
+    }
+}
+
 /// Waits for the first that is wanted.
 async fn wait<T>(what: &str, within: Duration, ear: &Ear, wanted: impl Fn(&[Said]) -> Option<T>) -> T {
     let deadline = Instant::now() + within;
