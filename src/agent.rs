@@ -575,9 +575,6 @@ impl Agent {
     }
 
     fn reply(&mut self, message: &Incoming, now: Time) -> Vec<Effect> {
-        if let Some(effects) = self.peer_replied(message, now) {
-            return effects;
-        }
         let Some((number, endpoint)) = parse_inbox(&message.subject) else { return Vec::new() };
         // Whoever answered: what was sent before the question has arrived.
         let mut effects = if number == self.looks { self.confirm(self.mark) } else { Vec::new() };

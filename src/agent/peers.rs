@@ -2,7 +2,8 @@
 //!
 //! Besides their beats (`<prefix>.peer.*`) agents say to each other: *send me your ledger* (`<prefix>.ledger.pull`,
 //! which only who leads listens to, or `<prefix>.ledger.<instance>`), and *take over what I had open*
-//! (`<prefix>.ledger.<instance>` with a body). Ledgers travel in pages.
+//! (`<prefix>.ledger.<instance>` with a body). Ledgers travel in pages. Answers go to `<prefix>.ledger.<instance>`
+//! of who asked, and to no inbox: `allow_responses` lets one reply through, and a ledger may have many pages.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::io::Effect;
 use super::{Agent, millis};
 use crate::findings::{Action, Change, Finding, Ledger, Silence};
-use crate::model::{Observer, Snapshot, Time};
+use crate::model::{Name, Observer, Snapshot, Time};
 use crate::peers::{Beat, Peers, STANDBY_EVERY, Turn};
 use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Told};
 
@@ -34,9 +35,28 @@ const ENDED_MAX: usize = 4096;
 /// So many beats may be on their way back to us; one more confirms nothing, which is safe.
 const RECEIPTS_MAX: usize = 64;
 
-/// The last token of the subjects for replies.
 const LEDGER: &str = "ledger";
-const TAKEN: &str = "taken";
+
+/// What agents say of ledgers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    /// This instance wants to have the ledger.
+    Ask(Name),
+    /// Here it is.
+    Copy(Page),
+    /// Take it over.
+    Offer(Page),
+    /// It is taken over.
+    Taken,
+}
+
+impl Word {
+    fn to(&self, subject: String, reply: Option<String>) -> Option<Effect> {
+        let body = serde_json::to_string(self).ok()?;
+        Some(Effect::Send { subject, reply, body })
+    }
+}
 
 /// A part of a ledger, and whose it is.
 #[derive(Debug, Serialize, Deserialize)]
@@ -196,11 +216,15 @@ impl Agent {
     fn turn(&mut self, turn: Option<Turn>, now: Time) -> Vec<Effect> {
         match turn {
             None => Vec::new(),
-            Some(Turn::Ask) => vec![Effect::Send {
-                subject: pull_subject(&self.style.prefix),
-                reply: Some(format!("{}.{LEDGER}", self.inbox)),
-                body: String::new(),
-            }],
+            Some(Turn::Ask) => {
+                let subject = pull_subject(&self.style.prefix);
+                // The server says there that nobody listens.
+                let reply = self.ledger_subject(self.company.peers.instance());
+                Word::Ask(self.company.peers.instance().clone())
+                    .to(subject, Some(reply))
+                    .into_iter()
+                    .collect()
+            }
             Some(Turn::Lead(reason)) => self.lead(reason, now),
             Some(Turn::StandBy(agent)) => {
                 let mut effects = self.stand_by(&agent, now);
@@ -337,26 +361,29 @@ impl Agent {
     /// Asks the one that leads for its ledger.
     fn pull(&mut self, now: Time) -> Option<Effect> {
         self.company.pulled_at = None;
-        let leader = self.company.peers.leader()?;
-        let subject = format!("{}.{LEDGER}.{leader}", self.style.prefix);
+        let subject = self.ledger_subject(self.company.peers.leader()?);
         self.company.pulled_at = Some(now);
         self.company.copy = Copy::default();
-        let reply = Some(format!("{}.{LEDGER}", self.inbox));
-        Some(Effect::Send { subject, reply, body: String::new() })
+        Word::Ask(self.company.peers.instance().clone()).to(subject, None)
     }
 
     /// Hands over what this agent had open to the one that leads.
     fn offer(&mut self, now: Time) -> Vec<Effect> {
         self.company.offered_at = None;
         let Some(leader) = self.company.peers.leader() else { return Vec::new() };
-        let subject = format!("{}.{LEDGER}.{leader}", self.style.prefix);
-        let reply = format!("{}.{TAKEN}", self.inbox);
-        let effects = self.pages(&self.company.estate, &subject, Some(&reply), now);
+        if self.company.estate.is_empty() {
+            return self.pull(now).into_iter().collect();
+        }
+        let effects = self.pages(&self.company.estate, leader, Word::Offer, now);
         self.company.offered_at = Some(now);
         effects
     }
 
-    fn pages(&self, findings: &[Finding], subject: &str, reply: Option<&str>, now: Time) -> Vec<Effect> {
+    fn ledger_subject(&self, instance: &str) -> String {
+        format!("{}.{LEDGER}.{instance}", self.style.prefix)
+    }
+
+    fn pages(&self, findings: &[Finding], to: &str, word: fn(Page) -> Word, now: Time) -> Vec<Effect> {
         let mut pages: Vec<Vec<Finding>> = vec![Vec::new()];
         let mut bytes = 0;
         for finding in findings {
@@ -378,10 +405,12 @@ impl Agent {
             findings,
             silences: if n + 1 == count { self.silences() } else { Vec::new() },
         };
-        let bodies =
-            pages.into_iter().enumerate().map(page).filter_map(|page| serde_json::to_string(&page).ok());
-        bodies
-            .map(|body| Effect::Send { subject: subject.to_owned(), reply: reply.map(str::to_owned), body })
+        let subject = self.ledger_subject(to);
+        pages
+            .into_iter()
+            .enumerate()
+            .map(page)
+            .filter_map(|page| word(page).to(subject.clone(), None))
             .collect()
     }
 
@@ -390,18 +419,12 @@ impl Agent {
         let rest = message.subject.strip_prefix(self.style.prefix.as_str())?.strip_prefix('.')?;
         let (kind, _) = rest.split_once('.')?;
         Some(match kind {
-            "peer" => serde_json::from_slice(&message.payload)
-                .map(|beat| self.hear_beat(beat, now))
-                .unwrap_or_default(),
+            "peer" => match serde_json::from_slice::<Beat>(&message.payload) {
+                Ok(beat) if is_instance(&beat.instance) => self.hear_beat(beat, now),
+                _ => Vec::new(),
+            },
             "finding" => self.follow(message, now),
-            LEDGER if message.payload.is_empty() => {
-                let Some(reply) = message.reply.as_ref().filter(|_| self.company.peers.leads()) else {
-                    return Some(Vec::new());
-                };
-                let open: Vec<Finding> = self.ledger.open().cloned().collect();
-                self.pages(&open, reply, None, now)
-            }
-            LEDGER => self.take_over(message, now),
+            LEDGER => self.ledger_said(message, now),
             _ => return None,
         })
     }
@@ -427,45 +450,48 @@ impl Agent {
 
     /// The one that leads published a change: it is ours too.
     fn follow(&mut self, message: &Incoming, now: Time) -> Vec<Effect> {
-        let (Some(at), leader) = (self.company.follows, self.company.peers.leader()) else {
+        let Some(leader) = self.company.peers.leader() else { return Vec::new() };
+        let Some(told) = event::read(&message.payload).filter(|told| told.instance == *leader) else {
             return Vec::new();
         };
-        let Some(told) = event::read(&message.payload).filter(|told| Some(&told.instance) == leader) else {
-            return Vec::new();
-        };
-        if told.change == at + 1 {
-            self.company.follows = Some(told.change);
-            self.company.note(told.action, &told.finding);
-            self.ledger.follow(told.action, told.finding);
-            return self.save();
-        } else if told.change > at {
-            // Something was missed.
-            self.company.follows = None;
-            self.company.pulled_at.get_or_insert(now.minus(PULL_EVERY));
+        if told.action == Action::Resolved {
+            self.company.estate.retain(|finding| !of(&told, finding));
         }
-        Vec::new()
+        // Also where something was missed: what is over is not to come back if this agent leads before it has the
+        // whole ledger.
+        self.company.note(told.action, &told.finding);
+        self.ledger.follow(told.action, told.finding);
+        match self.company.follows {
+            Some(at) if told.change == at + 1 => self.company.follows = Some(told.change),
+            Some(at) if told.change > at => {
+                self.company.follows = None;
+                self.company.pulled_at.get_or_insert(now.minus(PULL_EVERY));
+            }
+            _ => {}
+        }
+        self.save()
     }
 
-    /// A reply that is about ledgers; none where it is about something else.
-    pub(super) fn peer_replied(&mut self, message: &Incoming, now: Time) -> Option<Vec<Effect>> {
-        let kind = message.subject.rsplit('.').next()?;
-        if kind == TAKEN {
-            if message.status.is_none() && !self.company.estate.is_empty() {
-                self.company.estate.clear();
-                self.company.offered_at = None;
-                return Some(self.pull(now).into_iter().collect());
-            }
-            return Some(Vec::new());
-        }
-        if kind != LEDGER {
-            return None;
-        }
+    /// What is said of ledgers: a question, the answer to ours, what is handed over, or that it was taken.
+    fn ledger_said(&mut self, message: &Incoming, now: Time) -> Vec<Effect> {
         if message.status == Some(StatusCode::NO_RESPONDERS) {
             self.company.peers.nobody(now);
-            return Some(Vec::new());
+            return Vec::new();
         }
-        let page: Option<Page> = serde_json::from_slice(&message.payload).ok();
-        Some(page.map(|page| self.copy(page, now)).unwrap_or_default())
+        match serde_json::from_slice(&message.payload) {
+            Ok(Word::Ask(instance)) if self.company.peers.leads() && is_instance(&instance) => {
+                let open: Vec<Finding> = self.ledger.open().cloned().collect();
+                self.pages(&open, &instance, Word::Copy, now)
+            }
+            Ok(Word::Copy(page)) if is_instance(&page.beat.instance) => self.copy(page, now),
+            Ok(Word::Offer(page)) if is_instance(&page.beat.instance) => self.take_over(page, now),
+            Ok(Word::Taken) if !self.company.estate.is_empty() => {
+                self.company.estate.clear();
+                self.company.offered_at = None;
+                self.pull(now).into_iter().collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn copy(&mut self, page: Page, now: Time) -> Vec<Effect> {
@@ -507,8 +533,7 @@ impl Agent {
     }
 
     /// Another agent gives way and hands over what it has open.
-    fn take_over(&mut self, message: &Incoming, now: Time) -> Vec<Effect> {
-        let Ok(page) = serde_json::from_slice::<Page>(&message.payload) else { return Vec::new() };
+    fn take_over(&mut self, page: Page, now: Time) -> Vec<Effect> {
         if !self.company.peers.leads() {
             return Vec::new();
         }
@@ -526,11 +551,7 @@ impl Agent {
         if page.last {
             self.company.hold_until = now;
             effects.extend(self.save());
-            let taken = message.reply.as_ref().map(|reply| Effect::Send {
-                subject: reply.to_string(),
-                reply: None,
-                body: "+OK".to_owned(),
-            });
+            let taken = Word::Taken.to(self.ledger_subject(&page.beat.instance), None);
             effects.extend(taken);
         }
         effects
@@ -570,6 +591,11 @@ impl Agent {
             self.desk.take(change);
         }
     }
+}
+
+/// Whether it can be the end of a subject.
+fn is_instance(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
 fn of(told: &Told, finding: &Finding) -> bool {

@@ -85,8 +85,10 @@ impl Ear {
             self.all().into_iter().filter(|said| said.is("finding") || said.is("agent")).map(|said| {
                 let (action, agent) = (said.text("/action"), said.text("/vantage/agent"));
                 format!(
-                    "{} {action}{} {}{} {}",
+                    "{} {}{} {action}{} {}{} {}",
                     said.subject,
+                    said.text("/opened_at"),
+                    said.body.get("revision").map(|n| format!(" {n}")).unwrap_or_default(),
                     said.text("/event"),
                     agent,
                     said.text("/agent"),
