@@ -211,7 +211,7 @@ async fn top_shows_a_cut_link_and_gives_the_terminal_back() {
     // Without an agent it says so, and what to do.
     let mut terminal = Terminal::open(&watch);
     terminal.shows("a whole supercluster", |t| t.contains(" OK ")).await;
-    watch.finish().await;
+    watch.end_agent(Signal::SIGTERM).await;
     terminal.shows("that nobody watches", |t| t.contains("NOBODY WATCHES: start `gatewatch run`")).await;
     terminal.press("q").await;
     terminal.gives_back().await;

@@ -208,11 +208,9 @@ async fn what_cannot_be_seen_is_not_saved_and_a_bad_file_is_refused_at_the_start
     fs::write(&path, "[[cluster]]\nname = \"eu\"\nserver = [\"eu-0\"]\n").unwrap();
     let done = gatewatch(&watch, "eu-0", &["run", "--expect", path.to_str().unwrap()]).await;
     assert_eq!(done.status.code(), Some(2), "{}", said(&done));
-    assert!(
-        said(&done).contains("unknown key `server` in [[cluster]]; did you mean `servers`?"),
-        "{}",
-        said(&done)
-    );
+    for words in ["unknown key `server` in [[cluster]]", "did you mean `servers`?"] {
+        assert!(said(&done).contains(words), "{}", said(&done));
+    }
     let done = gatewatch(&watch, "eu-0", &["run", "--expect", "/nowhere/topology.toml"]).await;
     assert_eq!(done.status.code(), Some(2), "{}", said(&done));
     assert!(
