@@ -457,18 +457,21 @@ impl Agent {
         if told.action == Action::Resolved {
             self.company.estate.retain(|finding| !of(&told, finding));
         }
+        match self.company.follows {
+            // It was heard before.
+            Some(at) if told.change <= at => return Vec::new(),
+            Some(at) if told.change == at + 1 => self.company.follows = Some(told.change),
+            Some(_) => {
+                // Something was missed.
+                self.company.follows = None;
+                self.company.pulled_at.get_or_insert(now.minus(PULL_EVERY));
+            }
+            None => {}
+        }
         // Also where something was missed: what is over is not to come back if this agent leads before it has the
         // whole ledger.
         self.company.note(told.action, &told.finding);
         self.ledger.follow(told.action, told.finding);
-        match self.company.follows {
-            Some(at) if told.change == at + 1 => self.company.follows = Some(told.change),
-            Some(at) if told.change > at => {
-                self.company.follows = None;
-                self.company.pulled_at.get_or_insert(now.minus(PULL_EVERY));
-            }
-            _ => {}
-        }
         self.save()
     }
 
