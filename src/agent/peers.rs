@@ -1,9 +1,8 @@
 //! What the agent does about other agents: it follows the one that leads, takes its place, gives way to it.
 //!
-//! Besides their beats (`<prefix>.peer.*`) agents say to each other: *send me your ledger* (`<prefix>.ledger.pull`,
-//! which only who leads listens to, or `<prefix>.ledger.<instance>`), and *take over what I had open*
-//! (`<prefix>.ledger.<instance>` with a body). Ledgers travel in pages. Answers go to `<prefix>.ledger.<instance>`
-//! of who asked, and to no inbox: `allow_responses` lets one reply through, and a ledger may have many pages.
+//! Besides their beats (`<prefix>.peer.*`) agents say a [`Word`] to each other: on `<prefix>.ledger.pull`, which only
+//! who leads listens to, or on `<prefix>.ledger.<instance>`. Ledgers travel in pages. Answers go to the instance that
+//! asked and to no inbox: `allow_responses` lets one reply through, and a ledger may have many pages.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

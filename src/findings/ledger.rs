@@ -543,9 +543,8 @@ impl Ledger {
     ) {
         let mut over: BTreeMap<Key, Reason> = BTreeMap::new();
         // Another agent's check that this version does not have is left to those that do.
-        let off: BTreeSet<Name> = self.open.checks().into_iter().cloned().collect();
-        let off: Vec<Name> =
-            off.into_iter().filter(|check| settings.get(&**check).is_some_and(|set| !set.enabled)).collect();
+        let is_off = |check: &&Name| settings.get(&***check).is_some_and(|set| !set.enabled);
+        let off: BTreeSet<&Name> = self.open.checks().into_iter().filter(is_off).collect();
         if !off.is_empty() {
             let keys = self.open.iter().map(|(key, _)| key).filter(|key| off.contains(&key.check));
             over.extend(keys.map(|key| (key.clone(), Reason::Gone)));
