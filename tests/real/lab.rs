@@ -95,11 +95,9 @@ async fn a_reset_link_is_dialed_again_after_a_second() {
     let before = links(&lab).await;
     let mark = lab.reset("eu-0", "us").await.unwrap();
     let cid = before[&("eu-0".to_owned(), "us".to_owned())];
-    lab.wait_until("eu-0", "another connection", WITHIN, |view| {
-        view.outbound.get("us").is_some_and(|outbound| outbound.cid != cid)
-    })
-    .await
-    .unwrap();
+    let another = |view: &View| view.outbound.get("us").is_some_and(|outbound| outbound.cid != cid);
+    let back = lab.wait_until("eu-0", "another connection", WITHIN, another).await;
+    back.unwrap_or_else(|error| panic!("{error}\n{}", log(&lab, "eu-0")));
     let took = mark.instant.elapsed();
     eprintln!("back after {took:?}");
     assert!((Duration::from_millis(950)..Duration::from_secs(3)).contains(&took), "took {took:?}");
@@ -255,24 +253,34 @@ async fn all_speak(lab: &Lab) {
     }
 }
 
+/// Makes both servers speak until `enough` of what each has heard from the other.
+async fn speak_until(lab: &Lab, what: &str, enough: impl Fn([u64; 2]) -> bool) {
+    let deadline = Instant::now() + WITHIN;
+    while !enough(heard_by_route(lab).await) {
+        assert!(Instant::now() < deadline, "{what}");
+        all_speak(lab).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_route_falls_silent_in_the_direction_that_is_asked_for_whoever_dialed_it() {
     let lab = Lab::start(Spec::new(&["eu", "us"], 2)).await.unwrap();
     for (from, to, silent) in [("eu-0", "eu-1", 1), ("eu-1", "eu-0", 0)] {
+        // A route stands before each end knows what the other subscribes to.
+        let new = heard_by_route(&lab).await;
+        speak_until(&lab, "they do not hear each other", |heard| heard[0] > new[0] && heard[1] > new[1])
+            .await;
         lab.blackhole(from, to, Direction::FromDialer).await.unwrap();
         tokio::time::sleep(Duration::from_millis(200)).await;
         let before = heard_by_route(&lab).await;
-        let deadline = Instant::now() + WITHIN;
-        while heard_by_route(&lab).await[1 - silent] < before[1 - silent] + 3 {
-            assert!(Instant::now() < deadline, "the other direction is silent too");
-            all_speak(&lab).await;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        assert_eq!(
-            heard_by_route(&lab).await[silent],
-            before[silent],
-            "something passed from {from} to {to}"
-        );
+        let speaking = 1 - silent;
+        speak_until(&lab, "the other direction is silent too", |heard| {
+            heard[speaking] >= before[speaking] + 3
+        })
+        .await;
+        let heard = heard_by_route(&lab).await;
+        assert_eq!(heard[silent], before[silent], "something passed from {from} to {to}");
         lab.heal(from, to).await.unwrap();
     }
 }
