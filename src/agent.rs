@@ -828,8 +828,7 @@ impl Agent {
         if !snapshot.settled {
             return Vec::new();
         }
-        let open = self.ledger.open().map(|f| (&*f.check, &f.entity));
-        checks::evaluate(snapshot, &self.config.checks, open)
+        checks::evaluate(snapshot, &self.config.checks, &self.ledger.watched())
     }
 
     fn say_how_we_see(&mut self, changes: &[crate::findings::Change], now: Time) {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gatewatch::checks::{Check, Manual, Settings, Severity, Threshold, Value, Verdict};
+use gatewatch::checks::{Check, Manual, Settings, Severity, Threshold, Value, Verdict, Watched};
 use gatewatch::config::{Config, ConfigError, Connect, Environment, Flags, Layer, topology};
 use gatewatch::model::Snapshot;
 
@@ -50,7 +50,7 @@ impl Check for Fake {
     fn manual(&self) -> &'static Manual {
         &MANUAL
     }
-    fn evaluate(&self, _: &Snapshot, _: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, _: &Snapshot, _: &Settings, _: &Watched<'_>) -> Vec<Verdict> {
         Vec::new()
     }
 }

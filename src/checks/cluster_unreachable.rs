@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 use super::verdict::{list, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{Cluster, Name, Server, Snapshot, Time};
 
@@ -57,7 +57,7 @@ impl Check for ClusterUnreachable {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         snapshot
             .clusters
             .iter()
@@ -150,7 +150,8 @@ fn judge(snapshot: &Snapshot, name: &Name, cluster: &Cluster, settings: &Setting
 
 fn unreachable(snapshot: &Snapshot, name: &Name, cluster: &Cluster, since: Time, ripe_at: Time) -> Violation {
     let vantage = snapshot.vantage.cluster.as_ref();
-    let seen_by = cluster.seen_by.iter().filter(|(other, _)| *other != name);
+    let seen_by =
+        cluster.seen_by.iter().map(|(by, names)| (by, &**names)).filter(|(other, _)| *other != name);
     let third: Vec<(&Name, &BTreeSet<Name>)> =
         seen_by.clone().filter(|(other, _)| Some(*other) != vantage).collect();
     let still_seen_by: Vec<String> = if cluster.severed_since.is_some() {

@@ -7,7 +7,7 @@ use serde_json::{Map, json};
 use super::verdict::{list, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{Life, Name, Sight, Snapshot};
 
@@ -64,7 +64,7 @@ impl Check for CrossClusterStreamAccess {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         let complete = complete(snapshot);
         let mut verdicts: Vec<(u64, Verdict)> = Vec::new();
         for (account, streams) in &snapshot.streams() {
@@ -409,7 +409,7 @@ mod tests {
         world.jsz.insert("eu-2".into(), Jsz { leads });
         world.run(secs(15));
         let settings = &world.settings[MANUAL.slug];
-        let verdicts = CrossClusterStreamAccess.evaluate(world.view(), settings);
+        let verdicts = CrossClusterStreamAccess.evaluate(world.view(), settings, &Watched::everything());
         let found: Vec<Json> = verdicts
             .iter()
             .filter(|v| matches!(v.outcome, Outcome::Violated(_)))

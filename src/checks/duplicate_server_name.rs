@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use super::verdict::{short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Verdict,
-    Violation,
+    Violation, Watched,
 };
 use crate::model::{Life, Name, Server, Sight, Snapshot};
 
@@ -53,7 +53,7 @@ impl Check for DuplicateServerName {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, _settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, _settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         let mut by_name: BTreeMap<&Name, Vec<&Server>> = BTreeMap::new();
         for server in snapshot.servers.values() {
             by_name.entry(&server.info.name).or_default().push(server);

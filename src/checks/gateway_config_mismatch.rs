@@ -1,5 +1,6 @@
 //! A server's gateway block differs from that of its cluster's majority.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use super::block::{block, told};
 use super::verdict::{ask_gateways, list, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{GatewayConfig, Life, Name, Server, Sight, Snapshot};
 
@@ -52,13 +53,15 @@ impl Check for GatewayConfigMismatch {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
+        let everywhere: BTreeMap<&'static str, Tally> =
+            KEYS.iter().map(|(key, value)| (*key, Tally::of(*value, snapshot.servers.values()))).collect();
         for (name, cluster) in &snapshot.clusters {
             if cluster.servers.is_empty() {
                 continue;
             }
-            let group = Group::of(snapshot, name);
+            let group = Group::of(snapshot, name, &everywhere);
             let unseen_for = settings.duration("unseen_for", Some(name), None);
             for server in snapshot.servers_of(name) {
                 let entity = Entity {
@@ -93,6 +96,17 @@ struct Group<'a> {
     snapshot: &'a Snapshot,
     name: &'a Name,
     members: Vec<&'a Server>,
+    usual_remotes: Usual<'a>,
+    /// What all servers have, by key.
+    everywhere: &'a BTreeMap<&'static str, Tally>,
+}
+
+/// The remotes that each server of a cluster ought to list.
+#[derive(Default)]
+struct Usual<'a> {
+    names: BTreeSet<&'a Name>,
+    /// Whether a majority of the cluster decides each.
+    voted: bool,
 }
 
 /// Reads one value of a gateway block.
@@ -107,6 +121,34 @@ const KEYS: &[(&str, Read)] = &[
     ("advertise", |g| json!(g.advertise.is_some())),
 ];
 
+/// How many living servers have which value.
+#[derive(Default)]
+struct Tally(Vec<(Json, usize)>);
+
+impl Tally {
+    fn of<'a>(value: Read, servers: impl Iterator<Item = &'a Server>) -> Self {
+        let mut tally = Self::default();
+        for value in servers.filter(|s| s.life == Life::Alive).filter_map(gateway).map(value) {
+            match tally.0.iter_mut().find(|(known, _)| *known == value) {
+                Some((_, count)) => *count += 1,
+                None => tally.0.push((value, 1)),
+            }
+        }
+        tally
+    }
+
+    fn count(&self, value: &Json) -> usize {
+        self.0.iter().find(|(known, _)| known == value).map_or(0, |(_, count)| *count)
+    }
+
+    /// What more than half have, those of `part` left out.
+    fn majority_without(&self, part: &Self) -> Option<&Json> {
+        let rest = |(value, count): &(Json, usize)| count.saturating_sub(part.count(value));
+        let all: usize = self.0.iter().map(rest).sum();
+        self.0.iter().find(|entry| rest(entry) * 2 > all).map(|(value, _)| value)
+    }
+}
+
 /// What more than half of `values` are.
 fn majority<T: PartialEq>(values: &[T]) -> Option<&T> {
     values.iter().find(|v| values.iter().filter(|w| w == v).count() * 2 > values.len())
@@ -117,12 +159,41 @@ fn gateway(server: &Server) -> Option<&GatewayConfig> {
 }
 
 impl<'a> Group<'a> {
-    fn of(snapshot: &'a Snapshot, name: &'a Name) -> Self {
+    fn of(snapshot: &'a Snapshot, name: &'a Name, everywhere: &'a BTreeMap<&'static str, Tally>) -> Self {
         let members = snapshot
             .servers_of(name)
             .filter(|s| matches!(s.life, Life::Alive | Life::Unknown) && s.varz.is_some())
             .collect();
-        Self { snapshot, name, members }
+        let mut group = Self { snapshot, name, members, usual_remotes: Usual::default(), everywhere };
+        group.usual_remotes = group.vote_on_remotes();
+        group
+    }
+
+    fn vote_on_remotes(&self) -> Usual<'a> {
+        let lists: Vec<&GatewayConfig> = self.with_gateway().filter_map(gateway).collect();
+        let Some((first, rest)) = lists.split_first() else { return Usual::default() };
+        if rest.iter().all(|other| other.remotes.keys().eq(first.remotes.keys())) {
+            return Usual { names: first.remotes.keys().collect(), voted: true };
+        }
+        let mut usual = Usual { names: BTreeSet::new(), voted: true };
+        let mut votes: BTreeMap<&Name, usize> = BTreeMap::new();
+        for remote in lists.iter().flat_map(|g| g.remotes.keys()) {
+            *votes.entry(remote).or_default() += 1;
+        }
+        for (remote, votes) in votes {
+            let ought = match (votes * 2).cmp(&lists.len()) {
+                Ordering::Greater => true,
+                Ordering::Less => false,
+                Ordering::Equal => {
+                    usual.voted = false;
+                    self.exists(remote)
+                }
+            };
+            if ought {
+                usual.names.insert(remote);
+            }
+        }
+        usual
     }
 
     fn with_gateway(&self) -> impl Iterator<Item = &'a Server> {
@@ -164,7 +235,7 @@ impl<'a> Group<'a> {
             Some(own) => {
                 self.compare_remotes(own, &mut differs, &mut remotes);
                 for (key, value) in KEYS {
-                    if let Some(usual) = self.differs(*value, &value(own)) {
+                    if let Some(usual) = self.differs((key, *value), &value(own)) {
                         all_links |= key.starts_with("tls");
                         differs.push(Difference { key, majority: usual, server: value(own) });
                     }
@@ -187,47 +258,29 @@ impl<'a> Group<'a> {
     }
 
     /// The value that `own` differs from; null where the rest of the supercluster decided.
-    fn differs(&self, value: Read, own: &Json) -> Option<Json> {
+    fn differs(&self, (key, value): (&'static str, Read), own: &Json) -> Option<Json> {
         let values: Vec<Json> = self.with_gateway().filter_map(gateway).map(value).collect();
         if let Some(usual) = majority(&values) {
             return (usual != own).then(|| usual.clone());
         }
-        let elsewhere: Vec<Json> = self
-            .snapshot
-            .servers
-            .values()
-            .filter(|s| s.cluster() != &**self.name && s.life == Life::Alive)
-            .filter_map(gateway)
-            .map(value)
-            .collect();
+        let own_cluster = Tally::of(value, self.snapshot.servers_of(self.name));
+        let elsewhere = self.everywhere.get(key).and_then(|all| all.majority_without(&own_cluster));
         // With no majority anywhere the cluster's own finding names both sides.
-        majority(&elsewhere).filter(|usual| *usual != own).map(|_| Json::Null)
+        elsewhere.filter(|usual| *usual != own).map(|_| Json::Null)
     }
 
     fn compare_remotes(&self, own: &GatewayConfig, differs: &mut Vec<Difference>, lost: &mut BTreeSet<Name>) {
-        let lists: Vec<&GatewayConfig> = self.with_gateway().filter_map(gateway).collect();
-        let all: BTreeSet<&Name> = lists.iter().flat_map(|g| g.remotes.keys()).collect();
-        let mut usual: BTreeSet<&Name> = BTreeSet::new();
-        let mut voted = true;
-        for remote in all {
-            let votes: Vec<bool> = lists.iter().map(|g| g.remotes.contains_key(remote)).collect();
-            let vote = majority(&votes).copied();
-            voted &= vote.is_some();
-            let ought = vote.unwrap_or_else(|| self.exists(remote));
-            if ought {
-                usual.insert(remote);
-            }
-            if ought != own.remotes.contains_key(remote) {
-                lost.insert(remote.clone());
-            }
+        let usual = &self.usual_remotes;
+        if own.remotes.keys().eq(usual.names.iter().copied()) {
+            return;
         }
-        if !lost.is_empty() {
-            differs.push(Difference {
-                key: "remotes",
-                majority: if voted { list(usual) } else { Json::Null },
-                server: list(own.remotes.keys()),
-            });
-        }
+        let listed: BTreeSet<&Name> = own.remotes.keys().collect();
+        lost.extend(usual.names.symmetric_difference(&listed).map(|name| (*name).clone()));
+        differs.push(Difference {
+            key: "remotes",
+            majority: if usual.voted { list(usual.names.iter().copied()) } else { Json::Null },
+            server: list(own.remotes.keys()),
+        });
     }
 
     /// Softly: only where most servers share one port.
@@ -388,7 +441,7 @@ impl<'a> Group<'a> {
             .filter_map(|(key, value)| {
                 let values: Vec<Json> = lists.iter().map(|g| value(g)).collect();
                 let decided = majority(&values).is_some()
-                    || values.iter().any(|own| self.differs(*value, own).is_some());
+                    || values.iter().any(|own| self.differs((key, *value), own).is_some());
                 let by_server: Map<String, Json> = self
                     .with_gateway()
                     .zip(&values)
@@ -626,7 +679,11 @@ mod tests {
                 server.varz = Some(std::sync::Arc::new(varz));
                 server.life = life;
             }
-            let verdicts = GatewayConfigMismatch.evaluate(&snapshot, &world.settings[MANUAL.slug]);
+            let verdicts = GatewayConfigMismatch.evaluate(
+                &snapshot,
+                &world.settings[MANUAL.slug],
+                &Watched::everything(),
+            );
             let violated = |v: &Verdict| matches!(v.outcome, Outcome::Violated(_));
             assert_eq!(verdicts.iter().any(violated), found, "{life:?}");
         }

@@ -1,6 +1,6 @@
 //! A server has no gateway to a remote cluster that it ought to have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use super::verdict::{ask_gateways, list, millis, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{Life, Link, LinkState, Name, Server, Sight, Snapshot, Time};
 
@@ -71,13 +71,10 @@ impl Check for GatewayDisconnected {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, watched: &Watched<'_>) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
-        let mut groups: BTreeMap<(&Name, &Name), Vec<&Link>> = BTreeMap::new();
-        for link in &snapshot.links {
-            groups.entry((&link.cluster, &link.remote)).or_default().push(link);
-        }
-        for ((cluster, remote), links) in groups {
+        let absent = |link: &Link| link.state == LinkState::Absent;
+        for ((cluster, remote), links) in watched.pairs(MANUAL.slug, &snapshot.links, absent) {
             let group = Group { snapshot, cluster, remote, links: &links };
             let absent_for = settings.duration("absent_for", Some(cluster), Some(remote));
             verdicts.extend(links.iter().map(|link| {
@@ -274,8 +271,8 @@ impl Group<'_> {
     }
 
     fn is_reached_by_the_remote(&self) -> bool {
-        let back = |l: &Link| l.cluster == *self.remote && l.remote == *self.cluster;
-        self.snapshot.links.iter().any(|l| back(l) && l.near && l.state == LinkState::Connected)
+        let back = |l: &Link| l.remote == *self.cluster && l.near && l.state == LinkState::Connected;
+        self.snapshot.links_from(self.remote).any(back)
     }
 
     /// Both clusters are seen from within, whole, and neither has a connection with the other.
@@ -459,7 +456,7 @@ impl Group<'_> {
     /// Other servers that have a connection to or from the remote: peers and third clusters.
     fn witnesses(&self, link: &Link) -> Vec<String> {
         let seen_by = self.snapshot.clusters.get(self.remote).map(|c| &c.seen_by);
-        let names = seen_by.into_iter().flatten().flat_map(|(_, names)| names);
+        let names = seen_by.into_iter().flatten().flat_map(|(_, names)| names.iter());
         names.filter(|name| **name != link.server).map(|name| short(name)).collect()
     }
 

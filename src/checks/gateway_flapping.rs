@@ -1,6 +1,5 @@
 //! A link is made anew again and again.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, json};
@@ -8,7 +7,7 @@ use serde_json::{Map, json};
 use super::verdict::{ask_gateways, list, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{Life, Link, Name, Server, Snapshot, Time};
 
@@ -53,14 +52,12 @@ impl Check for GatewayFlapping {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
-        let mut groups: BTreeMap<(&Name, &Name), Vec<(&Link, Outcome)>> = BTreeMap::new();
-        for link in &snapshot.links {
-            let outcome = judge(snapshot, link, settings);
-            groups.entry((&link.cluster, &link.remote)).or_default().push((link, outcome));
-        }
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, watched: &Watched<'_>) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
-        for ((cluster, remote), links) in groups {
+        let remade = |link: &Link| !link.flow.remade.is_empty();
+        for ((cluster, remote), links) in watched.pairs(MANUAL.slug, &snapshot.links, remade) {
+            let links: Vec<(&Link, Outcome)> =
+                links.into_iter().map(|link| (link, judge(snapshot, link, settings))).collect();
             verdicts.push(verdict(cluster, None, remote, judge_all(cluster, remote, &links)));
             verdicts.extend(
                 links.into_iter().map(|(link, outcome)| verdict(cluster, Some(link), remote, outcome)),

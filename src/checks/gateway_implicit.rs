@@ -9,7 +9,7 @@ use super::cluster_unreachable::is_known;
 use super::verdict::{list, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Verdict,
-    Violation,
+    Violation, Watched,
 };
 use crate::model::{GatewayConfig, Life, LinkState, Name, Server, Sight, Snapshot};
 
@@ -49,7 +49,7 @@ impl Check for GatewayImplicit {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, _settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, _settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for name in snapshot.clusters.keys() {
             let group = Group::of(snapshot, name);

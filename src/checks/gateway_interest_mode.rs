@@ -5,7 +5,7 @@ use serde_json::{Map, json};
 use super::verdict::{list, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Verdict,
-    Violation,
+    Violation, Watched,
 };
 use crate::model::{InterestModes, Life, Name, Server, Snapshot};
 
@@ -36,7 +36,7 @@ impl Check for GatewayInterestMode {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, _settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, _settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for server in snapshot.servers.values().filter(|s| !matches!(s.life, Life::Left | Life::Gone)) {
             let remotes = server.interest.iter().flat_map(|interest| &interest.remotes);
@@ -141,7 +141,7 @@ mod tests {
         };
         let server = snapshot.servers.get_mut(&world.id("us-1")).unwrap();
         server.interest = Some(Arc::new(Interest { remotes: [("eu".into(), modes)].into() }));
-        GatewayInterestMode.evaluate(&snapshot, &world.settings[MANUAL.slug])
+        GatewayInterestMode.evaluate(&snapshot, &world.settings[MANUAL.slug], &Watched::everything())
     }
 
     fn violation(verdicts: &[Verdict]) -> &Violation {
@@ -189,7 +189,8 @@ mod tests {
         let modes = InterestModes { accounts: 1, optimistic: ["APP".into()].into(), optimistic_total: 1 };
         let server = snapshot.servers.get_mut(&world.id("us-1")).unwrap();
         server.interest = Some(Arc::new(Interest { remotes: [("eu".into(), modes)].into() }));
-        let found = GatewayInterestMode.evaluate(&snapshot, &world.settings[MANUAL.slug]);
+        let found =
+            GatewayInterestMode.evaluate(&snapshot, &world.settings[MANUAL.slug], &Watched::everything());
         let cause = &violation(&found).cause;
         assert_eq!((cause.confidence, &*cause.detail), (Confidence::Likely, "older than 2.9: eu-2 2.8.4"));
     }

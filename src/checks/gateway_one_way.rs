@@ -7,7 +7,7 @@ use serde_json::{Map, json};
 use super::verdict::{ask_gateways, list, millis, short};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{Life, Link, LinkState, Name, Server, Sight, Snapshot};
 
@@ -48,10 +48,11 @@ impl Check for GatewayOneWay {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, watched: &Watched<'_>) -> Vec<Verdict> {
         let verdict =
             |entity, outcome| Verdict { check: MANUAL.slug, severity: MANUAL.severity, entity, outcome };
-        let links = snapshot.links.iter().map(|link| {
+        let worth = |link: &&Link| link.flow.unmatched_since.is_some() || watched.has_link(MANUAL.slug, link);
+        let links = snapshot.links.iter().filter(worth).map(|link| {
             let entity = Entity::of_link(link);
             verdict(entity, judge_link(snapshot, link, settings))
         });

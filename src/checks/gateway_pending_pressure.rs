@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use super::verdict::{ask_gateways, list, millis, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{Life, Link, Name, PRESSED_BYTES, Pressure, Snapshot, Time};
 
@@ -71,7 +71,7 @@ impl Check for GatewayPendingPressure {
     }
 
     /// Speaks of links that are or were pressed lately only.
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         let pressed = snapshot.links.iter().filter_map(|link| Some((link, link.pressure.as_ref()?)));
         pressed
             .map(|(link, pressure)| {

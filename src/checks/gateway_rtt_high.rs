@@ -1,6 +1,5 @@
 //! The round trip of a gateway is long.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
@@ -8,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use super::verdict::{ask_gateways, millis, short};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{Life, Link, LinkState, Name, Snapshot};
 
@@ -52,21 +51,24 @@ impl Check for GatewayRttHigh {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
-        let mut groups: BTreeMap<(&Name, &Name), Vec<&Link>> = BTreeMap::new();
-        for link in snapshot.links.iter().filter(|l| l.state == LinkState::Connected && l.rtt.last.is_some())
-        {
-            groups.entry((&link.cluster, &link.remote)).or_default().push(link);
-        }
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, watched: &Watched<'_>) -> Vec<Verdict> {
+        let least = settings.least_duration("rtt_max");
+        let told = |link: &Link| link.state == LinkState::Connected && link.rtt.last.is_some();
+        let high = |link: &Link| told(link) && is_high(link, least);
         let mut verdicts = Vec::new();
-        for ((cluster, remote), links) in &groups {
-            let back = groups.get(&(*remote, *cluster)).map(Vec::as_slice).unwrap_or_default();
+        for ((cluster, remote), mut links) in watched.pairs(MANUAL.slug, &snapshot.links, high) {
+            links.retain(|link| told(link));
+            if links.is_empty() {
+                continue;
+            }
+            let back: Vec<&Link> =
+                snapshot.links_from(remote).filter(|l| l.remote == *cluster && told(l)).collect();
             let pair = Pair {
                 snapshot,
                 cluster,
                 remote,
-                links,
-                back,
+                links: &links,
+                back: &back,
                 max: settings.duration("rtt_max", Some(cluster), Some(remote)),
                 back_max: settings.duration("rtt_max", Some(remote), Some(cluster)),
             };

@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 use super::verdict::{ask_gateways, list, millis, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{Life, Link, LinkState, Name, Server, Snapshot, Time};
 
@@ -60,14 +60,22 @@ impl Check for GatewaySilent {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, watched: &Watched<'_>) -> Vec<Verdict> {
         let verdict = |link: &Link| Verdict {
             check: MANUAL.slug,
             severity: MANUAL.severity,
             entity: Entity::of_link(link),
             outcome: judge(snapshot, link, settings),
         };
-        snapshot.links.iter().map(verdict).collect()
+        let own = &snapshot.vantage;
+        // Only of these anything can be told.
+        let worth = |link: &&Link| {
+            link.flow.stuck_since.is_some()
+                || link.server_id == own.server_id
+                || !link.near && Some(&link.remote) == own.cluster.as_ref()
+                || watched.has_link(MANUAL.slug, link)
+        };
+        snapshot.links.iter().filter(worth).map(verdict).collect()
     }
 
     fn forgotten(&self, snapshot: &Snapshot, entity: &Entity) -> Outcome {
@@ -287,7 +295,8 @@ mod tests {
         world.run(secs(5));
         let mut snapshot = world.view().clone();
         let outcome = |snapshot: &Snapshot| {
-            let verdicts = GatewaySilent.evaluate(snapshot, &world.settings[MANUAL.slug]);
+            let verdicts =
+                GatewaySilent.evaluate(snapshot, &world.settings[MANUAL.slug], &Watched::everything());
             let of = |v: &Verdict| {
                 v.entity.server.as_deref() == Some("us-1") && v.entity.remote.as_deref() == Some("eu")
             };

@@ -9,7 +9,7 @@ use super::cluster_unreachable::is_known;
 use super::verdict::{list, millis, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{GatewayConfig, Life, Link, LinkState, Name, Server, Sight, Snapshot};
 
@@ -52,7 +52,7 @@ impl Check for GatewayStaleRemote {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for (remote, cluster) in snapshot.clusters.iter().filter(|(name, c)| !is_known(snapshot, name, c)) {
             for name in &cluster.configured_by {

@@ -7,7 +7,7 @@ use serde_json::{Map, json};
 use super::verdict::{after_goodbye, forgotten_server, short};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{GatewayConfig, Life, Server, Sight, Snapshot, Time, version};
 
@@ -58,7 +58,7 @@ impl Check for GatewayTlsExpiring {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         snapshot
             .servers
             .values()

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use super::verdict::{short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{AccountView, Moved, Movement, Name, Snapshot};
 
@@ -95,7 +95,7 @@ impl Check for GatewayTrafficRatio {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         let movement = &*snapshot.movement;
         let accounts = movement.accounts.iter().map(|(account, view)| Verdict {
             check: MANUAL.slug,

@@ -28,12 +28,14 @@ mod settings;
 mod topology_drift;
 mod verdict;
 mod version_skew;
+mod watched;
 
 #[cfg(test)]
 pub(crate) mod example;
 
 pub use settings::{Override, Settings, Severity, Threshold, Value};
 pub use verdict::{Cause, CauseKind, Confidence, Entity, Outcome, Scope, Step, Verdict, Violation};
+pub use watched::Watched;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,8 +72,9 @@ pub struct Manual {
 pub trait Check: Sync {
     /// Its manual.
     fn manual(&self) -> &'static Manual;
-    /// What it says of each entity that `snapshot` shows.
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict>;
+    /// What it says of each entity that `snapshot` shows. Of one that is not `watched` it may keep to itself that it
+    /// is not violated.
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, watched: &Watched<'_>) -> Vec<Verdict>;
     /// What it says of an entity that has an open finding and that [`Self::evaluate`] did not speak of: gone
     /// where nothing is left that could be judged.
     fn forgotten(&self, _snapshot: &Snapshot, _entity: &Entity) -> Outcome {
@@ -104,31 +107,32 @@ pub static REGISTRY: &[&dyn Check] = &[
     &observer_degraded::ObserverDegraded,
 ];
 
-/// What all enabled checks say of `snapshot`, and of what is `open` and stands in it no more. Where nothing is said of
-/// what is open, nothing is known of it.
-pub fn evaluate<'a>(
+/// What all enabled checks say of `snapshot`: every violation, and what they say else of what is `watched`, also of
+/// that which has an open finding and stands in it no more. Where nothing is said, nothing is known.
+pub fn evaluate(
     snapshot: &Snapshot,
     settings: &BTreeMap<&'static str, Settings>,
-    open: impl IntoIterator<Item = (&'a str, &'a Entity)>,
+    watched: &Watched<'_>,
 ) -> Vec<Verdict> {
     let enabled = |check: &dyn Check| settings.get(check.manual().slug).filter(|s| s.enabled);
-    let mut verdicts: Vec<Verdict> = REGISTRY
-        .iter()
-        .filter_map(|check| enabled(*check).map(|settings| check.evaluate(snapshot, settings)))
-        .flatten()
-        .collect();
+    let counts = |v: &Verdict| matches!(v.outcome, Outcome::Violated(_)) || watched.has(v.check, &v.entity);
+    let mut verdicts: Vec<Verdict> = Vec::new();
+    for check in REGISTRY {
+        let Some(settings) = enabled(*check) else { continue };
+        verdicts.extend(check.evaluate(snapshot, settings, watched).into_iter().filter(counts));
+    }
     let spoken: BTreeSet<(&str, [Option<&Name>; 5])> =
         verdicts.iter().map(|v| (v.check, v.entity.names())).collect();
     // Thousands may be open, in the order of their checks.
     let (mut of, mut check) = ("", None);
     let mut forgotten: Vec<Verdict> = Vec::new();
-    for (slug, entity) in open {
-        if of != slug {
+    for (slug, entity) in watched.open_findings() {
+        if of != *slug {
             of = slug;
-            check = REGISTRY.iter().find(|check| check.manual().slug == slug && enabled(**check).is_some());
+            check = REGISTRY.iter().find(|check| check.manual().slug == of && enabled(**check).is_some());
         }
         let Some(check) = check else { continue };
-        if spoken.contains(&(slug, entity.names())) {
+        if spoken.contains(&(*slug, entity.names())) {
             continue;
         }
         let gone = was_nameless(snapshot, entity);
@@ -136,7 +140,7 @@ pub fn evaluate<'a>(
         // Of what nothing is said nothing is known.
         if outcome != Outcome::Unknown {
             let (check, severity) = (check.manual().slug, check.manual().severity);
-            forgotten.push(Verdict { check, severity, entity: entity.clone(), outcome });
+            forgotten.push(Verdict { check, severity, entity: (*entity).clone(), outcome });
         }
     }
     verdicts.extend(forgotten);
@@ -174,7 +178,9 @@ mod tests {
         let files: BTreeSet<String> = std::fs::read_dir(folder)
             .unwrap()
             .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
-            .filter(|name| !["mod", "block", "settings", "verdict", "example"].contains(&name.as_str()))
+            .filter(|name| {
+                !["mod", "block", "settings", "verdict", "watched", "example"].contains(&name.as_str())
+            })
             .collect();
         let slugs: BTreeSet<String> = manuals().map(|m| m.slug.to_owned()).collect();
         assert_eq!(files, slugs, "name the slug as the file, and put the check into REGISTRY");
@@ -260,12 +266,12 @@ mod tests {
         let gone = Entity { cluster: Some("xx".into()), remote: Some("eu".into()), ..Entity::default() };
         let lost = Entity { cluster: Some("xx".into()), ..Entity::default() };
         let open = [("gateway_disconnected", &gone), ("cluster_unreachable", &lost), ("no_such", &gone)];
-        let verdicts = evaluate(world.view(), &settings, open);
+        let verdicts = evaluate(world.view(), &settings, &Watched::open(open));
         assert!(verdicts.iter().all(|v| v.check != "gateway_disconnected"));
         let verdict = verdicts.iter().find(|v| v.entity.is(&lost)).expect("it is asked about");
         assert_eq!(verdict.outcome, Outcome::Gone, "no cluster of that name is left");
         settings.get_mut("gateway_disconnected").unwrap().enabled = true;
-        let verdicts = evaluate(world.view(), &settings, open);
+        let verdicts = evaluate(world.view(), &settings, &Watched::open(open));
         assert!(!verdicts.iter().any(|v| v.entity.is(&gone)), "nobody of that cluster answers");
     }
 
@@ -275,11 +281,11 @@ mod tests {
         world.cut("us-1", "eu");
         world.run(example::secs(4));
         let settings = example::defaults();
-        let once = evaluate(world.view(), &settings, []);
-        assert_eq!(once, evaluate(world.view(), &settings, []));
+        let once = evaluate(world.view(), &settings, &Watched::everything());
+        assert_eq!(once, evaluate(world.view(), &settings, &Watched::everything()));
         let file = serde_json::to_string(world.view()).expect("a snapshot is written");
         let read: Snapshot = serde_json::from_str(&file).expect("and read");
         assert_eq!(&read, world.view());
-        assert_eq!(once, evaluate(&read, &settings, []), "and it judges the same");
+        assert_eq!(once, evaluate(&read, &settings, &Watched::everything()), "and it judges the same");
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use super::verdict::{millis, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{Complaint, Name, Refusal, ServerInfo, Snapshot};
 
@@ -54,7 +54,7 @@ impl Check for ObserverDegraded {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         let verdict =
             |entity, outcome| Verdict { check: MANUAL.slug, severity: MANUAL.severity, entity, outcome };
         let mut verdicts = vec![verdict(Entity::default(), itself(snapshot, settings))];

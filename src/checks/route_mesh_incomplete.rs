@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 use super::verdict::{list, millis, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{Life, Name, Server, Sight, Snapshot, Time};
 
@@ -61,7 +61,7 @@ impl Check for RouteMeshIncomplete {
     }
 
     /// Speaks of what is violated only: a cluster of a hundred has five thousand pairs.
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for cluster in snapshot.clusters.keys() {
             let mesh = Mesh::of(snapshot, cluster);

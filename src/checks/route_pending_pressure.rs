@@ -6,7 +6,7 @@ use super::gateway_pending_pressure::{Level, evidence, judge, kind, megabytes, r
 use super::verdict::short;
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{Life, Name, PRESSED_BYTES, Pressure, Server, Snapshot};
 
@@ -47,7 +47,7 @@ impl Check for RoutePendingPressure {
     }
 
     /// Speaks of routes that are or were pressed lately only.
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         let living = snapshot.servers.values().filter(|s| !matches!(s.life, Life::Left | Life::Gone));
         living
             .flat_map(|server| server.route_pressure.iter().map(move |(peer, p)| (server, peer, p)))

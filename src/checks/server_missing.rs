@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 use super::verdict::{list, millis, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{Cluster, Life, Name, Server, Sight, Snapshot, Time};
 
@@ -47,7 +47,7 @@ impl Check for ServerMissing {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         // Two lives of one name may stand side by side for a look: the one that is well counts.
         let mut by_name: BTreeMap<(&Option<Name>, &Name), (u8, Verdict)> = BTreeMap::new();
         for server in snapshot.servers.values() {

@@ -126,6 +126,16 @@ impl Settings {
         }
     }
 
+    /// The shortest duration that `key` is set to for any cluster and remote.
+    pub fn least_duration(&self, key: &str) -> Duration {
+        let all = self.overrides.iter().map(|o| &o.values).chain([&self.values]);
+        let durations = all.filter_map(|values| match values.get(key) {
+            Some(Value::Duration(d)) => Some(*d),
+            _ => None,
+        });
+        durations.min().unwrap_or_default()
+    }
+
     /// The number that `key` is set to, as [`Self::duration`].
     pub fn ratio(&self, key: &str, cluster: Option<&str>, remote: Option<&str>) -> f64 {
         match self.value(key, cluster, remote) {

@@ -10,7 +10,7 @@ use super::block::{URLS_MAX, quoted, told};
 use super::verdict::{list, short, words};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{
     Cluster, Life, Link, LinkState, Members, Name, Remotes, Server, Sight, Snapshot, Tie, Time, is_name,
@@ -66,7 +66,7 @@ impl Check for TopologyDrift {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         let Some(expected) = snapshot.expected.as_deref() else { return Vec::new() };
         let links = snapshot.links.iter().map(|l| ((&*l.server_id, &*l.remote), l)).collect();
         let view = View { snapshot, settings, links };

@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 use super::verdict::{after_goodbye, forgotten_server, list, short};
 use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
-    Value, Verdict, Violation,
+    Value, Verdict, Violation, Watched,
 };
 use crate::model::{Life, Name, Server, Snapshot, Time, version};
 
@@ -52,7 +52,7 @@ impl Check for VersionSkew {
         &MANUAL
     }
 
-    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings) -> Vec<Verdict> {
+    fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for name in snapshot.clusters.keys() {
             let group = Group::of(snapshot, name);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Finding, Judgement, Ledger};
-use crate::checks::{self, Settings};
+use crate::checks::{self, Settings, Watched};
 use crate::model::Snapshot;
 
 /// The findings that a ledger would have open which saw this snapshot for as many epochs as each check wants.
@@ -21,7 +21,7 @@ pub fn judge(snapshot: &Snapshot, settings: &BTreeMap<&'static str, Settings>) -
         at: snapshot.at,
         // Not the snapshot's own, which a file may say to be 0: then no streak would begin.
         epoch: 1,
-        verdicts: checks::evaluate(snapshot, &settings, []),
+        verdicts: checks::evaluate(snapshot, &settings, &Watched::default()),
         settings: &settings,
         repeat_every: Duration::MAX,
     });

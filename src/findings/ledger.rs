@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use self::open::Open;
 use super::explain::{RULES, Rule};
 use super::silence::{Silence, SilenceError, Silences};
-use crate::checks::{Cause, Entity, Outcome, Scope, Settings, Severity, Step, Verdict, Violation};
+use crate::checks::{Cause, Entity, Outcome, Scope, Settings, Severity, Step, Verdict, Violation, Watched};
 use crate::model::{Name, ServerInfo, Time};
 
 /// How long a change of the evidence must stand before it is published: what is on its way to recovery shows
@@ -325,6 +325,15 @@ impl Ledger {
             ledger.open.insert(Key::of(&finding.check, &finding.entity), finding);
         }
         ledger
+    }
+
+    /// What a good word counts of: all that is open, and every violation that may open.
+    pub fn watched(&self) -> Watched<'_> {
+        let mut watched = Watched::open(self.open().map(|f| (&*f.check, &f.entity)));
+        for key in self.pending.keys() {
+            watched.add(&key.check, key.names.each_ref().map(Option::as_ref));
+        }
+        watched
     }
 
     /// The silences that stand.

@@ -9,7 +9,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::Snapshot;
+use super::{Link, Snapshot};
 
 /// What stands under `type`.
 const TYPE: &str = "io.nats.gatewatch.snapshot.v1";
@@ -105,7 +105,10 @@ impl Snapshot {
             None => return Err(FileError::Foreign("not said".to_owned())),
         }
         let snapshot = head.snapshot.map_or("null", RawValue::get);
-        serde_json::from_str(snapshot).map_err(|source| FileError::Damaged { by, source })
+        let mut snapshot: Self =
+            serde_json::from_str(snapshot).map_err(|source| FileError::Damaged { by, source })?;
+        snapshot.links.sort_by(Link::order);
+        Ok(snapshot)
     }
 }
 

@@ -6,11 +6,13 @@
 mod facts;
 mod file;
 mod flow;
+mod index;
 mod matrix;
 mod pressure;
 mod roster;
 mod routes;
 mod snapshot;
+mod sorted;
 mod time;
 mod topology;
 mod traffic;

@@ -15,7 +15,7 @@ use super::{
 /// From here on it is remembered. Below is what every busy connection has for a moment.
 pub const PRESSED_BYTES: u64 = 256 * 1024;
 /// How many links are remembered.
-const LINKS_MAX: usize = 200_000;
+const LINKS_MAX: usize = 1_000_000;
 /// How many of them, and how many routes, are remembered as pressed.
 const PRESSED_MAX: usize = 4096;
 /// How long what was pending is remembered.
@@ -77,7 +77,8 @@ pub struct Rtt {
 /// All that is remembered, by the server's ID and the remote's name or the peer's ID.
 #[derive(Debug, Default)]
 pub(super) struct Loads {
-    rtts: BTreeMap<(Name, Name), RttMemory>,
+    rtts: BTreeMap<Name, BTreeMap<Name, RttMemory>>,
+    rtts_held: usize,
     links: BTreeMap<(Name, Name), Memory>,
     routes: BTreeMap<(Name, Name), Memory>,
     /// Of servers with a pressed link: what their accounts had sent before.
@@ -85,7 +86,7 @@ pub(super) struct Loads {
 }
 
 #[derive(Debug, Default)]
-struct RttMemory {
+pub(super) struct RttMemory {
     cid: u64,
     /// Whether the last one is from before this connection was seen.
     old: bool,
@@ -140,16 +141,25 @@ impl Loads {
     }
 
     fn gatewayz(&mut self, id: &Name, gatewayz: &Gatewayz, slow: Option<u64>, at: Time) {
+        let mut rtts = self.rtts.remove(id).unwrap_or_default();
         for (remote, outbound) in &gatewayz.outbound {
             let c = &outbound.connection;
-            let key = (id.clone(), remote.clone());
-            let sample =
-                Sample { at, pending_bytes: c.pending_bytes, out_bytes: c.out_bytes, stalls: c.stalls };
-            take(&mut self.links, &key, c.cid, sample, slow);
-            if self.rtts.len() < LINKS_MAX || self.rtts.contains_key(&key) {
-                self.rtts.entry(key).or_default().take(c, at);
+            // One that is remembered, or is to be.
+            if !self.links.is_empty() || c.pending_bytes >= PRESSED_BYTES {
+                let sample =
+                    Sample { at, pending_bytes: c.pending_bytes, out_bytes: c.out_bytes, stalls: c.stalls };
+                take(&mut self.links, &(id.clone(), remote.clone()), c.cid, sample, slow);
+            }
+            match rtts.get_mut(remote) {
+                Some(memory) => memory.take(c, at),
+                None if self.rtts_held < LINKS_MAX => {
+                    self.rtts_held += 1;
+                    rtts.entry(remote.clone()).or_default().take(c, at);
+                }
+                None => {}
             }
         }
+        self.rtts.insert(id.clone(), rtts);
         let from = (id.clone(), Name::from(""));
         let of_server = self.links.range_mut(from..).take_while(|((server, _), _)| server == id);
         for ((_, remote), memory) in of_server {
@@ -187,7 +197,8 @@ impl Loads {
             |(id, _): &(Name, Name), memory: &mut Memory| servers.contains_key(id) && !memory.is_over(now);
         self.links.retain(lasts);
         self.routes.retain(lasts);
-        self.rtts.retain(|(id, _), _| servers.contains_key(id));
+        self.rtts.retain(|id, _| servers.contains_key(id));
+        self.rtts_held = self.rtts.values().map(BTreeMap::len).sum();
         let links = &self.links;
         self.accounts.retain(|id, _| links.keys().any(|(server, _)| server == id));
         for ((id, peer), memory) in &self.routes {
@@ -209,11 +220,15 @@ impl Loads {
         self.routes.keys().map(|(id, _)| id)
     }
 
-    pub(super) fn rtt(&self, id: &Name, remote: &Name) -> Rtt {
-        self.rtts.get(&(id.clone(), remote.clone())).map(|m| m.rtt).unwrap_or_default()
+    /// The round trips of a server's links, by remote.
+    pub(super) fn rtts_of(&self, id: &Name) -> Option<&BTreeMap<Name, RttMemory>> {
+        self.rtts.get(id)
     }
 
     pub(super) fn of_link(&self, server: &Server, remote: &Name) -> Option<Pressure> {
+        if self.links.is_empty() {
+            return None;
+        }
         let memory = self.links.get(&(server.info.id.clone(), remote.clone()))?;
         let slow = slow_consumers(server.varz.as_deref(), server.statsz.as_deref());
         let mut pressure = memory.told(slow.map(|s| s.gateways))?;
@@ -366,6 +381,10 @@ fn empty_in(before: Sample, last: Sample) -> Option<Duration> {
 }
 
 impl RttMemory {
+    pub(super) const fn rtt(&self) -> Rtt {
+        self.rtt
+    }
+
     fn take(&mut self, c: &Connection, at: Time) {
         if c.cid != self.cid {
             // What stands there when it is first seen was measured before, whenever that was.
@@ -515,7 +534,7 @@ mod tests {
         let mut loads = Loads::default();
         let id = Name::from("U1");
         let rtt = |loads: &Loads| {
-            let Rtt { last, before } = loads.rtt(&"U1".into(), &"eu".into());
+            let Rtt { last, before } = loads.rtts["U1"]["eu"].rtt();
             (last.map(|d| d.as_millis()), before.map(|d| d.as_millis()))
         };
         loads.answer(&id, &told(7, 0, 0, 5), None, at(0));

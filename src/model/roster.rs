@@ -1,6 +1,8 @@
 //! The memory between two looks.
 
+mod clusters;
 mod elsewhere;
+mod links;
 mod whole;
 mod witness;
 
@@ -8,23 +10,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use links::Links;
 use thiserror::Error;
-use witness::{Witness, dialled, ends, far_end, reach, sight};
+use witness::{Witness, sight};
 
-use super::flow::{self, FlowMemory, Voice};
+use super::flow::{self, Voice};
 use super::pressure::{Loads, slow_consumers};
 use super::routes::Meshes;
 use super::traffic::TrafficMemory;
 use super::{
-    Accountz, Cluster, Fact, Gatewayz, Heard, Interest, Jsz, Life, Link, LinkState, Movement, Name, Observer,
-    Rejection, Routez, Server, ServerInfo, Sight, Signal, Snapshot, Statsz, Time, Vantage, Varz,
-    heartbeat_interval,
+    Accountz, Fact, Gatewayz, Heard, Interest, Jsz, Life, Movement, Name, Observer, Rejection, Routez,
+    Server, ServerInfo, Sight, Signal, Snapshot, Statsz, Time, Vantage, Varz, heartbeat_interval,
 };
 
 /// How many servers are remembered. What the network says beyond that is counted and not taken in.
 pub const SERVERS_MAX: usize = 20_000;
-/// How many links are remembered. One more is judged by what the look shows, and by nothing before it.
-const LINKS_MAX: usize = 200_000;
 /// How many IDs of ended lives are remembered, so that an old answer does not bring one back.
 const RETIRED_MAX: usize = 4 * SERVERS_MAX;
 /// How long a refused login stands for the present: a server dials again after 1.0 to 1.15 s.
@@ -79,8 +79,7 @@ pub struct Look {
 #[derive(Debug, Default)]
 pub struct Roster {
     records: BTreeMap<Name, Record>,
-    links: BTreeMap<(Name, Name), LinkMemory>,
-    connected: BTreeMap<(Name, Name, Name), Time>,
+    links: Links,
     clusters: BTreeMap<Name, ClusterMemory>,
     rejections: BTreeMap<Name, VecDeque<(Name, Rejection)>>,
     meshes: Meshes,
@@ -125,16 +124,6 @@ struct Record {
     /// once the newer may come first.
     told_seq: [u64; Fact::KINDS],
     told_elsewhere_seq: [u64; Fact::KINDS],
-}
-
-#[derive(Debug, Default)]
-struct LinkMemory {
-    absent_since: Option<Time>,
-    absent_looks: u32,
-    looked_at: Option<Time>,
-    connected_at: Option<Time>,
-    connected_since: Option<Time>,
-    flow: FlowMemory,
 }
 
 #[derive(Debug, Default)]
@@ -202,6 +191,14 @@ fn replace<T>(slot: &mut Option<(Time, Arc<T>)>, at: Time, fact: T) {
     }
 }
 
+/// The other ends of its gateways: their clusters, and their IDs.
+fn peers(gatewayz: &Gatewayz) -> impl Iterator<Item = (&Name, &Name)> {
+    let outbound = gatewayz.outbound.iter().map(|(remote, o)| (remote, &o.connection.peer_id));
+    let inbound =
+        gatewayz.inbound.iter().flat_map(|(remote, of)| of.iter().map(move |c| (remote, &c.peer_id)));
+    outbound.chain(inbound)
+}
+
 fn describe(info: &ServerInfo) -> String {
     format!("{} ({})", info.name, info.cluster.as_deref().unwrap_or("no cluster"))
 }
@@ -234,14 +231,13 @@ impl Roster {
         *answered_at = (*answered_at).max(Some(made_at));
         match fact {
             Fact::Gatewayz(gatewayz) => {
-                let named: Vec<(Name, Name)> = gatewayz
-                    .outbound
-                    .iter()
-                    .map(|(remote, o)| (remote.clone(), o.connection.peer_id.clone()))
-                    .chain(gatewayz.inbound.iter().flat_map(|(remote, connections)| {
-                        connections.iter().map(move |c| (remote.clone(), c.peer_id.clone()))
-                    }))
-                    .collect();
+                // Who was named in the answer before is known.
+                let held = record.gatewayz.as_ref().map(|(_, held)| &**held);
+                let named: Vec<(Name, Name)> = if held.is_some_and(|held| peers(held).eq(peers(&gatewayz))) {
+                    Vec::new()
+                } else {
+                    peers(&gatewayz).map(|(remote, id)| (remote.clone(), id.clone())).collect()
+                };
                 replace(&mut record.gatewayz, made_at, gatewayz);
                 for (remote, id) in named {
                     self.name(id.clone(), id, Some(remote), made_at);
@@ -347,9 +343,7 @@ impl Roster {
 
     /// Makes known that a server of this name had a gateway to `remote` at `at`.
     pub fn recall_link(&mut self, cluster: Name, server: Name, remote: Name, at: Time) {
-        if self.connected.len() < SERVERS_MAX {
-            self.connected.insert((cluster, server, remote), at);
-        }
+        self.links.recall(cluster, server, remote, at);
     }
 
     /// Makes a cluster known that an earlier start of the agent knew.
@@ -362,10 +356,7 @@ impl Roster {
         for record in self.records.values_mut() {
             record.silent_since = None;
         }
-        for memory in self.links.values_mut() {
-            memory.absent_since = None;
-            memory.absent_looks = 0;
-        }
+        self.links.blink();
         for memory in self.clusters.values_mut() {
             memory.dark_since = None;
             memory.elsewhere_since = None;
@@ -539,7 +530,7 @@ impl Roster {
         for server in servers.values_mut() {
             server.sight = sight(server, &look, &clusters, &lacks);
         }
-        let links = self.links(&look, &servers, &clusters);
+        let links = self.links.view(&look, &servers, &clusters, &self.loads, &self.rejections);
         let movement = self.movement(&look, &servers);
         let mut observer = look.observer;
         observer.servers_over = self.over;
@@ -604,6 +595,9 @@ impl Roster {
     fn listen_for_the_silent(&mut self, look: &Look, servers: &mut BTreeMap<Name, Server>) {
         let silent: BTreeSet<Name> =
             self.records.iter().filter(|(_, r)| r.silent_since.is_some()).map(|(id, _)| id.clone()).collect();
+        if silent.is_empty() && self.records.values().all(|r| r.voice.is_none()) {
+            return;
+        }
         let answered = servers.values().filter(|s| s.gatewayz.is_some());
         let told =
             answered.map(|s| (&s.info.id, s.info.cluster.as_ref(), s.gatewayz.as_ref(), s.routez.as_ref()));
@@ -686,7 +680,7 @@ impl Roster {
             {
                 memory.existed = false;
             }
-            self.links.retain(|(server, _), _| *server != id);
+            self.links.forget(&id);
             // What was only a rumour may be heard of again.
             if introduced && self.retired.insert(id.clone()) {
                 self.retired_order.push_back(id);
@@ -696,236 +690,6 @@ impl Roster {
                     self.retired.remove(&oldest);
                 }
             }
-        }
-    }
-
-    fn clusters(&mut self, look: &Look, servers: &BTreeMap<Name, Server>) -> BTreeMap<Name, Cluster> {
-        let mut clusters: BTreeMap<Name, Cluster> = BTreeMap::new();
-        for (name, memory) in &self.clusters {
-            if memory.existed {
-                clusters.entry(name.clone()).or_default();
-            }
-        }
-        for server in servers.values() {
-            let Some(own) = &server.info.cluster else { continue };
-            let cluster = clusters.entry(own.clone()).or_default();
-            cluster.servers.insert(server.info.id.clone());
-            cluster.answered += usize::from(look.hears(&server.info.id));
-            cluster.heard_at = cluster.heard_at.max(server.last_sign_at());
-            if let Some(config) = server.varz.as_ref().and_then(|v| v.gateway.as_ref())
-                && server.life != Life::Left
-            {
-                for remote in config.remotes.keys() {
-                    clusters.entry(remote.clone()).or_default().configured_by.insert(own.clone());
-                }
-            }
-            let Some(gatewayz) = &server.gatewayz else { continue };
-            let inbound = gatewayz.inbound.iter().filter(|(_, c)| !c.is_empty()).map(|(remote, _)| remote);
-            for remote in gatewayz.outbound.keys().chain(inbound) {
-                self.clusters.entry(remote.clone()).or_default().existed = true;
-                let by = clusters.entry(remote.clone()).or_default();
-                by.seen_by.entry(own.clone()).or_default().insert(server.info.name.clone());
-            }
-        }
-        for (name, cluster) in &mut clusters {
-            let of = |id: &Name| servers.get(id);
-            let all_left = !cluster.servers.is_empty()
-                && cluster.servers.iter().filter_map(of).all(|s| s.life == Life::Left);
-            cluster.left_at = all_left
-                .then(|| cluster.servers.iter().filter_map(of).filter_map(|s| s.left_at).max())
-                .flatten();
-            let memory = self.clusters.entry(name.clone()).or_default();
-            let here = cluster.servers.iter().any(|id| look.answered.contains(id));
-            // When it is back, patience starts anew.
-            if std::mem::replace(&mut memory.left, all_left) && !all_left {
-                memory.dark_since = None;
-                memory.severed_since = None;
-            }
-            if here || cluster.answered == 0 {
-                memory.elsewhere_since = None;
-            } else {
-                memory.elsewhere_since.get_or_insert(look.asked_at);
-            }
-            if here {
-                // Shorter, and only the vantage's gateway to it was made anew.
-                let was_dark = memory.dark_since.take();
-                if was_dark.is_some_and(|since| look.asked_at.since(since) > ABSENCE_GAP) {
-                    memory.answering_since = None;
-                }
-                memory.answering_since.get_or_insert(look.asked_at);
-            } else if look.settled {
-                memory.dark_since.get_or_insert(look.asked_at);
-            }
-            let (asks, hears) = reach(name, look, servers);
-            // A lame duck says nothing over the gateways that it holds.
-            let speaks = |s: &Server| s.hearable && s.life != Life::Left;
-            cluster.hearable = hears == Some(true) && cluster.servers.iter().filter_map(of).any(speaks);
-            match (asks, hears) {
-                (Some(false), Some(false)) if cluster.answered == 0 => {
-                    if look.settled {
-                        memory.severed_since.get_or_insert(look.asked_at);
-                    }
-                }
-                (None, _) | (_, None) => {}
-                _ => memory.severed_since = None,
-            }
-            cluster.existed = memory.existed;
-            cluster.answering_since = memory.answering_since;
-            cluster.dark_since = memory.dark_since;
-            cluster.elsewhere_since = memory.elsewhere_since;
-            cluster.severed_since = memory.severed_since;
-        }
-        clusters
-    }
-
-    fn links(
-        &mut self,
-        look: &Look,
-        servers: &BTreeMap<Name, Server>,
-        clusters: &BTreeMap<Name, Cluster>,
-    ) -> Vec<Link> {
-        let mut links = Vec::new();
-        let dialled = dialled(servers);
-        for (id, server) in servers {
-            let Some(cluster) = &server.info.cluster else { continue };
-            if matches!(server.life, Life::Left | Life::Gone) {
-                continue;
-            }
-            let mut remotes = self.remotes_of(server, cluster, servers, clusters);
-            if clusters.get(cluster).is_none_or(|c| c.answered == 0) {
-                remotes.extend(clusters.keys().filter(|by| dialled.contains(&(cluster, *by))).cloned());
-            }
-            remotes.remove(cluster);
-            for remote in remotes {
-                links.push(self.link(look, id, server, cluster, remote, servers, clusters));
-            }
-        }
-        links.sort_by(|a, b| {
-            (&a.cluster, &a.server, &a.remote, &a.server_id).cmp(&(
-                &b.cluster,
-                &b.server,
-                &b.remote,
-                &b.server_id,
-            ))
-        });
-        links
-    }
-
-    /// The remotes that a server has, is configured for, ever had under its name, or that a peer has.
-    fn remotes_of(
-        &self,
-        server: &Server,
-        cluster: &Name,
-        servers: &BTreeMap<Name, Server>,
-        clusters: &BTreeMap<Name, Cluster>,
-    ) -> BTreeSet<Name> {
-        let mut remotes: BTreeSet<Name> = BTreeSet::new();
-        if let Some(config) = server.varz.as_ref().and_then(|v| v.gateway.as_ref()) {
-            remotes.extend(config.remotes.keys().cloned());
-        }
-        let peers =
-            clusters.get(cluster).into_iter().flat_map(|c| &c.servers).filter_map(|id| servers.get(id));
-        for gatewayz in peers.filter_map(|peer| peer.gatewayz.as_ref()) {
-            remotes.extend(gatewayz.outbound.keys().cloned());
-        }
-        let from = (cluster.clone(), server.info.name.clone(), Name::from(""));
-        remotes.extend(
-            self.connected
-                .range(from..)
-                .take_while(|((c, s, _), _)| c == cluster && *s == server.info.name)
-                .map(|((_, _, remote), _)| remote.clone()),
-        );
-        remotes.remove(cluster);
-        remotes
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one call, and each is another part of the view")]
-    fn link(
-        &mut self,
-        look: &Look,
-        id: &Name,
-        server: &Server,
-        cluster: &Name,
-        remote: Name,
-        servers: &BTreeMap<Name, Server>,
-        clusters: &BTreeMap<Name, Cluster>,
-    ) -> Link {
-        let configured =
-            server.varz.as_ref().map(|v| v.gateway.as_ref().is_some_and(|g| g.remotes.contains_key(&remote)));
-        let far = clusters.get(&remote).into_iter().flat_map(|c| &c.servers).filter_map(|id| servers.get(id));
-        let key = (id.clone(), remote.clone());
-        let was_connected_at = self.links.get(&key).and_then(|m| m.connected_at);
-        let (state, peer_id) = match &server.gatewayz {
-            Some(gatewayz) => match gatewayz.outbound.get(&remote) {
-                Some(o) => (LinkState::Connected, Some(o.connection.peer_id.clone())),
-                None => (LinkState::Absent, None),
-            },
-            None => far_end(server, cluster, far, was_connected_at),
-        };
-        let ends = ends(server, cluster, &remote, peer_id.as_ref(), servers);
-        let peer = peer_id.map(|id| servers.get(&id).map_or(id, |s| s.info.name.clone()));
-        let mut unkept = LinkMemory::default();
-        let memory = if self.links.len() < LINKS_MAX || self.links.contains_key(&key) {
-            self.links.entry(key).or_default()
-        } else {
-            &mut unkept
-        };
-        let history = (cluster.clone(), server.info.name.clone(), remote.clone());
-        if state == LinkState::Absent {
-            memory.connected_since = None;
-        }
-        match state {
-            LinkState::Connected => {
-                let flow = std::mem::take(&mut memory.flow);
-                let connected_since = memory.connected_since.or(Some(look.asked_at));
-                let connected_at = Some(look.asked_at);
-                *memory = LinkMemory { connected_at, connected_since, flow, ..LinkMemory::default() };
-                if self.connected.len() < LINKS_MAX || self.connected.contains_key(&history) {
-                    self.connected.insert(history.clone(), look.asked_at);
-                }
-            }
-            // While the remote is away with a goodbye nothing is amiss; when it is back, patience starts anew.
-            LinkState::Absent if clusters.get(&remote).is_some_and(|c| c.left_at.is_some()) => {
-                memory.absent_since = None;
-                memory.absent_looks = 0;
-            }
-            LinkState::Absent if look.settled => {
-                if memory.looked_at.is_none_or(|at| look.asked_at.since(at) > ABSENCE_GAP) {
-                    memory.absent_since = None;
-                    memory.absent_looks = 0;
-                }
-                if memory.absent_since.is_none() || memory.looked_at != Some(look.asked_at) {
-                    memory.absent_since.get_or_insert(look.asked_at);
-                    memory.absent_looks += 1;
-                    memory.looked_at = Some(look.asked_at);
-                }
-            }
-            LinkState::Absent | LinkState::Unknown => {}
-        }
-        let alive = |id: &Name| servers.get(id).is_some_and(|s| s.life == Life::Alive);
-        let flow = memory.flow.look(ends, look.asked_at, alive);
-        let rejected = memory.absent_since.and_then(|_| {
-            let list = self.rejections.get(id)?;
-            list.iter().rev().find(|(by_cluster, _)| *by_cluster == remote).map(|(_, r)| r.clone())
-        });
-        Link {
-            cluster: cluster.clone(),
-            server: server.info.name.clone(),
-            server_id: id.clone(),
-            configured,
-            state,
-            near: server.gatewayz.is_some(),
-            peer,
-            absent_since: memory.absent_since,
-            absent_looks: memory.absent_looks,
-            connected_at: memory.connected_at,
-            connected_since: memory.connected_since,
-            ever_connected_at: self.connected.get(&history).copied(),
-            rejected,
-            flow,
-            pressure: self.loads.of_link(server, &remote),
-            rtt: self.loads.rtt(id, &remote),
-            remote,
         }
     }
 }

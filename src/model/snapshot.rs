@@ -138,7 +138,8 @@ pub struct Server {
     pub left_at: Option<Time>,
     /// How often it was heard unasked in the last [`Self::HEARTBEAT_WINDOW`].
     pub heartbeats: usize,
-    /// The names of the servers that have a route or a gateway connection to it, as they answered now.
+    /// While it does not answer: the names of the servers that have a route or a gateway connection to it, as they
+    /// answered now.
     pub named_by: BTreeSet<Name>,
     /// The names of those of its cluster that answered lately and have no route to it.
     pub denied_by: BTreeSet<Name>,
@@ -252,7 +253,7 @@ pub struct Cluster {
     /// Whether connections from it are listed in the vantage's cluster.
     pub hearable: bool,
     /// Servers of other clusters that answered now and have a connection to or from it: name by cluster.
-    pub seen_by: BTreeMap<Name, BTreeSet<Name>>,
+    pub seen_by: BTreeMap<Name, Arc<BTreeSet<Name>>>,
     /// The clusters with a server that has it in its configuration.
     pub configured_by: BTreeSet<Name>,
     /// Whether a server of it was ever seen, or a connection with it: it is more than a name.
@@ -301,6 +302,18 @@ pub struct Link {
     /// Its round trip.
     #[serde(default)]
     pub rtt: Rtt,
+}
+
+impl Link {
+    /// How links are ordered in a snapshot.
+    pub(super) fn order(a: &Self, b: &Self) -> std::cmp::Ordering {
+        (&a.cluster, &a.server, &a.remote, &a.server_id).cmp(&(
+            &b.cluster,
+            &b.server,
+            &b.remote,
+            &b.server_id,
+        ))
+    }
 }
 
 /// The state of a link in one look.
@@ -435,7 +448,14 @@ impl Snapshot {
 
     /// The links of one server.
     pub fn links_of<'a>(&'a self, server_id: &'a str) -> impl Iterator<Item = &'a Link> {
-        self.links.iter().filter(move |l| *l.server_id == *server_id)
+        let cluster = self.servers.get(server_id).map(Server::cluster).unwrap_or_default();
+        self.links_from(cluster).filter(move |l| *l.server_id == *server_id)
+    }
+
+    /// The links of the servers of one cluster.
+    pub fn links_from<'a>(&'a self, cluster: &'a str) -> impl Iterator<Item = &'a Link> {
+        let begin = self.links.partition_point(|l| *l.cluster < *cluster);
+        self.links.iter().skip(begin).take_while(move |l| *l.cluster == *cluster)
     }
 
     /// Who is silent, may live, and can be reached by a request: asked for a heartbeat, a server that lives sends

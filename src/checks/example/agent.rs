@@ -353,8 +353,7 @@ impl World {
         });
         snapshot.expected.clone_from(&self.expected);
         if settled {
-            let open = self.ledger.open().map(|f| (&*f.check, &f.entity));
-            let verdicts = super::super::evaluate(&snapshot, &self.settings, open);
+            let verdicts = super::super::evaluate(&snapshot, &self.settings, &self.ledger.watched());
             self.ripe_at = Ledger::next_ripe(&verdicts, now);
             let changes = self.ledger.step(Judgement {
                 at: now,

@@ -20,7 +20,7 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 
 use self::reference::{Deeds, Reference};
-use super::super::{Outcome, Verdict};
+use super::super::{Outcome, Verdict, Watched};
 use super::agent::Noise;
 use super::*;
 
@@ -274,7 +274,7 @@ impl Play {
                 );
             }
             let entities = open.iter().map(|f| (&*f.check, &f.entity));
-            let verdicts = super::super::evaluate(snapshot, &self.world.settings, entities);
+            let verdicts = super::super::evaluate(snapshot, &self.world.settings, &Watched::open(entities));
             for finding in &open {
                 let of = |v: &&Verdict| *v.check == *finding.check && v.entity.is(&finding.entity);
                 let said: Vec<&str> = verdicts

@@ -174,7 +174,8 @@ fn nothing_is_said_of_routes_that_nobody_tells_of() {
     assert_eq!(world.open().len(), 2, "nobody saw the route come back");
     let open: Vec<(String, Entity)> =
         world.ledger.open().map(|f| (f.check.to_string(), f.entity.clone())).collect();
-    let verdicts = evaluate(world.view(), &world.settings, open.iter().map(|(c, e)| (&**c, e)));
+    let verdicts =
+        evaluate(world.view(), &world.settings, &Watched::open(open.iter().map(|(c, e)| (&**c, e))));
     let of_routes =
         verdicts.iter().filter(|v| v.check == MANUAL.slug && v.entity.server.as_deref() == Some("us-1"));
     assert!(of_routes.clone().all(|v| v.outcome == Outcome::Unknown), "{of_routes:?}");
@@ -194,7 +195,8 @@ fn a_server_without_a_name_as_before_2_10_is_not_named_by_its_id() {
     server.gatewayz = None;
     let lacking = world.id("eu-1");
     snapshot.servers.get_mut(&lacking).unwrap().lacks.insert(id, snapshot.began_at);
-    let verdicts = RouteMeshIncomplete.evaluate(&snapshot, &world.settings[MANUAL.slug]);
+    let verdicts =
+        RouteMeshIncomplete.evaluate(&snapshot, &world.settings[MANUAL.slug], &Watched::everything());
     assert_eq!(verdicts, [], "it will tell its name, or never");
     world.run(secs(1));
 }

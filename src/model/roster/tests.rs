@@ -1,4 +1,4 @@
-use super::super::{Connection, GatewayConfig, Outbound, RoutePeer};
+use super::super::{Connection, GatewayConfig, LinkState, Outbound, RoutePeer};
 use super::*;
 
 fn at(millis: u64) -> Time {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::{Look, ROUTES_FRESH, Record, TOGETHER};
 use crate::model::flow::Ends;
-use crate::model::{Cluster, Life, LinkState, Name, Routez, Server, Sight, Time};
+use crate::model::index::Index;
+use crate::model::{Cluster, Connection, Gatewayz, Life, LinkState, Name, Routez, Server, Sight, Time};
 
 /// What those who answered say about who else lives.
 pub(super) struct Witness {
-    /// Server ID to the names of those that have a connection to it.
+    /// ID of a server that does not answer to the names of those that have a connection to it.
     pub(super) named: BTreeMap<Name, BTreeSet<Name>>,
     /// IDs of servers with a gateway connection into the vantage's cluster.
     pub(super) hearable: BTreeSet<Name>,
@@ -20,27 +21,29 @@ pub(super) struct Witness {
 impl Witness {
     pub(super) fn of(records: &BTreeMap<Name, Record>, look: &Look) -> Self {
         let mut witness = Self { named: BTreeMap::new(), hearable: BTreeSet::new(), routes: BTreeMap::new() };
-        for (id, record) in records {
-            if !look.hears(id) {
-                continue;
-            }
+        let (answering, silent): (Vec<_>, Vec<_>) = records.iter().partition(|(id, _)| look.hears(id));
+        let silent = Index::of(silent.into_iter().map(|(id, _)| (&**id, ())));
+        for (_, record) in answering {
+            let mut name = |id: &Name| {
+                if silent.get(id).is_some() {
+                    witness.named.entry(id.clone()).or_default().insert(record.info.name.clone());
+                }
+            };
             if let Some((_, gatewayz)) = &record.gatewayz {
                 let inbound = gatewayz.inbound.values().flatten();
                 if record.info.cluster == look.vantage.cluster {
                     witness.hearable.extend(inbound.clone().map(|c| c.peer_id.clone()));
                 }
-                for connection in gatewayz.outbound.values().map(|o| &o.connection).chain(inbound) {
-                    let named = witness.named.entry(connection.peer_id.clone()).or_default();
-                    named.insert(record.info.name.clone());
+                if !silent.is_empty() {
+                    let outbound = gatewayz.outbound.values().map(|o| &o.connection);
+                    outbound.chain(inbound).for_each(|connection| name(&connection.peer_id));
                 }
             }
             let Some((at, routez)) = &record.routez else { continue };
             if look.asked_at.since(*at) > ROUTES_FRESH {
                 continue;
             }
-            for peer in routez.peers.keys() {
-                witness.named.entry(peer.clone()).or_default().insert(record.info.name.clone());
-            }
+            routez.peers.keys().for_each(&mut name);
             if let Some(cluster) = &record.info.cluster {
                 let list = witness.routes.entry(cluster.clone()).or_default();
                 list.push((record.info.name.clone(), *at, Arc::clone(routez)));
@@ -141,59 +144,57 @@ pub(super) fn far_end<'a>(
     if any && all && lives { (LinkState::Absent, None) } else { (LinkState::Unknown, None) }
 }
 
-/// Both ends of a link, as far as they answered in this look.
+/// Both ends of a link, as far as they answered in this look; `far` is the server at the other end.
 pub(super) fn ends<'a>(
-    server: &'a Server,
+    server: &Server,
     cluster: &Name,
-    remote: &Name,
-    peer_id: Option<&Name>,
-    servers: &'a BTreeMap<Name, Server>,
+    near: Option<&'a Connection>,
+    far: Option<(&'a Name, &'a Server)>,
 ) -> Ends<'a> {
-    let near = server.gatewayz.as_ref().and_then(|g| g.outbound.get(remote)).map(|o| &o.connection);
-    let Some((id, peer)) = peer_id.and_then(|id| servers.get_key_value(id)) else {
+    let Some((id, gatewayz)) = far.and_then(|(id, peer)| Some((id, peer.gatewayz.as_ref()?))) else {
         return Ends { near, ..Ends::default() };
     };
-    let Some(gatewayz) = &peer.gatewayz else { return Ends { near, ..Ends::default() } };
     let inbound = gatewayz.inbound.get(cluster).into_iter().flatten();
     let far = inbound.filter(|c| c.peer_id == server.info.id).max_by_key(|c| c.cid);
     Ends { near, far: far.map(|c| (id, c)), unmatched: near.is_some() && far.is_none() }
 }
 
-/// Which cluster has a gateway to which, the one that is dialled first. Who is dialled dials back.
-pub(super) fn dialled(servers: &BTreeMap<Name, Server>) -> BTreeSet<(&Name, &Name)> {
-    let mut dialled = BTreeSet::new();
-    for server in servers.values() {
-        let Some(cluster) = &server.info.cluster else { continue };
-        let remotes = server.gatewayz.iter().flat_map(|g| g.outbound.keys());
-        dialled.extend(remotes.map(|remote| (remote, cluster)));
-    }
-    dialled
+/// The clusters that have a gateway to `cluster`. Who is dialled dials back.
+pub(super) fn dialled<'a>(servers: &'a BTreeMap<Name, Server>, cluster: &Name) -> BTreeSet<&'a Name> {
+    let has = |s: &&Server| s.gatewayz.as_ref().is_some_and(|g| g.outbound.contains_key(cluster));
+    servers.values().filter(has).filter_map(|s| s.info.cluster.as_ref()).collect()
 }
 
-/// Whether the vantage's server has a gateway to `cluster`, and whether a server of the vantage's cluster has
-/// one from it. None where that cannot be told.
-pub(super) fn reach(
-    cluster: &Name,
-    look: &Look,
-    servers: &BTreeMap<Name, Server>,
-) -> (Option<bool>, Option<bool>) {
-    let asks = servers
-        .get(&look.vantage.server_id)
-        .and_then(|own| own.gatewayz.as_ref())
-        .map(|g| look.vantage.cluster.as_ref() == Some(cluster) || g.outbound.contains_key(cluster));
-    let (mut all, mut any) = (true, false);
-    for neighbour in servers.values() {
+/// The vantage's own cluster, as the ways to other clusters are seen from there.
+pub(super) struct Home<'a> {
+    own: Option<&'a Arc<Gatewayz>>,
+    cluster: Option<&'a Name>,
+    neighbours: Vec<&'a Server>,
+}
+
+impl<'a> Home<'a> {
+    pub(super) fn of(look: &'a Look, servers: &'a BTreeMap<Name, Server>) -> Self {
+        let cluster = look.vantage.cluster.as_ref();
         // A lame duck keeps its gateways, and says nothing, until it ends.
-        if neighbour.info.cluster != look.vantage.cluster || !neighbour.may_run() {
-            continue;
-        }
-        match &neighbour.gatewayz {
-            Some(g) => any |= g.inbound.get(cluster).is_some_and(|connections| !connections.is_empty()),
-            None => all = false,
-        }
+        let neighbours = servers.values().filter(|s| s.info.cluster.as_ref() == cluster && s.may_run());
+        let own = servers.get(&look.vantage.server_id).and_then(|own| own.gatewayz.as_ref());
+        Self { own, cluster, neighbours: neighbours.collect() }
     }
-    let hears = if any { Some(true) } else { all.then_some(false) };
-    (asks, hears)
+
+    /// Whether the vantage's server has a gateway to `cluster`, and whether a server of the vantage's cluster has
+    /// one from it. None where that cannot be told.
+    pub(super) fn reach(&self, cluster: &Name) -> (Option<bool>, Option<bool>) {
+        let asks = self.own.map(|g| self.cluster == Some(cluster) || g.outbound.contains_key(cluster));
+        let (mut all, mut any) = (true, false);
+        for neighbour in &self.neighbours {
+            match &neighbour.gatewayz {
+                Some(g) => any |= g.inbound.get(cluster).is_some_and(|connections| !connections.is_empty()),
+                None => all = false,
+            }
+        }
+        let hears = if any { Some(true) } else { all.then_some(false) };
+        (asks, hears)
+    }
 }
 
 pub(super) fn sight(

@@ -1,0 +1,248 @@
+//! What is remembered of each link, and its view in a look.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::witness::{dialled, ends, far_end};
+use super::{ABSENCE_GAP, Look, SERVERS_MAX};
+use crate::model::flow::FlowMemory;
+use crate::model::index::Index;
+use crate::model::pressure::{Loads, RttMemory};
+use crate::model::sorted::{Cursor, union};
+use crate::model::{Cluster, Life, Link, LinkState, Name, Rejection, Server, Time};
+
+/// How many links are remembered. One more is judged by what the look shows, and by nothing before it.
+const LINKS_MAX: usize = 1_000_000;
+
+/// Every link that was seen.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    /// Those of each server, by its ID, by remote.
+    of: BTreeMap<Name, BTreeMap<Name, LinkMemory>>,
+    remembered: usize,
+    /// When a server of this cluster and name was last connected to each remote, in any life.
+    history: BTreeMap<(Name, Name), BTreeMap<Name, Time>>,
+    histories: usize,
+}
+
+#[derive(Debug, Default)]
+struct LinkMemory {
+    absent_since: Option<Time>,
+    absent_looks: u32,
+    looked_at: Option<Time>,
+    connected_at: Option<Time>,
+    connected_since: Option<Time>,
+    flow: FlowMemory,
+}
+
+impl LinkMemory {
+    fn is_absent_no_more(&mut self) {
+        self.absent_since = None;
+        self.absent_looks = 0;
+    }
+}
+
+/// One look, as far as links are seen by it.
+struct Scene<'a> {
+    look: &'a Look,
+    servers: &'a BTreeMap<Name, Server>,
+    by_id: Index<'a, (&'a Name, &'a Server)>,
+    clusters: &'a BTreeMap<Name, Cluster>,
+    loads: &'a Loads,
+    rejections: &'a BTreeMap<Name, VecDeque<(Name, Rejection)>>,
+}
+
+impl Links {
+    /// Makes known that a server of this name had a gateway to `remote` at `at`.
+    pub(super) fn recall(&mut self, cluster: Name, server: Name, remote: Name, at: Time) {
+        if self.histories < SERVERS_MAX {
+            let before = self.history.entry((cluster, server)).or_default().insert(remote, at);
+            self.histories += usize::from(before.is_none());
+        }
+    }
+
+    /// What was counted in looks begins anew.
+    pub(super) fn blink(&mut self) {
+        self.of.values_mut().flat_map(BTreeMap::values_mut).for_each(LinkMemory::is_absent_no_more);
+    }
+
+    /// That life of a server is over.
+    pub(super) fn forget(&mut self, server_id: &Name) {
+        self.remembered -= self.of.remove(server_id).map_or(0, |links| links.len());
+    }
+
+    /// Every link that exists or is expected in this look, in the order of a snapshot.
+    pub(super) fn view(
+        &mut self,
+        look: &Look,
+        servers: &BTreeMap<Name, Server>,
+        clusters: &BTreeMap<Name, Cluster>,
+        loads: &Loads,
+        rejections: &BTreeMap<Name, VecDeque<(Name, Rejection)>>,
+    ) -> Vec<Link> {
+        let by_id = Index::of(servers.iter().map(|(id, server)| (&**id, (id, server))));
+        let scene = Scene { look, servers, by_id, clusters, loads, rejections };
+        let mut of_clusters: BTreeMap<&Name, Vec<&Server>> = BTreeMap::new();
+        for server in servers.values().filter(|s| !matches!(s.life, Life::Left | Life::Gone)) {
+            if let Some(cluster) = &server.info.cluster {
+                of_clusters.entry(cluster).or_default().push(server);
+            }
+        }
+        let mut links = Vec::with_capacity(self.remembered);
+        for (cluster, mut members) in of_clusters {
+            members.sort_by_key(|s| (&s.info.name, &s.info.id));
+            let shared = scene.remotes_of_all(cluster);
+            let begin = links.len();
+            let mut again = false;
+            let mut before = None;
+            for server in members {
+                again |= before.replace(&server.info.name) == Some(&server.info.name);
+                self.view_server(&scene, cluster, server, &shared, &mut links);
+            }
+            // Two lives of one name stand beside each other at each remote.
+            if let (true, Some(own)) = (again, links.get_mut(begin..)) {
+                own.sort_by(Link::order);
+            }
+        }
+        links
+    }
+
+    /// The links to all remotes that a server has, is configured for, ever had under its name, or that a peer has.
+    fn view_server(
+        &mut self,
+        scene: &Scene<'_>,
+        cluster: &Name,
+        server: &Server,
+        shared: &[&Name],
+        links: &mut Vec<Link>,
+    ) {
+        let (id, name) = (&server.info.id, &server.info.name);
+        let config = server.varz.as_ref().map(|v| v.gateway.as_ref());
+        let remotes_configured = config.flatten().map(|g| &g.remotes);
+        let key = (cluster.clone(), name.clone());
+        let mut history = self.history.remove(&key).unwrap_or_default();
+        let remotes: Vec<Name> = {
+            let known = union(shared.iter().copied(), history.keys());
+            let known = union(known.into_iter(), remotes_configured.into_iter().flat_map(BTreeMap::keys));
+            known.into_iter().filter(|remote| *remote != cluster).cloned().collect()
+        };
+        let mut memories = self.of.remove(id).unwrap_or_default();
+        let mut outbound = Cursor::new(server.gatewayz.as_ref().map(|g| &g.outbound));
+        let mut configured = Cursor::new(remotes_configured);
+        let mut rtts = Cursor::new(scene.loads.rtts_of(id));
+        for remote in remotes {
+            let mut unkept = LinkMemory::default();
+            let memory = if memories.contains_key(&remote) || self.remembered < LINKS_MAX {
+                memories.entry(remote.clone()).or_insert_with(|| {
+                    self.remembered += 1;
+                    LinkMemory::default()
+                })
+            } else {
+                &mut unkept
+            };
+            let near = outbound.seek(&remote).map(|o| &o.connection);
+            let (state, peer_id) = match (&server.gatewayz, near) {
+                (Some(_), Some(connection)) => (LinkState::Connected, Some(connection.peer_id.clone())),
+                (Some(_), None) => (LinkState::Absent, None),
+                (None, _) => far_end(server, cluster, scene.servers_of(&remote), memory.connected_at),
+            };
+            let far = peer_id.as_ref().and_then(|id| scene.by_id.get(id));
+            let ends = ends(server, cluster, near, far);
+            if state == LinkState::Connected {
+                match history.get_mut(&remote) {
+                    Some(at) => *at = scene.look.asked_at,
+                    None if self.histories < LINKS_MAX => {
+                        self.histories += 1;
+                        history.insert(remote.clone(), scene.look.asked_at);
+                    }
+                    None => {}
+                }
+            }
+            scene.note(memory, state, &remote);
+            let alive = |id: &Name| scene.by_id.get(id).is_some_and(|(_, s)| s.life == Life::Alive);
+            let flow = memory.flow.look(ends, scene.look.asked_at, alive);
+            links.push(Link {
+                cluster: cluster.clone(),
+                server: name.clone(),
+                server_id: id.clone(),
+                configured: config.map(|_| configured.seek(&remote).is_some()),
+                state,
+                near: server.gatewayz.is_some(),
+                peer: far.map(|(_, s)| s.info.name.clone()).or(peer_id),
+                absent_since: memory.absent_since,
+                absent_looks: memory.absent_looks,
+                connected_at: memory.connected_at,
+                connected_since: memory.connected_since,
+                ever_connected_at: history.get(&remote).copied(),
+                rejected: memory.absent_since.and_then(|_| scene.rejected(id, &remote)),
+                flow,
+                pressure: scene.loads.of_link(server, &remote),
+                rtt: rtts.seek(&remote).map(RttMemory::rtt).unwrap_or_default(),
+                remote,
+            });
+        }
+        if !memories.is_empty() {
+            self.of.insert(id.clone(), memories);
+        }
+        if !history.is_empty() {
+            self.history.insert(key, history);
+        }
+    }
+}
+
+impl<'a> Scene<'a> {
+    fn servers_of(&self, cluster: &Name) -> impl Iterator<Item = &'a Server> {
+        let ids = self.clusters.get(cluster).into_iter().flat_map(|c| &c.servers);
+        ids.filter_map(|id| self.servers.get(id))
+    }
+
+    /// The remotes that any server of the cluster has; those that have a gateway to it, where none of it answers.
+    fn remotes_of_all(&self, cluster: &Name) -> Vec<&'a Name> {
+        let mut all: Vec<&Name> = Vec::new();
+        for gatewayz in self.servers_of(cluster).filter_map(|s| s.gatewayz.as_ref()) {
+            if !all.iter().copied().eq(gatewayz.outbound.keys()) {
+                all = union(all.into_iter(), gatewayz.outbound.keys());
+            }
+        }
+        if self.clusters.get(cluster).is_none_or(|c| c.answered == 0) {
+            let dialled: BTreeSet<&Name> = dialled(self.servers, cluster);
+            let known = dialled.into_iter().filter_map(|by| Some(self.clusters.get_key_value(by)?.0));
+            all = union(all.into_iter(), known);
+        }
+        all
+    }
+
+    fn rejected(&self, id: &Name, remote: &Name) -> Option<Rejection> {
+        let list = self.rejections.get(id)?;
+        list.iter().rev().find(|(by_cluster, _)| by_cluster == remote).map(|(_, r)| r.clone())
+    }
+
+    /// Counts how long a link has been in its state.
+    fn note(&self, memory: &mut LinkMemory, state: LinkState, remote: &Name) {
+        let at = self.look.asked_at;
+        match state {
+            LinkState::Connected => {
+                memory.is_absent_no_more();
+                memory.looked_at = None;
+                memory.connected_at = Some(at);
+                memory.connected_since.get_or_insert(at);
+            }
+            LinkState::Absent => {
+                memory.connected_since = None;
+                // While the remote is away with a goodbye nothing is amiss; when it is back, patience starts anew.
+                if self.clusters.get(remote).is_some_and(|c| c.left_at.is_some()) {
+                    memory.is_absent_no_more();
+                } else if self.look.settled {
+                    if memory.looked_at.is_none_or(|looked_at| at.since(looked_at) > ABSENCE_GAP) {
+                        memory.is_absent_no_more();
+                    }
+                    if memory.absent_since.is_none() || memory.looked_at != Some(at) {
+                        memory.absent_since.get_or_insert(at);
+                        memory.absent_looks += 1;
+                        memory.looked_at = Some(at);
+                    }
+                }
+            }
+            LinkState::Unknown => {}
+        }
+    }
+}
