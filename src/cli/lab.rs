@@ -10,7 +10,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::{EXIT_USAGE, Failure, demo, output};
 use crate::connect::permissions::INBOX_PREFIX;
 use crate::lab::control::{self, Command, ControlError, LOG, Reply, Status};
-use crate::lab::{Auth, Direction, LabError, Spec, creds};
+use crate::lab::simulate::{self, Simulation};
+use crate::lab::{Auth, Direction, LabError, NATS_SERVER_VERSION, Spec, creds};
 
 /// A local supercluster of real nats-servers with faults on demand.
 #[derive(Debug, Args)]
@@ -93,6 +94,12 @@ enum LabCommand {
         #[arg(long, value_name = "PATH")]
         nats_server: Option<PathBuf>,
     },
+    /// Answer for any number of synthetic servers through one real nats-server, until interrupted
+    ///
+    /// For measuring: each server answers, sends heartbeats and counts as a real one does, and no other server is
+    /// disturbed. Faults are lines on standard input; `help` lists them, and each is answered with the time at which it
+    /// took effect.
+    Simulate(Simulate),
     /// Make the demo's credentials where they are missing
     Creds {
         /// Where to
@@ -123,6 +130,28 @@ struct Up {
     /// Stay in front, until interrupted
     #[arg(long)]
     foreground: bool,
+}
+
+#[derive(Debug, Args)]
+struct Simulate {
+    /// How many clusters
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    clusters: u16,
+    /// How many servers each cluster has
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    servers: u16,
+    /// The version that the servers say they run
+    #[arg(long, default_value = NATS_SERVER_VERSION)]
+    version: String,
+    /// What all chance follows from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where to listen on loopback [default: a free port]
+    #[arg(long)]
+    port: Option<u16>,
+    /// The nats-server to run
+    #[arg(long, value_name = "PATH")]
+    nats_server: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -165,6 +194,7 @@ async fn dispatch(args: LabArgs) -> Result<String, Failure> {
     let command = match args.command {
         LabCommand::Up(up) => return Ok(start(&dir, up).await?),
         LabCommand::Demo { nats_server } => return demo::run(nats_server).await.map(|()| String::new()),
+        LabCommand::Simulate(args) => return simulate(args).await,
         LabCommand::Down => {
             return Ok(match control::down(&dir).await? {
                 0 => "the lab is down\n".to_owned(),
@@ -235,6 +265,19 @@ async fn start(dir: &Path, up: Up) -> Result<String, ControlError> {
     spec.auth = Auth::Operator { dir: own };
     (spec.binary, spec.binaries) = binaries(up.nats_server);
     control::serve(spec).await?;
+    Ok(String::new())
+}
+
+async fn simulate(args: Simulate) -> Result<String, Failure> {
+    let simulation = Simulation {
+        clusters: args.clusters.into(),
+        servers: args.servers.into(),
+        version: args.version,
+        seed: args.seed,
+        port: args.port,
+        binary: args.nats_server,
+    };
+    simulate::run(simulation, output::print).await.map_err(ControlError::from)?;
     Ok(String::new())
 }
 

@@ -25,6 +25,7 @@ mod node;
 mod observe;
 mod ports;
 mod proxy;
+pub mod simulate;
 mod spec;
 mod tls;
 mod wire;

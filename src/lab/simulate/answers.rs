@@ -1,0 +1,244 @@
+//! From a request to the messages that answer it, a few servers at a time.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use super::chance::Chance;
+use super::pack::Packer;
+use super::render::{ACCOUNT, Endpoint, Options, Renderer};
+use super::text::Text;
+use super::wire::{self, Request};
+use super::world::{Event, HOST, World};
+
+/// So many servers answer before something else gets its turn.
+const SERVERS_AT_ONCE: usize = 32;
+/// So many requests wait; those that come then go unanswered.
+const REQUESTS_MAX: usize = 10_000;
+/// So many bytes of answers are kept to be late; more are lost.
+const LATE_BYTES_MAX: usize = 1 << 30;
+
+/// One request that is being answered.
+#[derive(Debug)]
+struct Job {
+    endpoint: Endpoint,
+    options: Result<Options, String>,
+    reply: String,
+    encoding: Option<&'static str>,
+    /// Who is next, and who is the first that is not meant.
+    next: usize,
+    end: usize,
+}
+
+/// All that is being answered.
+#[derive(Debug)]
+pub(super) struct Answers {
+    renderer: Renderer,
+    packer: Packer,
+    jobs: VecDeque<Job>,
+    late: BinaryHeap<Reverse<(u64, u64, Vec<u8>)>>,
+    late_bytes: usize,
+    /// Of a million answers.
+    pub(super) lost: u64,
+    chance: Chance,
+    body: Text,
+    packed: Vec<u8>,
+    told: u64,
+}
+
+/// `$SYS.REQ.…`: what a request is for.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked<'a> {
+    /// All of them.
+    Ping(Endpoint),
+    /// The server with this ID.
+    One(&'a str, Endpoint),
+    UserInfo,
+    Nobody,
+}
+
+fn asked(subject: &str) -> Asked<'_> {
+    let parts: Vec<&str> = subject.split('.').collect();
+    let known = |endpoint: &str, found: fn(Endpoint) -> Asked<'static>| {
+        Endpoint::parse(endpoint).map_or(Asked::Nobody, found)
+    };
+    match parts.as_slice() {
+        ["$SYS", "REQ", "SERVER", "PING"] => Asked::Ping(Endpoint::Statsz),
+        ["$SYS", "REQ", "SERVER", "PING", endpoint] => known(endpoint, Asked::Ping),
+        ["$SYS", "REQ", "SERVER", id, endpoint] => match Endpoint::parse(endpoint) {
+            Some(endpoint) if endpoint != Endpoint::Idz => Asked::One(id, endpoint),
+            _ => Asked::Nobody,
+        },
+        ["$SYS", "REQ", "ACCOUNT", "PING", "STATZ"] => Asked::Ping(Endpoint::Accountz),
+        ["$SYS", "REQ", "USER", "INFO"] => Asked::UserInfo,
+        _ => Asked::Nobody,
+    }
+}
+
+impl Answers {
+    pub(super) fn new(renderer: Renderer, seed: u64) -> Self {
+        Self {
+            renderer,
+            packer: Packer::default(),
+            jobs: VecDeque::new(),
+            late: BinaryHeap::new(),
+            late_bytes: 0,
+            lost: 0,
+            chance: Chance::new(seed),
+            body: Text::default(),
+            packed: Vec::new(),
+            told: 0,
+        }
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// When the next late answer is due.
+    pub(super) fn due(&self) -> u64 {
+        self.late.peek().map_or(u64::MAX, |Reverse((at, _, _))| *at)
+    }
+
+    /// Takes a request.
+    pub(super) fn take(&mut self, world: &mut World, request: Request, now: u64, out: &mut Vec<u8>) {
+        let Request { subject, reply, encoding, body } = request;
+        let asked = asked(&subject);
+        let Some(reply) = reply else {
+            // Without an inbox it asks for heartbeats.
+            if asked == Asked::Ping(Endpoint::Statsz) {
+                for index in 0..world.servers.len() {
+                    if world.is_reached(index) {
+                        self.tell(world, Event::Beat(index), now, out);
+                    }
+                }
+            }
+            return;
+        };
+        let (endpoint, range) = match asked {
+            Asked::Ping(endpoint) => (endpoint, 0..world.servers.len()),
+            Asked::One(id, endpoint) => match world.by_id(id) {
+                Some(index) if world.is_reached(index) => (endpoint, index..index + 1),
+                _ => return wire::no_responders(out, &reply),
+            },
+            Asked::UserInfo => return self.user_info(world, &reply, now, out),
+            Asked::Nobody => return wire::no_responders(out, &reply),
+        };
+        if self.jobs.len() >= REQUESTS_MAX {
+            return;
+        }
+        let encoding = encoding.filter(|_| endpoint.is_compressed()).map(|encoding| {
+            if encoding.contains("snappy") || encoding.contains("s2") { "snappy" } else { "identity" }
+        });
+        let options = Options::parse(&body).map_err(|error| error.to_string());
+        self.jobs.push_back(Job { endpoint, options, reply, encoding, next: range.start, end: range.end });
+    }
+
+    /// Answers for some servers, each request in its turn.
+    pub(super) fn work(&mut self, world: &mut World, now: u64, out: &mut Vec<u8>) {
+        while self.late.peek().is_some_and(|Reverse((at, _, _))| *at <= now) {
+            let Some(Reverse((_, _, message))) = self.late.pop() else { break };
+            self.late_bytes -= message.len();
+            out.extend_from_slice(&message);
+        }
+        let Some(mut job) = self.jobs.pop_front() else { return };
+        let end = job.end.min(job.next + SERVERS_AT_ONCE);
+        while job.next < end {
+            self.answer(world, &job, job.next, now, out);
+            job.next += 1;
+        }
+        if job.next < job.end {
+            self.jobs.push_back(job);
+        }
+    }
+
+    fn answer(&mut self, world: &mut World, job: &Job, index: usize, now: u64, out: &mut Vec<u8>) {
+        let (is_reached, reaches) = (world.is_reached(index), world.reaches(index));
+        let Some(server) = world.server(index) else { return };
+        let fault = server.fault;
+        let is_meant = match &job.options {
+            Ok(options) => options.mean(world, server, self.renderer.release) || job.endpoint == Endpoint::Idz,
+            Err(_) => true,
+        };
+        if !is_reached || fault.silent || !is_meant {
+            return;
+        }
+        if let Some(server) = world.servers.get_mut(index) {
+            server.seq += 1;
+        }
+        if !reaches || (self.lost > 0 && self.chance.next() % 1_000_000 < self.lost) {
+            return;
+        }
+        let Some(server) = world.server(index) else { return };
+        self.body.0.clear();
+        let mut encoding = job.encoding;
+        match &job.options {
+            Ok(options) => self.renderer.reply(&mut self.body, world, server, job.endpoint, options, now),
+            Err(why) => {
+                encoding = encoding.and(None);
+                self.renderer.refusal(&mut self.body, world, server, why, now);
+            }
+        }
+        let mut body = &mut self.body.0;
+        if encoding == Some("snappy") {
+            self.packed.clear();
+            self.packer.pack(body, &mut self.packed);
+            body = &mut self.packed;
+        }
+        if fault.garbles {
+            damage(body, &mut self.chance);
+        }
+        if fault.late_ms == 0 {
+            wire::publish(out, &job.reply, encoding, body);
+            return;
+        }
+        let mut message = Vec::new();
+        wire::publish(&mut message, &job.reply, encoding, body);
+        if self.late_bytes + message.len() <= LATE_BYTES_MAX {
+            self.late_bytes += message.len();
+            self.told += 1;
+            self.late.push(Reverse((now + fault.late_ms * 1_000_000, self.told, message)));
+        }
+    }
+
+    /// Publishes what a server tells by itself.
+    pub(super) fn tell(&mut self, world: &mut World, event: Event, now: u64, out: &mut Vec<u8>) {
+        let (Event::Beat(index) | Event::Shutdown(index)) = event;
+        let reaches = world.reaches(index);
+        let Some(server) = world.servers.get_mut(index).filter(|s| s.alive && !s.fault.silent) else { return };
+        server.seq += 1;
+        let Some(server) = world.server(index).filter(|_| reaches) else { return };
+        self.body.0.clear();
+        let subject = if matches!(event, Event::Beat(_)) {
+            let options = Options::default();
+            self.renderer.reply(&mut self.body, world, server, Endpoint::Statsz, &options, now);
+            "STATSZ"
+        } else {
+            self.renderer.server(&mut self.body, world, server, now);
+            "SHUTDOWN"
+        };
+        wire::publish(out, &format!("$SYS.SERVER.{}.{subject}", server.id), None, &self.body.0);
+    }
+
+    /// Only the server that the client is connected to knows it.
+    fn user_info(&mut self, world: &World, reply: &str, now: u64, out: &mut Vec<u8>) {
+        let Some(server) = world.server(HOST) else { return };
+        self.body.0.clear();
+        self.body.raw("{\"server\":");
+        self.renderer.server(&mut self.body, world, server, now);
+        let data = serde_json::json!({ "user": "sim", "account": ACCOUNT, "account_name": ACCOUNT });
+        self.body.raw(",\"data\":").raw(&data.to_string()).raw("}");
+        wire::publish(out, reply, None, &self.body.0);
+    }
+}
+
+/// Cuts a body short, or changes some of it.
+fn damage(body: &mut Vec<u8>, chance: &mut Chance) {
+    if chance.next().is_multiple_of(2) {
+        body.truncate(chance.below(body.len().max(1)));
+        return;
+    }
+    let from = chance.below(body.len().max(1));
+    for byte in body.iter_mut().skip(from).take(16) {
+        *byte = u8::try_from(chance.next() % 256).unwrap_or_default();
+    }
+}
