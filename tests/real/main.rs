@@ -23,6 +23,7 @@ mod mistakes;
 mod service;
 mod sign;
 mod silence;
+mod simulate;
 mod sink;
 mod sweep;
 mod top;

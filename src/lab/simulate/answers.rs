@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
+use super::ask::{Endpoint, Options};
 use super::chance::Chance;
 use super::pack::Packer;
-use super::render::{ACCOUNT, Endpoint, Options, Renderer};
+use super::render::{ACCOUNT, Renderer};
 use super::text::Text;
 use super::wire::{self, Request};
 use super::world::{Event, HOST, World};
@@ -156,7 +157,9 @@ impl Answers {
         let Some(server) = world.server(index) else { return };
         let fault = server.fault;
         let is_meant = match &job.options {
-            Ok(options) => options.mean(world, server, self.renderer.release) || job.endpoint == Endpoint::Idz,
+            Ok(options) => {
+                options.mean(world, server, self.renderer.release) || job.endpoint == Endpoint::Idz
+            }
             Err(_) => true,
         };
         if !is_reached || fault.silent || !is_meant {
@@ -204,7 +207,9 @@ impl Answers {
     pub(super) fn tell(&mut self, world: &mut World, event: Event, now: u64, out: &mut Vec<u8>) {
         let (Event::Beat(index) | Event::Shutdown(index)) = event;
         let reaches = world.reaches(index);
-        let Some(server) = world.servers.get_mut(index).filter(|s| s.alive && !s.fault.silent) else { return };
+        let Some(server) = world.servers.get_mut(index).filter(|s| s.alive && !s.fault.silent) else {
+            return;
+        };
         server.seq += 1;
         let Some(server) = world.server(index).filter(|_| reaches) else { return };
         self.body.0.clear();

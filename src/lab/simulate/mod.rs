@@ -6,11 +6,17 @@
 //! client is connected to a server that exists.
 
 mod answers;
+mod ask;
 mod chance;
 mod command;
 mod pack;
 mod render;
+mod routes;
+#[cfg(test)]
+mod tests;
 mod text;
+mod totals;
+mod traffic;
 mod wire;
 mod world;
 
@@ -20,6 +26,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, Command as Process};
 use tokio::sync::mpsc;
 
@@ -59,11 +66,8 @@ pub struct Simulation {
 }
 
 /// Answers until SIGINT or SIGTERM. `say` gets each line for the user: first how to connect, then what was done.
-pub async fn run(
-    what: Simulation,
-    mut say: impl FnMut(&str) -> std::io::Result<()>,
-) -> Result<(), LabError> {
-    let release = render::release(&what.version);
+pub async fn run(what: Simulation, mut say: impl FnMut(&str) -> std::io::Result<()>) -> Result<(), LabError> {
+    let release = ask::release(&what.version);
     let release = release.filter(|release| *release >= (2, 10, 0)).ok_or_else(|| {
         LabError::Spec(format!("{:?} is no version that can be simulated: 2.10.0 and later", what.version))
     })?;
@@ -156,7 +160,11 @@ fn obey(line: &str, world: &mut World, answers: &mut Answers, now: u64, out: &mu
             let names: Vec<&str> =
                 servers.iter().filter_map(|index| Some(&*world.server(*index)?.name)).collect();
             let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-            if names.is_empty() { format!("{at} {line}\n") } else { format!("{at} {line}: {}\n", names.join(" ")) }
+            if names.is_empty() {
+                format!("{at} {line}\n")
+            } else {
+                format!("{at} {line}: {}\n", names.join(" "))
+            }
         }
         Err(why) => format!("{at} refused: {why}\n"),
     })
@@ -205,7 +213,8 @@ async fn start(
     );
     super::node::write(&conf, &text)?;
     let log = dir.join("server.log");
-    let output = std::fs::File::create(&log).map_err(LabError::io(format!("cannot write {}", log.display())))?;
+    let output =
+        std::fs::File::create(&log).map_err(LabError::io(format!("cannot write {}", log.display())))?;
     let errors = output.try_clone().map_err(LabError::io("cannot write the log"))?;
     Process::new(&binary)
         .arg("-c")
@@ -225,7 +234,7 @@ async fn connect(
     dir: &Path,
     port: u16,
     password: &str,
-) -> Result<(wire::Info, wire::Reader, tokio::net::tcp::OwnedWriteHalf), LabError> {
+) -> Result<(wire::Info, wire::Reader<OwnedReadHalf>, OwnedWriteHalf), LabError> {
     let waiting = tokio::time::Instant::now();
     loop {
         if matches!(child.try_wait(), Ok(Some(_))) {
@@ -236,7 +245,10 @@ async fn connect(
         match wire::connect(port, USER, password, &SUBJECTS).await {
             Ok(connected) => return Ok(connected),
             Err(error) if waiting.elapsed() > READY_WITHIN => {
-                return Err(LabError::NoAnswer { server: "the nats-server".to_owned(), reason: error.to_string() });
+                return Err(LabError::NoAnswer {
+                    server: "the nats-server".to_owned(),
+                    reason: error.to_string(),
+                });
             }
             Err(_) => tokio::time::sleep(LOOK_EVERY).await,
         }

@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind};
 
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -39,8 +39,8 @@ pub(super) struct Info {
 
 /// Reads messages.
 #[derive(Debug)]
-pub(super) struct Reader {
-    half: OwnedReadHalf,
+pub(super) struct Reader<R> {
+    half: R,
     buffer: Vec<u8>,
     /// How much of it is done with.
     done: usize,
@@ -52,11 +52,11 @@ pub(super) async fn connect(
     user: &str,
     password: &str,
     subjects: &[&str],
-) -> io::Result<(Info, Reader, OwnedWriteHalf)> {
+) -> io::Result<(Info, Reader<OwnedReadHalf>, OwnedWriteHalf)> {
     let stream = TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).await?;
     stream.set_nodelay(true)?;
     let (half, mut writer) = stream.into_split();
-    let mut reader = Reader { half, buffer: Vec::new(), done: 0 };
+    let mut reader = Reader::new(half);
     let line = reader.line().await?;
     let info = line.strip_prefix("INFO ").ok_or_else(|| bad(&line))?;
     let info = serde_json::from_str(info).map_err(|error| bad(&error.to_string()))?;
@@ -79,7 +79,11 @@ fn bad(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, format!("the nats-server says {what:?}"))
 }
 
-impl Reader {
+impl<R: AsyncRead + Unpin> Reader<R> {
+    pub(super) fn new(half: R) -> Self {
+        Self { half, buffer: Vec::new(), done: 0 }
+    }
+
     /// The next of what matters. Nothing is lost when it is not waited for to the end.
     pub(super) async fn next(&mut self) -> io::Result<Incoming> {
         loop {
@@ -117,7 +121,8 @@ impl Reader {
         let (Some(subject), Some(bytes)) = (words.first(), number(words.len().saturating_sub(1))) else {
             return Err(bad("a message without a size"));
         };
-        let header_bytes = if with_headers { number(words.len().saturating_sub(2)).unwrap_or_default() } else { 0 };
+        let header_bytes =
+            if with_headers { number(words.len().saturating_sub(2)).unwrap_or_default() } else { 0 };
         if bytes > BYTES_MAX || header_bytes > bytes {
             return Err(bad("a message that is too large"));
         }
