@@ -1,7 +1,12 @@
 //! What one look costs behind the decoder: taking the answers in, the snapshot, the checks, the ledger.
 //!
 //! `cargo bench --bench judge -- [SERVERS [CLUSTERS]]`, 1,000 in 100 where nothing is said.
-#![allow(clippy::unwrap_used, reason = "a failure here is a failed benchmark")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a benchmark that cannot go on ends"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -58,11 +63,10 @@ impl World {
     }
 
     fn connection(&self, peer: &Name, cid: usize) -> Connection {
-        // As decoded from a reply: nothing is shared.
         let count = self.seq * 3;
         Connection {
             cid: cid as u64,
-            peer_id: (**peer).into(),
+            peer_id: peer.clone(),
             start: Some(self.start),
             rtt: Some(Duration::from_micros(300)),
             in_msgs: count,
@@ -80,7 +84,7 @@ impl World {
             .map(|to| {
                 let peer = &self.servers[to][self.dials(c, s, to)].1;
                 let connection = self.connection(peer, to);
-                ((*self.clusters[to]).into(), Outbound { configured: true, connection })
+                (self.clusters[to].clone(), Outbound { configured: true, connection })
             })
             .collect();
         let inbound = others()
@@ -88,7 +92,7 @@ impl World {
                 let dialers = (0..self.servers[from].len()).filter(|d| self.dials(from, *d, c) == s);
                 let connections: Vec<Connection> =
                     dialers.map(|d| self.connection(&self.servers[from][d].1, from * 100 + d)).collect();
-                (!connections.is_empty()).then(|| ((*self.clusters[from]).into(), connections))
+                (!connections.is_empty()).then(|| (self.clusters[from].clone(), connections))
             })
             .collect();
         Gatewayz { name: Some(self.clusters[c].clone()), outbound, inbound, ..Gatewayz::default() }
@@ -97,9 +101,7 @@ impl World {
     fn varz(&self, c: usize) -> Varz {
         let remotes = (0..self.clusters.len())
             .filter(|to| *to != c)
-            .map(|to| {
-                ((*self.clusters[to]).into(), BTreeSet::from([format!("c{to:03}.example:7222").into()]))
-            })
+            .map(|to| (self.clusters[to].clone(), BTreeSet::from([format!("c{to:03}.example:7222").into()])))
             .collect();
         let gateway = GatewayConfig { name: self.clusters[c].clone(), remotes, ..GatewayConfig::default() };
         Varz { start: Some(self.start), gateway: Some(gateway), ..Varz::default() }
@@ -110,7 +112,7 @@ impl World {
         Statsz {
             start: Some(self.start),
             active_servers: Some(self.servers.iter().map(|s| s.len() as u64).sum()),
-            gateways: others.map(|to| ((*self.clusters[to]).into(), to as u64)).collect(),
+            gateways: others.map(|to| (self.clusters[to].clone(), to as u64)).collect(),
             ..Statsz::default()
         }
     }
@@ -119,7 +121,7 @@ impl World {
         let peers = self.servers[c].iter().enumerate().filter(|(other, _)| *other != s);
         let peer =
             |name: &Name| RoutePeer { name: Some(name.clone()), connections: 4, ..RoutePeer::default() };
-        Routez { peers: peers.map(|(_, (name, id))| ((**id).into(), peer(name))).collect() }
+        Routez { peers: peers.map(|(_, (name, id))| (id.clone(), peer(name))).collect() }
     }
 }
 
@@ -152,7 +154,7 @@ fn main() {
         ..Vantage::default()
     };
     println!("{servers} servers, {clusters} clusters; at the start {:.1} MiB", resident_mib());
-    let mut kept = None;
+    let mut kept: Option<gatewatch::model::Snapshot> = None;
     for look in 0..12u64 {
         let at = world.start.plus(Duration::from_millis(10_000 + look * 500));
         world.seq = look + 1;
@@ -171,6 +173,8 @@ fn main() {
             }
             took += begin.elapsed();
         }
+        // As the agent does.
+        drop(kept.take());
         let begin = Instant::now();
         let snapshot = roster.snapshot(Look {
             epoch: look,
@@ -180,6 +184,7 @@ fn main() {
             answered: all.iter().map(|(c, s)| world.servers[*c][*s].1.clone()).collect(),
             elsewhere: BTreeSet::new(),
             observer: Observer::default(),
+            lasts: Duration::ZERO,
         });
         let built = begin.elapsed();
         let begin = Instant::now();
@@ -200,6 +205,7 @@ fn main() {
         let begin = Instant::now();
         let changes = ledger.step(Judgement {
             at,
+            seen_at: at,
             epoch: look,
             verdicts,
             settings: &settings,

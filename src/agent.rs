@@ -14,7 +14,7 @@ mod ways;
 
 pub use sweep::{Enough, Sweep, sweep};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use async_nats::{Client, Message as Incoming};
@@ -29,7 +29,7 @@ use service::Desk;
 
 use crate::checks::{self, Severity, Verdict};
 use crate::collect::decode::{self, Endpoint, Garbled};
-use crate::collect::{Arrival, Look, Pace, Request, Target, parse_inbox};
+use crate::collect::{Arrival, Look, Pace, Part, Request, Share, Sizes, Target, parse_inbox, parts};
 use crate::config::Config;
 use crate::connect::LinkEvent;
 use crate::findings::{Action as Happened, Judgement, Ledger};
@@ -72,6 +72,8 @@ const DETOUR_EVERY: Duration = Duration::from_millis(1500);
 const DIRECT_MAX: usize = 8;
 /// As good as never.
 const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// How long our own server may take to tell how many others there are.
+const GREETING: Duration = Duration::from_millis(250);
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How many servers' complaints are kept.
@@ -182,6 +184,11 @@ struct Agent {
     jsz_at: Option<Time>,
     interest_at: Option<Time>,
     slowest: Duration,
+    sizes: Sizes,
+    /// When the budget is free for another look.
+    free_at: Time,
+    /// Until when our own server is given to tell how many there are, before all are asked.
+    greeted: Option<Time>,
     cost: EpochCost,
     degraded: bool,
     company: Company,
@@ -250,6 +257,9 @@ impl Agent {
             jsz_at: None,
             interest_at: None,
             slowest: Duration::ZERO,
+            sizes: Sizes::default(),
+            free_at: now,
+            greeted: None,
             cost: EpochCost::default(),
             degraded: false,
             company: Company::new(peers),
@@ -295,6 +305,7 @@ impl Agent {
     fn start_to_look(&mut self, now: Time) {
         self.looking_since = now;
         self.look = None;
+        self.greeted = None;
         self.grid_at = now;
         self.grid_step = 0;
         self.soon_at = None;
@@ -316,6 +327,10 @@ impl Agent {
     }
 
     fn next_look_at(&self) -> Time {
+        let untold = || !self.roster.is_told_by(&self.vantage.server_id);
+        if let Some(until) = self.greeted.filter(|until| *until > self.asked_last_at && untold()) {
+            return until;
+        }
         let mut at = self.grid_at;
         if let Some(ripe_at) = self.ripe_at {
             // A look on time for the verdict; one that is due a little before is moved rather than doubled.
@@ -327,6 +342,7 @@ impl Agent {
         if let Some(soon_at) = self.soon_at {
             at = at.min(soon_at);
         }
+        at = at.max(self.free_at);
         if self.asked_last_at == Time::default() { at } else { at.max(self.asked_last_at.plus(LOOK_GAP_MIN)) }
     }
 
@@ -365,6 +381,7 @@ impl Agent {
                 let mut effects = self.attend(now);
                 let leads = self.company.peers.leads();
                 effects.extend(match &self.look {
+                    Some(look) if now >= look.ends_at() && look.is_asking() => self.ask_next_part(now),
                     Some(look) if now >= look.ends_at() => self.finish(now),
                     None if leads && self.connected && now >= self.next_look_at() => self.ask(now),
                     _ => Vec::new(),
@@ -418,6 +435,9 @@ impl Agent {
 
     /// Asks what is due.
     fn ask(&mut self, now: Time) -> Vec<Effect> {
+        if self.greeted.is_none() && !self.roster.is_told_by(&self.vantage.server_id) {
+            return self.greet(now);
+        }
         let on_grid = now >= self.grid_at;
         if on_grid {
             self.observer.behind = now.since(self.grid_at);
@@ -438,7 +458,8 @@ impl Agent {
         if self.ripe_at.is_some_and(|at| now >= at) {
             self.ripe_at = None;
         }
-        let requests = self.requests(opens_epoch, now);
+        let mut requests = self.requests(opens_epoch, now);
+        let parts = self.parts(&requests);
         self.looks += 1;
         let mut look = Look::new(
             self.looks,
@@ -448,6 +469,10 @@ impl Agent {
             Pace::of(self.config.timeout, self.slowest),
             &requests,
         );
+        if let Some(parts) = parts {
+            requests.retain(|(request, _)| request.target != Target::All);
+            look.ask_in_parts(parts);
+        }
         let elsewhere = self.ask_elsewhere(&mut look, now);
         self.asked_before_at = self.asked_last_at;
         self.asked_last_at = now;
@@ -460,7 +485,31 @@ impl Agent {
         effects.extend(elsewhere);
         self.slowest = self.slowest.mul_f64(0.9);
         self.look = Some(look);
+        effects.extend(self.ask_next_part(now));
         effects
+    }
+
+    /// Of a supercluster of which nothing is known our own server tells first how large it is.
+    fn greet(&mut self, now: Time) -> Vec<Effect> {
+        self.greeted = Some(now.plus(GREETING));
+        let target = Target::Server(self.vantage.server_id.clone());
+        self.question(&Request { endpoint: Endpoint::Statsz, target }).into_iter().collect()
+    }
+
+    /// What is asked of all, cluster by cluster, where it is more than may come at once.
+    fn parts(&self, requests: &[(Request, BTreeSet<Name>)]) -> Option<VecDeque<Part>> {
+        let share = Share {
+            bytes_per_s: self.config.budget_bytes_per_s,
+            at_once: self.config.interval / LOOKS_PER_EPOCH,
+        };
+        let census = self.roster.census(&self.vantage.server_id);
+        let requests: Vec<Request> = requests.iter().map(|(request, _)| request.clone()).collect();
+        parts(&requests, &census, &self.sizes, share)
+    }
+
+    fn ask_next_part(&mut self, now: Time) -> Vec<Effect> {
+        let Some(part) = self.look.as_mut().and_then(|look| look.next_part(now)) else { return Vec::new() };
+        part.requests.iter().filter_map(|request| self.question(request)).collect()
     }
 
     fn question(&mut self, request: &Request) -> Option<Effect> {
@@ -605,6 +654,7 @@ impl Agent {
     ) -> Option<Name> {
         self.cost.replies += 1;
         self.cost.bytes_in += message.payload.len() as u64;
+        self.sizes.learn(endpoint, message.length);
         let encoding = message
             .headers
             .as_ref()
@@ -643,7 +693,9 @@ impl Agent {
         let on_time = look.is_some();
         let made_at = match look {
             Some(look) => {
-                let asked_at = look.asked_at;
+                // What moved is summed up as of one moment.
+                let of = server.cluster.as_ref().filter(|_| endpoint != Endpoint::Accountz);
+                let asked_at = look.asked_of(of);
                 if look.arrived(endpoint, elsewhere, &id, now) == Arrival::Double {
                     return;
                 }
@@ -747,6 +799,12 @@ impl Agent {
     /// The look is over: builds, judges, publishes.
     fn finish(&mut self, now: Time) -> Vec<Effect> {
         let Some(look) = self.look.take() else { return Vec::new() };
+        if look.is_in_parts() {
+            // Each is an epoch, and the next one begins when the budget is free.
+            self.free_at = look.next_at();
+            self.grid_at = self.free_at.max(now);
+            self.grid_step = 0;
+        }
         let answered = look.answered(Endpoint::Gatewayz, false);
         if let Some(cluster) = self.roster.cluster_of(&self.vantage.server_id) {
             self.vantage.cluster = Some(cluster);
@@ -759,6 +817,8 @@ impl Agent {
         self.observer
             .complaints
             .retain(|id, complaint| now.since(complaint.at) < Complaint::APART * 2 || open.contains(id));
+        // Of a large supercluster there is room for one.
+        self.desk.put_away();
         let settled = self.is_settled(look.asked_at) && answered.contains(&self.vantage.server_id);
         let mut snapshot = self.roster.snapshot(model::Look {
             epoch: look.epoch,
@@ -768,6 +828,7 @@ impl Agent {
             answered,
             elsewhere: look.answered(Endpoint::Gatewayz, true),
             observer: self.observer.clone(),
+            lasts: now.since(look.asked_at),
         });
         snapshot.expected.clone_from(&self.config.expected);
         self.sight = Sight::of(&snapshot);
@@ -776,6 +837,7 @@ impl Agent {
         let changes = if settled && self.may_judge(now) && self.kept.may_judge(now) {
             self.ledger.step(Judgement {
                 at: look.asked_at.max(now),
+                seen_at: if look.is_in_parts() { look.asked_at } else { look.asked_at.max(now) },
                 epoch: look.epoch,
                 verdicts,
                 settings: &self.config.checks,

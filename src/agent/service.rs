@@ -128,6 +128,11 @@ impl Desk {
         self.topology = None;
     }
 
+    /// The next snapshot is about to be made.
+    pub(super) fn put_away(&mut self) {
+        self.snapshot = None;
+    }
+
     /// An epoch is over.
     pub(super) fn close_epoch(&mut self, message: &Message, cost: EpochCost) {
         self.counters.epochs += 1;

@@ -18,6 +18,8 @@ use crate::publish::Outbox;
 
 /// A sweep is over in a few looks, however seldom the agent is told to look.
 const INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// What is asked for once may come faster than what is asked for all the time.
+const BUDGET_MIN_BYTES_PER_S: u64 = 20_000_000;
 
 /// How often all servers are asked for a heartbeat at the most.
 const NUDGES_MAX: u32 = 4;
@@ -68,9 +70,15 @@ pub async fn sweep(
 ) -> Result<Option<Sweep>, AgentError> {
     let inbox = client.new_inbox();
     let mut io = Io::open(client, config.connect.clone(), link, &inbox, &[], Box::pin(stop)).await?;
-    let interval = config.interval.min(INTERVAL_MAX);
-    let mut agent =
-        Agent::new(Config { interval, state_file: None, ..config }, inbox, Peers::alone(), io.clock.now());
+    let config = Config {
+        interval: config.interval.min(INTERVAL_MAX),
+        state_file: None,
+        // Somebody waits, and it is once.
+        budget_bytes_per_s: config.budget_bytes_per_s.max(BUDGET_MIN_BYTES_PER_S),
+        ..config
+    };
+    let interval = config.interval;
+    let mut agent = Agent::new(config, inbox, Peers::alone(), io.clock.now());
     agent.outbox = Outbox::closed();
     for (operation, subject) in missing {
         agent.refused(&operation, &subject);
@@ -168,7 +176,8 @@ impl Agent {
         self.looks == 1
             && self.roster.is_whole()
             && self.look.as_ref().is_some_and(|look| {
-                look.answered(Endpoint::Gatewayz, false).contains(&self.vantage.server_id)
+                !look.is_asking()
+                    && look.answered(Endpoint::Gatewayz, false).contains(&self.vantage.server_id)
             })
     }
 

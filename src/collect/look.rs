@@ -1,10 +1,10 @@
 //! One round of requests, from the question to the moment when waiting longer is not worth it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::Request;
 use super::decode::Endpoint;
+use super::{Part, Request};
 use crate::model::{Name, Time};
 
 /// How long replies are waited for.
@@ -48,6 +48,12 @@ pub struct Look {
     /// When the servers were asked.
     pub asked_at: Time,
     rounds: Vec<Round>,
+    /// What is still to be asked, and when.
+    later: VecDeque<Part>,
+    next_at: Time,
+    /// When each cluster was asked, where that is not at once.
+    asked: BTreeMap<Name, Time>,
+    asked_last_at: Time,
     /// Whether there is anybody to wait for.
     expects: bool,
     last_at: Time,
@@ -86,7 +92,59 @@ impl Look {
             }
         }
         let expects = rounds.iter().any(|r| !r.missing.is_empty());
-        Self { number, epoch, opens_epoch, asked_at, rounds, expects, last_at: asked_at, pace }
+        Self {
+            number,
+            epoch,
+            opens_epoch,
+            asked_at,
+            rounds,
+            later: VecDeque::new(),
+            next_at: asked_at,
+            asked: BTreeMap::new(),
+            asked_last_at: asked_at,
+            expects,
+            last_at: asked_at,
+            pace,
+        }
+    }
+
+    /// What is asked of all is asked in `parts`, one after the other.
+    pub fn ask_in_parts(&mut self, parts: VecDeque<Part>) {
+        self.later = parts;
+    }
+
+    /// Whether something is still to be asked.
+    pub fn is_asking(&self) -> bool {
+        !self.later.is_empty()
+    }
+
+    /// Whether it is asked in parts.
+    pub fn is_in_parts(&self) -> bool {
+        self.is_asking() || !self.asked.is_empty()
+    }
+
+    /// When the budget is free again for what is not asked yet, or for another look.
+    pub fn next_at(&self) -> Time {
+        self.next_at
+    }
+
+    /// The next part, where it is due.
+    pub fn next_part(&mut self, now: Time) -> Option<Part> {
+        if now < self.next_at {
+            return None;
+        }
+        let part = self.later.pop_front()?;
+        // What was slept through is not made up for.
+        self.next_at = self.next_at.plus(part.lasts).max(now);
+        self.asked.insert(part.cluster.clone(), now);
+        self.asked_last_at = now;
+        self.last_at = self.last_at.max(now);
+        Some(part)
+    }
+
+    /// When the servers of `cluster` were asked.
+    pub fn asked_of(&self, cluster: Option<&Name>) -> Time {
+        cluster.and_then(|cluster| self.asked.get(cluster)).copied().unwrap_or(self.asked_at)
     }
 
     /// Something is asked by another way too; `missing` are those whose answer that way is worth waiting for.
@@ -119,12 +177,15 @@ impl Look {
 
     /// Whether everyone who was waited for has answered. With nobody to wait for, time decides.
     pub fn is_complete(&self) -> bool {
-        self.expects && self.rounds.iter().all(|r| r.missing.is_empty())
+        !self.is_asking() && self.expects && self.rounds.iter().all(|r| r.missing.is_empty())
     }
 
-    /// When it ends if nothing more comes.
+    /// When it ends, or goes on to ask, if nothing more comes.
     pub fn ends_at(&self) -> Time {
-        self.last_at.plus(self.pace.stall).min(self.asked_at.plus(self.pace.timeout))
+        if self.is_asking() {
+            return self.next_at;
+        }
+        self.last_at.plus(self.pace.stall).min(self.asked_last_at.plus(self.pace.timeout))
     }
 }
 
@@ -192,6 +253,29 @@ mod tests {
             look.arrived(Endpoint::Gatewayz, false, &"a".into(), Time::from_millis(ms));
         }
         assert_eq!(look.ends_at(), Time::from_millis(3000));
+    }
+
+    #[test]
+    fn a_look_in_parts_asks_one_after_the_other_and_waits_for_the_last() {
+        let mut look = look(&["a", "b"]);
+        let part = |cluster: &str| Part {
+            cluster: cluster.into(),
+            requests: Vec::new(),
+            lasts: Duration::from_millis(700),
+        };
+        look.ask_in_parts(["eu", "us"].map(part).into());
+        assert_eq!(look.next_part(Time::from_millis(1000)), Some(part("eu")));
+        assert_eq!(look.next_part(Time::from_millis(1100)), None, "not before its time");
+        look.arrived(Endpoint::Gatewayz, false, &"a".into(), Time::from_millis(1003));
+        look.arrived(Endpoint::Gatewayz, false, &"b".into(), Time::from_millis(1004));
+        assert!(!look.is_complete());
+        assert_eq!(look.ends_at(), Time::from_millis(1700));
+        assert_eq!(look.next_part(Time::from_millis(1750)), Some(part("us")));
+        assert_eq!(look.next_at(), Time::from_millis(2400));
+        assert!(look.is_complete() && !look.is_asking() && look.is_in_parts());
+        assert_eq!(look.ends_at(), Time::from_millis(2150));
+        assert_eq!(look.asked_of(Some(&"us".into())), Time::from_millis(1750));
+        assert_eq!(look.asked_of(None), Time::from_millis(1000));
     }
 
     #[test]

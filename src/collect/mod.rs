@@ -5,9 +5,11 @@
 
 pub mod decode;
 mod look;
+mod parts;
 mod request;
 
 pub use look::{Arrival, Look, Pace};
+pub use parts::{Part, Share, Sizes, parts};
 pub use request::{Request, Target, parse_inbox};
 
 /// What is listened to: the second part says what it is.

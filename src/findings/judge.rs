@@ -19,6 +19,7 @@ pub fn judge(snapshot: &Snapshot, settings: &BTreeMap<&'static str, Settings>) -
     let mut ledger = Ledger::default();
     ledger.step(Judgement {
         at: snapshot.at,
+        seen_at: snapshot.at,
         // Not the snapshot's own, which a file may say to be 0: then no streak would begin.
         epoch: 1,
         verdicts: checks::evaluate(snapshot, &settings, &Watched::default()),

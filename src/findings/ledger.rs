@@ -277,6 +277,8 @@ pub struct Change {
 pub struct Judgement<'a> {
     /// When.
     pub at: Time,
+    /// When what is judged was seen, at the earliest: what was violated then and is no longer may not open.
+    pub seen_at: Time,
     /// Streaks count epochs, however many looks one has.
     pub epoch: u64,
     /// What the checks said.
@@ -404,15 +406,15 @@ impl Ledger {
     /// must be able to close. What opens and resolves in silence is never told of. When a silence ends, what
     /// it muted and is still open is told of: as opened where it never was, else as updated or reminded.
     pub fn step(&mut self, judgement: Judgement<'_>) -> Vec<Change> {
-        let Judgement { at, epoch, verdicts, settings, repeat_every } = judgement;
+        let Judgement { at, seen_at, epoch, verdicts, settings, repeat_every } = judgement;
         self.silences.expire(at);
         let mut view = View::of(verdicts, settings);
         self.count_streaks(&view, epoch);
-        let explained = self.explain(&mut view, at, settings);
+        let explained = self.explain(&mut view, (at, seen_at), settings);
 
         let mut changes = Vec::new();
         self.resolve_absent(&view, at, epoch, settings, &mut changes);
-        self.open_ripe(&view, &explained, at, settings, &mut changes);
+        self.open_ripe(&view, &explained, (at, seen_at), settings, &mut changes);
         self.resolve_explained(&explained, at, &mut changes);
         self.refresh(&view, at, repeat_every, &mut changes);
         changes
@@ -448,13 +450,13 @@ impl Ledger {
     fn explain(
         &mut self,
         view: &mut View,
-        at: Time,
+        (at, seen_at): (Time, Time),
         settings: &BTreeMap<&'static str, Settings>,
     ) -> BTreeMap<Key, Explained> {
         let mut by: BTreeMap<Name, Vec<By>> = BTreeMap::new();
         for (key, (verdict, violation)) in &view.violated {
             let open_after = settings.get(verdict.check).map_or(1, |s| s.open_after);
-            let active = self.open.contains_key(key) || self.ripe(key, violation, at, open_after);
+            let active = self.open.contains_key(key) || self.ripe(key, violation, seen_at, open_after);
             by.entry(key.check.clone()).or_default().push(By {
                 key: key.clone(),
                 entity: verdict.entity.clone(),
@@ -595,7 +597,7 @@ impl Ledger {
         &mut self,
         view: &View,
         explained: &BTreeMap<Key, Explained>,
-        at: Time,
+        (at, seen_at): (Time, Time),
         settings: &BTreeMap<&'static str, Settings>,
         changes: &mut Vec<Change>,
     ) {
@@ -604,7 +606,7 @@ impl Ledger {
                 continue;
             }
             let open_after = settings.get(verdict.check).map_or(1, |s| s.open_after);
-            if !self.ripe(key, violation, at, open_after) {
+            if !self.ripe(key, violation, seen_at, open_after) {
                 continue;
             }
             let mut finding = Finding::new(verdict, violation, view.inhibited_by(key), at);

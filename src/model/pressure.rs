@@ -225,7 +225,7 @@ impl Loads {
         self.rtts.get(id)
     }
 
-    pub(super) fn of_link(&self, server: &Server, remote: &Name) -> Option<Pressure> {
+    pub(super) fn of_link(&self, server: &Server, remote: &Name) -> Option<Box<Pressure>> {
         if self.links.is_empty() {
             return None;
         }
@@ -233,7 +233,7 @@ impl Loads {
         let slow = slow_consumers(server.varz.as_deref(), server.statsz.as_deref());
         let mut pressure = memory.told(slow.map(|s| s.gateways))?;
         pressure.top_accounts = self.top_accounts(&server.info.id);
-        Some(pressure)
+        Some(Box::new(pressure))
     }
 
     fn top_accounts(&self, id: &Name) -> Option<Vec<(Name, u64)>> {
@@ -508,6 +508,7 @@ mod tests {
                 answered: std::collections::BTreeSet::new(),
                 elsewhere: std::collections::BTreeSet::new(),
                 observer: super::super::Observer::default(),
+                lasts: Duration::ZERO,
             };
             roster.snapshot(look).servers
         };

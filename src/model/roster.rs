@@ -73,6 +73,8 @@ pub struct Look {
     pub elsewhere: BTreeSet<Name>,
     /// How well the agent itself can see.
     pub observer: Observer,
+    /// How long it took to ask all of them: about as far apart looks are.
+    pub lasts: Duration,
 }
 
 /// All servers that are known, and what was last seen of them.
@@ -419,6 +421,28 @@ impl Roster {
             .filter(|id| self.records.get(*id).is_some_and(|r| r.info.cluster.as_ref() == Some(cluster)))
             .cloned()
             .collect()
+    }
+
+    /// Whether `own` has told how many servers it hears, and which clusters it has gateways to.
+    pub fn is_told_by(&self, own: &str) -> bool {
+        self.records.get(own).is_some_and(|r| r.statsz.is_some())
+    }
+
+    /// How many servers each cluster has, as far as is known: where only the gateways of `own` tell of a cluster,
+    /// its share of those that `own` hears.
+    pub fn census(&self, own: &str) -> BTreeMap<Name, usize> {
+        let mut census: BTreeMap<Name, usize> = BTreeMap::new();
+        for record in self.records.values().filter(|r| r.left_at.is_none()) {
+            if let Some(cluster) = &record.info.cluster {
+                *census.entry(cluster.clone()).or_default() += 1;
+            }
+        }
+        let Some((_, told)) = self.records.get(own).and_then(|r| r.statsz.as_ref()) else { return census };
+        let heard = told.active_servers.and_then(|n| usize::try_from(n).ok()).unwrap_or(0).min(SERVERS_MAX);
+        let unknown: Vec<&Name> = told.gateways.keys().filter(|name| !census.contains_key(*name)).collect();
+        let each = heard.saturating_sub(census.values().sum()).div_ceil(unknown.len().max(1)).max(1);
+        census.extend(unknown.into_iter().map(|name| (name.clone(), each)));
+        census
     }
 
     /// How many servers are known and did not leave.

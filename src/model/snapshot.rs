@@ -298,7 +298,7 @@ pub struct Link {
     pub flow: Flow,
     /// Where more waits to be written than usual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pressure: Option<Pressure>,
+    pub pressure: Option<Box<Pressure>>,
     /// Its round trip.
     #[serde(default)]
     pub rtt: Rtt,

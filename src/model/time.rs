@@ -1,58 +1,66 @@
 //! Points in time as the core sees them: an input, never read from a clock.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Nanoseconds since the Unix epoch, UTC. Written as RFC 3339 with nine decimals, as the servers do.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Time(u64);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(
+    /// One more than the nanoseconds: a time that may be missing, of which a large supercluster has a million, is no
+    /// larger than one that may not.
+    NonZeroU64,
+);
+
+impl Default for Time {
+    fn default() -> Self {
+        Self::from_nanos(0)
+    }
+}
 
 impl Time {
-    /// The latest time that RFC 3339 can write, the end of the year 9999, does not fit in 64 bits; this does.
-    const MAX_NS: u64 = u64::MAX;
-
-    /// `nanos` since the Unix epoch.
+    /// `nanos` since the Unix epoch. The latest of all is one nanosecond short of what 64 bits hold.
     pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
+        Self(NonZeroU64::MIN.saturating_add(nanos))
     }
 
     /// `millis` since the Unix epoch.
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis.saturating_mul(1_000_000))
+        Self::from_nanos(millis.saturating_mul(1_000_000))
     }
 
     /// Nanoseconds since the Unix epoch.
     pub const fn as_nanos(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// Milliseconds since the Unix epoch.
     pub const fn as_millis(self) -> u64 {
-        self.0 / 1_000_000
+        self.as_nanos() / 1_000_000
     }
 
     /// How long after `earlier` this is; zero when it is not after.
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.as_nanos().saturating_sub(earlier.as_nanos()))
     }
 
     /// This time and `d` more, at the end of the range when it would pass it.
     #[must_use]
     pub fn plus(self, d: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(d.as_nanos()).unwrap_or(Self::MAX_NS)))
+        Self::from_nanos(self.as_nanos().saturating_add(nanos(d)))
     }
 
     /// This time less `d`, at the Unix epoch when it would pass it.
     #[must_use]
     pub fn minus(self, d: Duration) -> Self {
-        Self(self.0.saturating_sub(u64::try_from(d.as_nanos()).unwrap_or(Self::MAX_NS)))
+        Self::from_nanos(self.as_nanos().saturating_sub(nanos(d)))
     }
 
     /// For a sentence: `2026-11-20 19:36:22Z`.
     pub fn to_the_second(self) -> String {
-        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_nanos(self.0))
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_nanos(self.as_nanos()))
             .to_string()
             .replace('T', " ")
     }
@@ -63,18 +71,22 @@ impl Time {
     }
 }
 
+fn nanos(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl TryFrom<SystemTime> for Time {
     type Error = ();
 
     fn try_from(t: SystemTime) -> Result<Self, ()> {
         let since = t.duration_since(UNIX_EPOCH).map_err(|_| ())?;
-        u64::try_from(since.as_nanos()).map(Self).map_err(|_| ())
+        u64::try_from(since.as_nanos()).map(Self::from_nanos).map_err(|_| ())
     }
 }
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(self.0)).fmt(f)
+        humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(self.as_nanos())).fmt(f)
     }
 }
 

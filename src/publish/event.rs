@@ -678,6 +678,7 @@ mod tests {
         let settings = defaults();
         let judgement = Judgement {
             at,
+            seen_at: at,
             epoch: 41,
             verdicts: vec![verdict],
             settings: &settings,

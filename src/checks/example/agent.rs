@@ -350,6 +350,7 @@ impl World {
             answered,
             elsewhere,
             observer: self.observer.clone(),
+            lasts: Duration::ZERO,
         });
         snapshot.expected.clone_from(&self.expected);
         if settled {
@@ -357,6 +358,7 @@ impl World {
             self.ripe_at = Ledger::next_ripe(&verdicts, now);
             let changes = self.ledger.step(Judgement {
                 at: now,
+                seen_at: now,
                 epoch: self.epoch,
                 verdicts,
                 settings: &self.settings,

@@ -95,6 +95,7 @@ impl Case {
             .collect();
         self.ledger.step(Judgement {
             at: at(millis),
+            seen_at: at(millis),
             epoch: self.epoch,
             verdicts,
             settings: &self.settings,

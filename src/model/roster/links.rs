@@ -16,8 +16,8 @@ const LINKS_MAX: usize = 1_000_000;
 /// Every link that was seen.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    /// Those of each server, by its ID, by remote.
-    of: BTreeMap<Name, BTreeMap<Name, LinkMemory>>,
+    /// Those of each server, by its ID, in the order of the remotes.
+    of: BTreeMap<Name, Vec<(Name, LinkMemory)>>,
     remembered: usize,
     /// When a server of this cluster and name was last connected to each remote, in any life.
     history: BTreeMap<(Name, Name), BTreeMap<Name, Time>>,
@@ -62,7 +62,7 @@ impl Links {
 
     /// What was counted in looks begins anew.
     pub(super) fn blink(&mut self) {
-        self.of.values_mut().flat_map(BTreeMap::values_mut).for_each(LinkMemory::is_absent_no_more);
+        self.of.values_mut().flatten().for_each(|(_, memory)| memory.is_absent_no_more());
     }
 
     /// That life of a server is over.
@@ -126,19 +126,16 @@ impl Links {
             known.into_iter().filter(|remote| *remote != cluster).cloned().collect()
         };
         let mut memories = self.of.remove(id).unwrap_or_default();
+        self.remembered += make_room(&mut memories, &remotes, LINKS_MAX - self.remembered);
+        let mut kept = memories.iter_mut().peekable();
         let mut outbound = Cursor::new(server.gatewayz.as_ref().map(|g| &g.outbound));
         let mut configured = Cursor::new(remotes_configured);
         let mut rtts = Cursor::new(scene.loads.rtts_of(id));
         for remote in remotes {
             let mut unkept = LinkMemory::default();
-            let memory = if memories.contains_key(&remote) || self.remembered < LINKS_MAX {
-                memories.entry(remote.clone()).or_insert_with(|| {
-                    self.remembered += 1;
-                    LinkMemory::default()
-                })
-            } else {
-                &mut unkept
-            };
+            while kept.next_if(|(known, _)| *known < remote).is_some() {}
+            let memory =
+                kept.next_if(|(known, _)| *known == remote).map_or(&mut unkept, |(_, memory)| memory);
             let near = outbound.seek(&remote).map(|o| &o.connection);
             let (state, peer_id) = match (&server.gatewayz, near) {
                 (Some(_), Some(connection)) => (LinkState::Connected, Some(connection.peer_id.clone())),
@@ -189,6 +186,23 @@ impl Links {
     }
 }
 
+/// Adds what is lacking for `remotes`, both in order; how many that were, `room` at the most.
+fn make_room(memories: &mut Vec<(Name, LinkMemory)>, remotes: &[Name], room: usize) -> usize {
+    if memories.iter().map(|(remote, _)| remote).eq(remotes) {
+        return 0;
+    }
+    let known: BTreeSet<&Name> = memories.iter().map(|(remote, _)| remote).collect();
+    let lacking: Vec<Name> =
+        remotes.iter().filter(|remote| !known.contains(remote)).take(room).cloned().collect();
+    let added = lacking.len();
+    if added > 0 {
+        memories.reserve_exact(added);
+        memories.extend(lacking.into_iter().map(|remote| (remote, LinkMemory::default())));
+        memories.sort_by(|(a, _), (b, _)| a.cmp(b));
+    }
+    added
+}
+
 impl<'a> Scene<'a> {
     fn servers_of(&self, cluster: &Name) -> impl Iterator<Item = &'a Server> {
         let ids = self.clusters.get(cluster).into_iter().flat_map(|c| &c.servers);
@@ -232,7 +246,10 @@ impl<'a> Scene<'a> {
                 if self.clusters.get(remote).is_some_and(|c| c.left_at.is_some()) {
                     memory.is_absent_no_more();
                 } else if self.look.settled {
-                    if memory.looked_at.is_none_or(|looked_at| at.since(looked_at) > ABSENCE_GAP) {
+                    if memory
+                        .looked_at
+                        .is_none_or(|looked_at| at.since(looked_at) > ABSENCE_GAP.max(self.look.lasts * 3))
+                    {
                         memory.is_absent_no_more();
                     }
                     if memory.absent_since.is_none() || memory.looked_at != Some(at) {

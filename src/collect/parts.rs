@@ -1,0 +1,141 @@
+//! A look that would bring more at once than its share of the budget is asked cluster by cluster.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::decode::Endpoint;
+use super::{Request, Target};
+use crate::model::Name;
+
+/// How large the replies to each question are on the wire, in bytes, as they were lately.
+#[derive(Clone, Debug, Default)]
+pub struct Sizes([Option<u64>; Endpoint::ALL.len()]);
+
+impl Sizes {
+    /// A reply came.
+    pub fn learn(&mut self, endpoint: Endpoint, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        for (known, of) in self.0.iter_mut().zip(Endpoint::ALL) {
+            if of == endpoint {
+                *known = Some(
+                    known.map_or(bytes, |known| (known.saturating_mul(15) / 16).saturating_add(bytes / 16)),
+                );
+            }
+        }
+    }
+
+    /// How large a reply is; where none came yet, as measured of servers with so many gateways.
+    fn of(&self, endpoint: Endpoint, gateways: usize) -> u64 {
+        let known =
+            self.0.iter().zip(Endpoint::ALL).find(|(_, of)| *of == endpoint).and_then(|(known, _)| *known);
+        let gateways = u64::try_from(gateways).unwrap_or(u64::MAX);
+        let (alone, each) = match endpoint {
+            Endpoint::Gatewayz => (500, 300),
+            Endpoint::Varz => (1500, 40),
+            Endpoint::Statsz => (1000, 115),
+            Endpoint::Interest => (500, 400),
+            Endpoint::Routez | Endpoint::Accountz | Endpoint::Jsz => (1500, 0),
+        };
+        known.unwrap_or_else(|| gateways.saturating_mul(each).saturating_add(alone))
+    }
+}
+
+/// What is asked of one cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Of which.
+    pub cluster: Name,
+    /// What.
+    pub requests: Vec<Request>,
+    /// How long the replies take up the budget.
+    pub lasts: Duration,
+}
+
+/// What a look may bring.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// In a second.
+    pub bytes_per_s: u64,
+    /// At once.
+    pub at_once: Duration,
+}
+
+/// What is asked of all servers, cluster by cluster, where that is more than `share` allows at once; none where it is
+/// not. `census` tells how many servers each cluster has.
+pub fn parts(
+    requests: &[Request],
+    census: &BTreeMap<Name, usize>,
+    sizes: &Sizes,
+    share: Share,
+) -> Option<VecDeque<Part>> {
+    let of_all = || requests.iter().filter(|r| r.target == Target::All);
+    let of_one: u64 = of_all().map(|r| sizes.of(r.endpoint, census.len())).fold(0, u64::saturating_add);
+    let lasts = |servers: usize| {
+        let bytes = of_one.saturating_mul(u64::try_from(servers).unwrap_or(u64::MAX));
+        let ms = u128::from(bytes) * 1000 / u128::from(share.bytes_per_s.max(1));
+        Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
+    };
+    if lasts(census.values().sum()) <= share.at_once {
+        return None;
+    }
+    let part = |(cluster, servers): (&Name, &usize)| Part {
+        cluster: cluster.clone(),
+        requests: of_all()
+            .map(|r| Request { endpoint: r.endpoint, target: Target::Cluster(cluster.clone()) })
+            .collect(),
+        lasts: lasts(*servers),
+    };
+    Some(census.iter().map(part).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(endpoint: Endpoint) -> Request {
+        Request { endpoint, target: Target::All }
+    }
+
+    fn share(bytes_per_s: u64) -> Share {
+        Share { bytes_per_s, at_once: Duration::from_millis(500) }
+    }
+
+    fn census(clusters: usize, each: usize) -> BTreeMap<Name, usize> {
+        (0..clusters).map(|c| (format!("c{c:03}").into(), each)).collect()
+    }
+
+    #[test]
+    fn what_is_little_is_asked_at_once() {
+        let requests = [all(Endpoint::Gatewayz), all(Endpoint::Varz)];
+        assert_eq!(parts(&requests, &census(3, 3), &Sizes::default(), share(2_000_000)), None);
+        assert_eq!(parts(&requests, &census(10, 10), &Sizes::default(), share(2_000_000)), None);
+        assert_eq!(parts(&[], &census(100, 100), &Sizes::default(), share(1)), None);
+    }
+
+    #[test]
+    fn what_is_much_takes_as_long_as_the_budget_wants_and_asks_each_cluster_once() {
+        let mut sizes = Sizes::default();
+        (0..200).for_each(|_| sizes.learn(Endpoint::Gatewayz, 20_000));
+        let one = Request { endpoint: Endpoint::Varz, target: Target::Server("N".into()) };
+        let census = census(100, 10);
+        let parts = parts(&[all(Endpoint::Gatewayz), one], &census, &sizes, share(2_000_000)).unwrap();
+        assert!(parts.iter().map(|p| &p.cluster).eq(census.keys()));
+        assert!(parts.iter().all(|p| p.requests.len() == 1));
+        let lasts: Duration = parts.iter().map(|p| p.lasts).sum();
+        assert_eq!(lasts, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn sizes_follow_what_came_lately_and_no_reply_overflows_them() {
+        let mut sizes = Sizes::default();
+        assert_eq!(sizes.of(Endpoint::Gatewayz, 99), 30_200);
+        sizes.learn(Endpoint::Gatewayz, 1000);
+        assert_eq!(sizes.of(Endpoint::Gatewayz, 99), 1000);
+        (0..200).for_each(|_| sizes.learn(Endpoint::Gatewayz, 3000));
+        assert!((2900..=3000).contains(&sizes.of(Endpoint::Gatewayz, 99)));
+        sizes.learn(Endpoint::Gatewayz, usize::MAX);
+        let huge = census(3, usize::MAX / 4);
+        let parts = parts(&[all(Endpoint::Gatewayz)], &huge, &sizes, share(0)).unwrap();
+        assert_eq!(parts.len(), 3);
+    }
+}
