@@ -16,6 +16,13 @@ use std::process::Command;
 
 /// What a person sees who runs `line` in `directory`: the command, what it says, and its exit code.
 fn seen(directory: &Path, line: &[&str]) -> String {
+    let (result, seen) = ran(directory, line);
+    assert!(result.is_empty(), "{line:?} printed a result");
+    seen
+}
+
+/// What comes on standard output, and what a person sees of the rest.
+fn ran(directory: &Path, line: &[&str]) -> (String, String) {
     let out = Command::new(env!("CARGO_BIN_EXE_gatewatch"))
         .args(line)
         .current_dir(directory)
@@ -25,11 +32,14 @@ fn seen(directory: &Path, line: &[&str]) -> String {
         .output()
         .unwrap();
     let place = directory.to_str().unwrap();
-    let said = String::from_utf8(out.stderr).unwrap().replace(place, "~");
-    assert!(out.stdout.is_empty(), "{line:?} printed a result");
-    assert!(!said.contains("hunter2"), "{line:?} shows a secret:\n{said}");
-    assert!(!said.contains('\u{1b}'), "{line:?} has colours where there is no terminal:\n{said}");
-    format!("$ gatewatch {}\n{said}exit {}\n", line.join(" "), out.status.code().unwrap())
+    let [result, said] =
+        [out.stdout, out.stderr].map(|bytes| String::from_utf8(bytes).unwrap().replace(place, "~"));
+    for text in [&result, &said] {
+        assert!(!text.contains("hunter2"), "{line:?} shows a secret:\n{text}");
+        assert!(!text.contains('\u{1b}'), "{line:?} has colours where there is no terminal:\n{text}");
+    }
+    let seen = format!("$ gatewatch {}\n{said}exit {}\n", line.join(" "), out.status.code().unwrap());
+    (result, seen)
 }
 
 /// Several of one kind, one after the other.
@@ -92,6 +102,56 @@ fn a_command() {
             &["run", "--password", "my", "hunter2"],
         ]
     ));
+}
+
+/// Its exit code is a verdict, and 2 would be read as one that it has not reached.
+#[test]
+fn a_gate() {
+    let home = files(&[("c.toml", "[poll]\nintervall = \"1s\"\n"), ("s.json", "{}")]);
+    insta::assert_snapshot!(all(
+        home.path(),
+        &[
+            &["check", "--sever", "nats://a:4222"],
+            &["check", "--epochs", "0"],
+            &["check", "--format", "ngios"],
+            &["chek"],
+            &["judge"],
+            &["judge", "--jso", "s.json"],
+            &["judge", "s.json"],
+            &["judge", "none.json"],
+            &["judge", "--config", "c.toml", "s.json"],
+        ]
+    ));
+}
+
+#[test]
+fn a_gate_that_a_program_asks() {
+    let home = files(&[("c.toml", "[poll]\nintervall = \"1s\"\n")]);
+    let lines: [&[&str]; 7] = [
+        &["check", "--format", "nagios", "--sever", "nats://u:hunter2@a:4222"],
+        &["check", "--epochs", "0", "--format=nagios"],
+        &["chek", "--format", "nagios"],
+        &["check", "--format", "nagios", "--timeout", "soon"],
+        &["check", "--format", "nagios", "--config", "c.toml"],
+        &["check", "--format", "nagios", "--tlscert", "client.pem"],
+        &["check", "--format", "nagios", "--only", "gateway_disconected"],
+    ];
+    let answers = lines.map(|line| {
+        let (result, seen) = ran(home.path(), line);
+        assert!(result.starts_with("UNKNOWN ") && result.lines().count() == 1, "{line:?}: {result}");
+        assert!(seen.lines().count() == 2 && seen.ends_with("exit 3\n"), "{seen}");
+        seen.replace("exit 3", &result)
+    });
+    insta::assert_snapshot!(answers.join(""));
+    for (format, wanted) in
+        [("json", "\"exit\": 3"), ("junit", "<error "), ("prometheus", "status=\"UNKNOWN\"} 3\n")]
+    {
+        let (result, _) = ran(home.path(), &["check", "--nope", "--format", format]);
+        assert!(result.contains(wanted), "{format}: {result}");
+    }
+    // No gate: what starts it must not start it again.
+    let (result, seen) = ran(home.path(), &["run", "--format", "nagios"]);
+    assert!(result.is_empty() && seen.ends_with("exit 2\n"), "{seen}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use tokio::time::Instant;
 
 use super::answer::{Answer, Demand, Format, Look};
@@ -71,19 +72,35 @@ pub(super) async fn run(args: Args) -> Result<u8, Failure> {
     let (format, demand) =
         (args.format, Demand { fail_on: args.fail_on.into(), servers: args.expect_servers });
     let mut settings = BTreeMap::new();
-    let answer = look(args, demand, &mut settings).await.unwrap_or_else(|failure| {
-        // What stands in a file is drawn over lines: what, where, and at the end what to do.
-        let reason = failure.reason();
-        let why: Vec<_> = reason.lines().take(2).map(|line| redact::control(line.trim())).collect();
-        let drawn = reason.lines().find_map(|line| line.strip_prefix("help: ")).map(str::to_owned);
-        Answer::blind(why.join(" "), failure.help.or(drawn), &settings)
-    });
+    let answer = look(args, demand, &mut settings).await.unwrap_or_else(|failure| blind(&failure, &settings));
     match output::print(&answer.render(format, Look::of_stdout())) {
         // The answer stands, whether somebody reads all of it or not.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
         printed => printed?,
     }
     Ok(answer.status.exit())
+}
+
+fn blind(failure: &Failure, settings: &BTreeMap<&'static str, Settings>) -> Answer {
+    let (why, help) = failure.told();
+    Answer::blind(redact::control(&why).into_owned(), help, settings)
+}
+
+/// Answers a command line that cannot be used, if it asks for a program's format. People get it drawn.
+pub(super) fn refused(words: &[String], failure: &Failure) -> bool {
+    let format = format_of(words);
+    let answer = blind(failure, &BTreeMap::new());
+    format != Format::Text && output::print(&answer.render(format, Look::default())).is_ok()
+}
+
+/// The format that `words` ask for, as far as that can be told where not all is understood.
+fn format_of(words: &[String]) -> Format {
+    let after = words.windows(2).filter_map(|w| match w {
+        [flag, value] if flag == "--format" => Some(value.as_str()),
+        _ => None,
+    });
+    let within = words.iter().filter_map(|w| w.strip_prefix("--format="));
+    after.chain(within).last().and_then(|value| Format::from_str(value, false).ok()).unwrap_or_default()
 }
 
 async fn look(
@@ -140,33 +157,55 @@ fn restrict(config: &mut Config, only: &[&str]) {
 struct Progress {
     began: Instant,
     shows: bool,
-    said: RefCell<String>,
+    said: RefCell<Vec<String>>,
 }
 
 impl Progress {
     fn new() -> Self {
         let shows = io::stderr().is_terminal();
-        Self { began: Instant::now(), shows, said: RefCell::new("connecting".to_owned()) }
+        Self { began: Instant::now(), shows, said: RefCell::new(vec!["connecting".to_owned()]) }
     }
 
     fn take(&self, sweep: &Sweep) {
         let snapshot = &sweep.snapshot;
         let answered = snapshot.expected().filter(|s| s.gatewayz.is_some()).count();
         let links = snapshot.links.iter().filter(|l| l.state == LinkState::Connected).count();
-        let waits = sweep.waits_for.map(|what| format!("; waiting {what}")).unwrap_or_default();
         let (servers, expected) = (snapshot.expected().count(), snapshot.links.len());
-        *self.said.borrow_mut() =
-            format!("{answered} of {servers} servers answered, {links} of {expected} links{waits}");
+        *self.said.borrow_mut() = sweep
+            .waits_for
+            .map(|what| format!("waiting {what}"))
+            .into_iter()
+            .chain([
+                format!("{answered} of {servers} servers answered"),
+                format!("{links} of {expected} links"),
+            ])
+            .collect();
+    }
+
+    /// As many parts as fit, none of them cut.
+    fn line(since: Duration, parts: &[String], columns: usize) -> String {
+        let mut line = format!("{:.0} s: ", since.as_secs_f64());
+        let mut used = line.chars().count();
+        for (n, part) in parts.iter().enumerate() {
+            let separator = if n == 0 { "" } else { "; " };
+            used += separator.len() + part.chars().count();
+            if used > columns {
+                break;
+            }
+            line.push_str(separator);
+            line.push_str(part);
+        }
+        line
     }
 
     async fn show(&self) -> std::convert::Infallible {
         tokio::time::sleep(QUIET_FOR).await;
         loop {
             if self.shows {
-                let text = format!("{:.0} s: {}", self.began.elapsed().as_secs_f64(), self.said.borrow());
-                let fits: String = text.chars().take(output::width().saturating_sub(1)).collect();
+                let columns = output::width().saturating_sub(1);
+                let line = Self::line(self.began.elapsed(), &self.said.borrow(), columns);
                 // Where standard error is gone there is nobody left to tell.
-                let _ = write!(io::stderr(), "\r{fits}\u{1b}[K");
+                let _ = write!(io::stderr(), "\r{line}\u{1b}[K");
             }
             tokio::time::sleep(TICK).await;
         }
@@ -190,5 +229,14 @@ mod tests {
         let failure = slug("gateway_disconected").unwrap_err();
         assert_eq!(failure.exit, 3, "what was not looked at is unknown, and not critical");
         assert_eq!(failure.help.as_deref(), Some("did you mean `gateway_disconnected`?"));
+    }
+
+    #[test]
+    fn a_part_of_the_progress_is_there_or_not_and_never_cut() {
+        let parts = ["waiting for servers", "8 of 9 servers answered", "17 of 18 links"].map(str::to_owned);
+        let line = |columns| Progress::line(Duration::from_millis(2600), &parts, columns);
+        assert_eq!(line(79), "3 s: waiting for servers; 8 of 9 servers answered; 17 of 18 links");
+        assert_eq!(line(60), "3 s: waiting for servers; 8 of 9 servers answered");
+        assert_eq!(line(39), "3 s: waiting for servers");
     }
 }

@@ -19,9 +19,24 @@ enum Part {
     Value,
 }
 
+/// The commands whose exit code is a verdict.
+const GATES: [&str; 2] = ["check", "judge"];
+
 /// The words that the program was called with.
 pub(super) fn words() -> Vec<String> {
     std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// Which of the commands with a verdict `words` call, or seem to mean where there is none of that name.
+pub(super) fn gate(error: &Error, words: &[String], program: &Command) -> Option<&'static str> {
+    let (command, _) = called(words, program);
+    let name = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) => {
+            nearest(word, program.get_subcommands().map(Command::get_name)).unwrap_or_default()
+        }
+        _ => command.split(' ').nth(1).unwrap_or_default(),
+    };
+    GATES.into_iter().find(|gate| *gate == name)
 }
 
 /// What `error` says of `words`, the command line of `program`; none where clap tells it best, such as `--help`.

@@ -91,7 +91,8 @@ enum Command {
     /// once it is connected.
     ///
     /// Exits with 0 when all is well, 1 for a warning, 2 for something critical, 3 when too little was seen to say: a
-    /// server that does not answer, a permission that is missing, no connection at all, a file that cannot be used.
+    /// server that does not answer, a permission that is missing, no connection at all, a file that cannot be used, a flag
+    /// that there is not.
     Check(check::Args),
     /// Look once, and write what is seen as a file for `gatewatch judge`
     ///
@@ -108,8 +109,8 @@ enum Command {
     /// Prints what `gatewatch check` would have said then: each finding that the agent would have open, the worst
     /// first. Not printed is what another finding explains, and what had not lasted long enough.
     ///
-    /// Exits with the worst of all files: 0 nothing found, or info only; 1 a warning; 2 something critical, or a file
-    /// or configuration that cannot be used; 3 too little was seen to say.
+    /// Exits with the worst of all files: 0 nothing found, or info only; 1 a warning; 2 something critical; 3 too little
+    /// was seen to say, or bad usage, a file or a configuration that cannot be used.
     Judge(judge::Args),
     /// Print the links between the clusters as a table or a picture, and who there is
     ///
@@ -151,15 +152,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => match command_line::mistake(&e, &command_line::words(), &Cli::command()) {
-            Some(mistake) => {
-                let failure = Failure::at(Mistakes(vec![mistake]));
-                failure.print();
-                return ExitCode::from(failure.exit);
-            }
-            // Help and the version are printed that way too.
-            None => e.exit(),
-        },
+        Err(e) => return misused(&e),
     };
     // Its answer is all that it has to say.
     let quiet = matches!(cli.command, Command::Check(_));
@@ -171,11 +164,11 @@ pub fn main() -> ExitCode {
         Command::Sweep(args) => block_on(sweep::run(args)),
         Command::Check(args) => match block_on(check::run(args)) {
             Ok(exit) => return ExitCode::from(exit),
-            Err(e) => Err(e),
+            Err(e) => Err(e.unknown()),
         },
         Command::Judge(args) => match judge::run(&args) {
             Ok(exit) => return ExitCode::from(exit),
-            Err(e) => Err(e),
+            Err(e) => Err(e.unknown()),
         },
         Command::Topology(args) => block_on(topology::run(args)),
         Command::Checks => checks::run(),
@@ -196,6 +189,28 @@ pub fn main() -> ExitCode {
             ExitCode::from(e.exit)
         }
     }
+}
+
+/// Tells what is wrong with the command line. Where the exit code would have been a verdict on the supercluster, a
+/// mistake is none, and who asked in a program's format gets an answer in it.
+fn misused(error: &clap::Error) -> ExitCode {
+    let (words, program) = (command_line::words(), Cli::command());
+    let gate = command_line::gate(error, &words, &program);
+    let failure = match command_line::mistake(error, &words, &program) {
+        Some(mistake) => Failure::at(Mistakes(vec![mistake])),
+        None if gate.is_some() && error.use_stderr() => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            Failure::new(EXIT_USAGE, first.strip_prefix("error: ").unwrap_or(first), None)
+        }
+        // Help and the version are printed that way too.
+        None => error.exit(),
+    };
+    let told = gate == Some("check") && check::refused(&words, &failure);
+    if !told {
+        failure.print();
+    }
+    ExitCode::from(if gate.is_some() { EXIT_CANNOT_SEE } else { failure.exit })
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -268,21 +283,30 @@ impl Failure {
         }
     }
 
+    /// The same of a command whose exit code is a verdict.
+    fn unknown(self) -> Self {
+        Self { exit: EXIT_CANNOT_SEE, ..self }
+    }
+
     fn is_broken_pipe(&self) -> bool {
         self.error
             .downcast_ref::<std::io::Error>()
             .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
     }
 
-    /// It and what it comes from, in one line.
-    fn reason(&self) -> String {
+    /// It and what it comes from in one line, and what to do about it.
+    fn told(&self) -> (String, Option<String>) {
+        if let Some(first) = self.mistakes.as_ref().and_then(|mistakes| mistakes.0.first()) {
+            let place = first.path.as_ref().map(|path| format!(" ({path}:{})", first.number));
+            return (first.complaint.what.clone() + &place.unwrap_or_default(), first.complaint.help.clone());
+        }
         let mut text = self.error.to_string();
         let mut next = self.error.source();
         while let Some(e) = next {
             text = format!("{text}: {e}");
             next = e.source();
         }
-        text
+        (text, self.help.clone())
     }
 
     fn print(&self) {
