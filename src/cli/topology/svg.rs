@@ -33,7 +33,7 @@ const STYLE: &str = "\
 text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,'DejaVu Sans',sans-serif;fill:#1f2328}\
 .bg{fill:#fff;stroke:#d1d9e0}.h{font-size:20px;font-weight:600}.n{font-size:16px;font-weight:600}\
 .p{font-size:11px;font-weight:500}.s{font-size:12.5px}.s,.f{fill:#59636e}.f,.r{font-size:11.5px}.r{fill:#59636e}\
-.b{font-size:13px}.r{stroke:#fff;stroke-width:4px;stroke-linejoin:round;paint-order:stroke}\
+.b{font-size:13px}.r{stroke:#fff;stroke-width:7px;stroke-linejoin:round;paint-order:stroke}\
 .card{fill:#f6f8fa;stroke:#d1d9e0;stroke-width:1.5}.l{fill:none}\
 .whole{stroke:#2da44e}.part,.down{stroke:#d1242f}.press{stroke:#bf8700}.unseen{stroke:#8250df}\
 .down,.unseen{stroke-dasharray:7 6}.calm{opacity:.6}.faint{opacity:.28}\

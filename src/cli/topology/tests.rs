@@ -61,12 +61,15 @@ fn the_five_situations_in_a_terminal() {
     for name in SITUATIONS {
         let snapshot = situation(name);
         let (coloured, plain) = escapes(&as_text(&snapshot, 140, true, false));
-        let narrow = as_text(&snapshot, 80, false, true);
         assert_eq!(plain, as_text(&snapshot, 140, false, false), "colour changes no letter");
+        let narrow = as_text(&snapshot, 80, false, true);
+        let (narrow_coloured, narrow_plain) = escapes(&as_text(&snapshot, 80, true, true));
+        assert_eq!(narrow_plain, narrow, "colour changes no letter");
         insta::assert_snapshot!(
             format!("text_{name}"),
             format!(
-                "80 columns, --servers\n{narrow}\n40 columns\n{}\n140 columns, colour\n{coloured}",
+                "80 columns, --servers\n{narrow}\n40 columns\n{}\n80 columns, --servers, colour\n{narrow_coloured}\n\
+                 140 columns, colour\n{coloured}",
                 as_text(&snapshot, 40, false, false)
             )
         );
