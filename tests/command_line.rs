@@ -1,4 +1,4 @@
-//! What other tools know of the command line: completions and manual pages.
+//! What other tools know of the command line, completions and manual pages, and what programs read of its results.
 
 #![allow(
     clippy::unwrap_used,
@@ -91,4 +91,28 @@ fn every_command_has_a_manual_page() {
     let main = gatewatch(&["man"]);
     assert!(to.join("gatewatch.1").is_file());
     assert!(main.contains("gatewatch\\-explain(1)"), "{main}");
+}
+
+/// What people read of the five situations stands beside each command; this is what programs read.
+#[test]
+fn programs_read_the_five_situations() {
+    for situation in ["healthy", "link-lost", "cluster-down", "mismatch", "blind"] {
+        let file = format!("tests/situations/{situation}.json");
+        let lines: [&[&str]; 4] = [
+            &["judge", &file],
+            &["judge", "--json", &file],
+            &["topology", "--format", "toml", &file],
+            &["topology", "--format", "json", &file],
+        ];
+        let seen = lines.map(|line| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_gatewatch"));
+            let out = command.args(line).env_clear().env("RUST_LOG", "error").output().unwrap();
+            let [result, said] = [out.stdout, out.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+            let exit = out.status.code().unwrap();
+            format!("$ gatewatch {}\n{result}exit {exit}\n{said}", line.join(" "))
+        });
+        insta::with_settings!({ omit_expression => true }, {
+            insta::assert_snapshot!(situation, seen.join("\n"));
+        });
+    }
 }

@@ -248,7 +248,7 @@ fn shown(name: &str) -> String {
 }
 
 /// Its name, or the beginning of its ID where that is all that others tell of it.
-fn called(name: &str) -> String {
+pub(super) fn called(name: &str) -> String {
     let is_id = name.len() == 56 && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
     match name.get(..8).filter(|_| is_id) {
         Some(start) => format!("{start}…"),

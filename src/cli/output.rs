@@ -43,7 +43,12 @@ pub(super) fn colour(stream: &impl IsTerminal) -> bool {
 
 /// How wide text may be.
 pub(super) fn width() -> usize {
-    columns().min(WIDTH_MAX)
+    prose(columns())
+}
+
+/// How wide text may be on a terminal of so many columns.
+pub(super) fn prose(columns: usize) -> usize {
+    columns.min(WIDTH_MAX)
 }
 
 /// How wide the terminal is: what is no prose may be as wide.

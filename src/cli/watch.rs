@@ -1,5 +1,8 @@
 //! `gatewatch watch`: findings as they are published, for people.
 
+#[cfg(test)]
+mod situations;
+
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
@@ -10,6 +13,7 @@ use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::answer::called;
 use super::connection::ConnectionArgs;
 use super::{EXIT_CANNOT_SEE, EXIT_USAGE, Failure, generate, load, output};
 use crate::checks::{REGISTRY, find};
@@ -28,6 +32,8 @@ const INDENT: usize = 4;
 const LABEL: usize = 8;
 /// An agent that leads is heard every few seconds, also of a large supercluster.
 const SILENCE: Duration = Duration::from_secs(10);
+/// How many servers are named that do not answer.
+const NAMES_MAX: usize = 5;
 /// How many lines one step may have.
 const LINES_MAX: usize = 40;
 
@@ -92,7 +98,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             client.subscribe(heartbeat.clone()).await.map_err(|e| Failure::new(1, e, None))?;
         let silence = tokio::time::sleep(SILENCE);
         tokio::pin!(silence);
-        let mut told = false;
+        // Whether it is known that one watches, and whether it said what is open already.
+        let (mut told, mut introduced) = (false, false);
         loop {
             tokio::select! {
                 message = messages.next() => match message {
@@ -102,10 +109,18 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
                     Some(_) => {}
                     None => return Ok(()),
                 },
-                // One is enough.
-                _ = heartbeats.next(), if !told => {
+                // One of the agent that leads is enough.
+                Some(message) = heartbeats.next(), if !introduced => {
                     told = true;
-                    heartbeats.unsubscribe().await.map_err(|e| Failure::new(1, e, None))?;
+                    let trusted = proven(&verifier, &message);
+                    let standing = standing(&message.payload).filter(|_| trusted);
+                    introduced = standing.is_some() || !trusted;
+                    if let Some(standing) = standing {
+                        tracing::info!("{standing}");
+                    }
+                    if introduced {
+                        heartbeats.unsubscribe().await.map_err(|e| Failure::new(1, e, None))?;
+                    }
                 }
                 () = &mut silence, if !told => {
                     told = true;
@@ -241,6 +256,43 @@ fn show(subject: &str, payload: &[u8], json: bool, colour: bool, clusters: &[Str
     Ok(())
 }
 
+/// What the heartbeat of an agent that leads says of how things stand: what opened before is not told again soon, and
+/// who sees all and is silent must not look like one who sees little.
+fn standing(payload: &[u8]) -> Option<String> {
+    let epoch: Value = serde_json::from_slice(payload).ok()?;
+    let number = |pointer: &str| epoch.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
+    let text = |pointer: &str| epoch.pointer(pointer).and_then(Value::as_str).map(clean);
+    // In its first seconds an agent does not know yet.
+    let says = |key: &str| epoch.get(key).and_then(Value::as_bool) == Some(true);
+    let agent = text("/agent").filter(|_| says("leader") && says("settled"))?;
+    let missing = epoch.pointer("/servers/missing").and_then(Value::as_array).into_iter().flatten();
+    let mut missing: Vec<String> =
+        missing.filter_map(Value::as_str).map(|name| called(&clean(name))).collect();
+    // Who is known by an ID only says little.
+    missing.sort_by_key(|name| name.ends_with('…'));
+    let more = if missing.len() > NAMES_MAX { " and others" } else { "" };
+    missing.truncate(NAMES_MAX);
+    let silent =
+        if missing.is_empty() { String::new() } else { format!(" (not {}{more})", missing.join(", ")) };
+    let open: Vec<String> = ["critical", "warning", "info"]
+        .into_iter()
+        .map(|severity| (number(&format!("/open/{severity}")), severity))
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, severity)| format!("{n} {severity}"))
+        .collect();
+    let open = match open.as_slice() {
+        [] => "no finding is open".to_owned(),
+        some => format!("open already: {}; `gatewatch top` shows what", some.join(", ")),
+    };
+    Some(format!(
+        "{agent} watches: {} of {} servers answer{silent}, {} of {} links are up, {open}",
+        number("/servers/answered"),
+        number("/servers/expected"),
+        number("/links/connected"),
+        number("/links/expected"),
+    ))
+}
+
 /// An event in a few lines: what happened, then what it does, its cause and what to do. Of a resolved one only
 /// the first line. Prose is broken at `width`, where there is one; the lines of a configuration block never are.
 pub(super) fn readable(event: &Value, colour: bool, width: Option<usize>) -> Option<String> {
@@ -315,14 +367,8 @@ fn details(event: &Value, colour: bool, width: Option<usize>) -> String {
     if let Some(impact) = text("/impact").filter(|t| !t.is_empty()) {
         line("impact", &impact, false);
     }
-    let kind = text("/cause/kind").map(|kind| {
-        let confidence = text("/cause/confidence").map(|c| format!(" ({c})")).unwrap_or_default();
-        kind + &confidence
-    });
-    let cause: Vec<String> =
-        kind.into_iter().chain(text("/cause/detail").filter(|t| !t.is_empty())).collect();
-    if !cause.is_empty() {
-        line("cause", &cause.join(": "), false);
+    if let Some(cause) = cause(text("/cause/kind"), text("/cause/confidence"), text("/cause/detail")) {
+        line("cause", &cause, false);
     }
     let explained = event.pointer("/inhibits").and_then(Value::as_array).map_or(0, Vec::len);
     if explained > 0 {
@@ -350,6 +396,19 @@ fn details(event: &Value, colour: bool, width: Option<usize>) -> String {
         }
     }
     out
+}
+
+/// Why, in a sentence. Where no kind of cause fits, that is no news; what was seen is.
+pub(super) fn cause(
+    kind: Option<String>,
+    confidence: Option<String>,
+    detail: Option<String>,
+) -> Option<String> {
+    let kind = kind.filter(|kind| kind != "unknown");
+    let confidence = confidence.map(|c| format!(" ({c})")).unwrap_or_default();
+    let kind = kind.map(|kind| kind + &confidence);
+    let parts: Vec<String> = kind.into_iter().chain(detail.filter(|t| !t.is_empty())).collect();
+    (!parts.is_empty()).then(|| parts.join(": "))
 }
 
 /// `text` with a line break, and `indent` blanks, before each word that would pass `width`. The first line

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::checks::example::{World, defaults, secs};
+use crate::cli::output;
 
 const SITUATIONS: [(&str, &str, Status); 5] = [
     ("healthy", include_str!("../../../tests/situations/healthy.json"), Status::Ok),
@@ -31,11 +32,12 @@ fn snapshot(name: &str, text: &str) {
 fn people_see_the_five_situations_narrow_and_wide_and_coloured() {
     for (name, answer, status) in answers() {
         assert_eq!(answer.status, status, "{name}");
-        for width in [80, 140] {
-            let text = answer.render(Format::Text, Look { colour: false, width: Some(width) });
-            snapshot(&format!("{name}-{width}"), &text);
-            let coloured = answer.render(Format::Text, Look { colour: true, width: Some(width) });
-            snapshot(&format!("{name}-{width}-colour"), &coloured.replace('\u{1b}', "␛"));
+        for columns in [80, 140] {
+            let width = Some(output::prose(columns));
+            let text = answer.render(Format::Text, Look { colour: false, width });
+            snapshot(&format!("{name}-{columns}"), &text);
+            let coloured = answer.render(Format::Text, Look { colour: true, width });
+            snapshot(&format!("{name}-{columns}-colour"), &coloured.replace('\u{1b}', "␛"));
             assert_eq!(plain(&coloured), text, "{name}: colour changes nothing but the colour");
         }
         let piped = answer.render(Format::Text, Look::default());

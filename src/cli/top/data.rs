@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::checks::Severity;
-use crate::cli::watch::spoken;
+use crate::cli::watch::{cause, spoken};
 use crate::config::redact;
 use crate::model::{Matrix, Time};
 
@@ -355,12 +355,8 @@ impl Finding {
         let severity = Severity::deserialize(event.get("severity")?).ok()?;
         let opened_at = Time::deserialize(event.get("opened_at")?).ok()?;
         let mut teller = Teller::default();
-        let kind = part("/cause/kind").map(|kind| {
-            let sure = part("/cause/confidence").map(|c| format!(" ({c})")).unwrap_or_default();
-            kind + &sure
-        });
-        let cause: Vec<String> = kind.into_iter().chain(part("/cause/detail")).collect();
-        teller.tell("cause", &cause.join(": "), false);
+        let cause = cause(part("/cause/kind"), part("/cause/confidence"), part("/cause/detail"));
+        teller.tell("cause", &cause.unwrap_or_default(), false);
         teller.tell("impact", &part("/impact").unwrap_or_default(), false);
         teller.advice(event.get("remediation").and_then(Value::as_array).map_or(&[][..], Vec::as_slice));
         match event.get("inhibits").and_then(Value::as_array).map_or(0, Vec::len) {
