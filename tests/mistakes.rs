@@ -125,6 +125,16 @@ fn a_gate() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_hides_no_finding_of_another() {
+    let home = files(&[("critical.json", include_str!("situations/link-lost.json"))]);
+    for line in [["judge", "none.json", "critical.json"], ["judge", "critical.json", "none.json"]] {
+        let (result, seen) = ran(home.path(), &line);
+        assert!(result.contains("CRITICAL: ") && seen.contains("cannot read none.json"), "{result}{seen}");
+        assert!(seen.ends_with("exit 2\n"), "{seen}");
+    }
+}
+
+#[test]
 fn a_gate_that_a_program_asks() {
     let home = files(&[("c.toml", "[poll]\nintervall = \"1s\"\n")]);
     let lines: [&[&str]; 7] = [

@@ -29,7 +29,15 @@ pub(super) fn run(args: &Args) -> Result<u8, Failure> {
     let settings = load_checks(args.config.as_deref())?;
     let mut worst = Status::Ok;
     for path in &args.files {
-        let snapshot = read_snapshot(path)?;
+        let snapshot = match read_snapshot(path) {
+            Ok(snapshot) => snapshot,
+            // What cannot be read says nothing, and hides nothing that another file says.
+            Err(failure) => {
+                failure.print();
+                worst = worst.max(Status::Unknown);
+                continue;
+            }
+        };
         let answer = Answer::of(&snapshot, &settings, Demand::default());
         tracing::info!(
             servers = snapshot.servers.len(),

@@ -174,7 +174,7 @@ async fn judged_by_other_settings(watch: &Watch, file: &Path) {
     );
     fs::write(&config, "[checks.gateway_disconected]\n").unwrap();
     let (code, _, said) = judge(&args).await;
-    assert!(code == 2 && said.contains("gateway_disconnected"), "{code} {said}");
+    assert!(code == 3 && said.contains("gateway_disconnected"), "{code} {said}");
 }
 
 async fn what_is_cut_off_is_refused(watch: &Watch, file: &Path) {
@@ -183,7 +183,7 @@ async fn what_is_cut_off_is_refused(watch: &Watch, file: &Path) {
     for at in [1, 50, 200, bytes.len() / 2, bytes.len() - 2] {
         fs::write(&part, bytes.get(..at).unwrap()).unwrap();
         let (code, text, said) = judge(&[part.to_str().unwrap()]).await;
-        assert_eq!((code, &*text), (2, ""), "{said}");
+        assert_eq!((code, &*text), (3, ""), "{said}");
         assert!(said.contains("part.json: not whole JSON"), "{said}");
     }
 }
@@ -220,12 +220,12 @@ async fn what_is_no_snapshot_is_refused_with_the_reason() {
         ("", "cannot read"),
     ] {
         let (code, text, said) = judge(&[&path(name)]).await;
-        assert_eq!((code, &*text), (2, ""), "{name}: {said}");
+        assert_eq!((code, &*text), (3, ""), "{name}: {said}");
         assert!(said.contains(wanted) && !said.contains('\u{1b}'), "{name}: {said:?}");
     }
     let endless = judge(&["/dev/zero"]).await;
-    assert!(endless.0 == 2 && endless.2.contains("larger than 256 MiB"), "{endless:?}");
-    assert_eq!(judge(&[]).await.0, 2, "no file at all is bad usage");
+    assert!(endless.0 == 3 && endless.2.contains("larger than 256 MiB"), "{endless:?}");
+    assert_eq!(judge(&[]).await.0, 3, "no file at all says nothing of the supercluster");
 }
 
 #[tokio::test]
