@@ -28,7 +28,7 @@ use peers::Company;
 use service::Desk;
 
 use crate::checks::{self, Severity, Verdict};
-use crate::collect::decode::{self, Endpoint, Garbled};
+use crate::collect::decode::{self, Decoder, Endpoint, Garbled};
 use crate::collect::{Arrival, Look, Pace, Part, Request, Share, Sizes, Target, parse_inbox, parts};
 use crate::config::Config;
 use crate::connect::LinkEvent;
@@ -157,6 +157,7 @@ struct Agent {
     connected: bool,
     connected_at: Time,
     lost: Option<Time>,
+    decoder: Decoder,
     roster: Roster,
     ledger: Ledger,
     outbox: Outbox,
@@ -233,6 +234,7 @@ impl Agent {
             connected: true,
             connected_at: now,
             lost: None,
+            decoder: Decoder::default(),
             roster,
             ledger: Ledger::default(),
             outbox: Outbox::default(),
@@ -660,7 +662,7 @@ impl Agent {
             .as_ref()
             .and_then(|h| h.get("Content-Encoding"))
             .map(async_nats::HeaderValue::as_str);
-        match decode::reply(endpoint, encoding, &message.payload) {
+        match self.decoder.reply(endpoint, encoding, &message.payload) {
             Ok((server, fact)) => {
                 let id = server.id.clone();
                 self.fact(server, fact, endpoint, (number, elsewhere), now);
@@ -766,7 +768,7 @@ impl Agent {
         self.cost.bytes_in += message.payload.len() as u64;
         let subject = message.subject.as_str();
         let heard = if subject.ends_with(".STATSZ") {
-            decode::heartbeat(&message.payload)
+            self.decoder.heartbeat(&message.payload)
         } else if subject.ends_with(".SHUTDOWN") {
             decode::goodbye(&message.payload).map(|server| (server, Signal::Shutdown))
         } else if subject.ends_with(".LAMEDUCK") {

@@ -385,7 +385,7 @@ mod tests {
     fn a_name_in_one_configuration_is_no_cluster() {
         let mut world = World::seen_from("eu-0");
         world.reconfigure("us-1", |g| {
-            g.as_mut().expect("a block").remotes.insert("zz".into(), BTreeSet::new());
+            g.as_mut().expect("a block").remotes.insert("zz".into(), crate::model::Urls::default());
         });
         world.run(secs(10));
         assert!(world.view().clusters.contains_key("zz"));

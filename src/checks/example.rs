@@ -219,7 +219,7 @@ impl World {
                 let remotes = names
                     .iter()
                     .filter(|remote| ***remote != **cluster)
-                    .map(|remote| (remote.clone(), BTreeSet::from([format!("{remote}.example:7222").into()])))
+                    .map(|remote| (remote.clone(), [format!("{remote}.example:7222").into()].into()))
                     .collect();
                 let gateway = GatewayConfig {
                     name: (*cluster).into(),

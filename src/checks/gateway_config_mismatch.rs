@@ -13,7 +13,7 @@ use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
     Value, Verdict, Violation, Watched,
 };
-use crate::model::{GatewayConfig, Life, Name, Server, Sight, Snapshot};
+use crate::model::{GatewayConfig, Life, Name, Server, Sight, Snapshot, Urls};
 
 pub(super) struct GatewayConfigMismatch;
 
@@ -549,12 +549,13 @@ impl<'a> Group<'a> {
             .filter(|remote| !urls.contains_key(remote) && **remote != *self.name)
             .filter(|remote| self.exists(remote) && self.others_list(remote))
             .collect();
-        let mut remotes: BTreeMap<Name, BTreeSet<Name>> = urls
+        let mut remotes: BTreeMap<Name, Urls> = urls
             .into_iter()
             .map(|(remote, listed)| (remote.clone(), listed.into_iter().cloned().collect()))
             .collect();
         let found = lacking.into_iter().map(|remote| (remote.clone(), told(self.snapshot, remote)));
-        remotes.extend(found.filter(|(_, urls)| !urls.is_empty()));
+        remotes
+            .extend(found.filter(|(_, urls)| !urls.is_empty()).map(|(remote, urls)| (remote, urls.into())));
         let has = |value: Read| usual(value) == json!(true);
         block(&GatewayConfig {
             name: self.name.clone(),
@@ -601,7 +602,7 @@ mod tests {
             host: Some("0.0.0.0".into()),
             port: Some(7222),
             remotes: ["eu", "ap"]
-                .map(|r| (Name::from(r), BTreeSet::from([format!("{r}.example:7222").into()])))
+                .map(|r| (Name::from(r), [format!("{r}.example:7222").into()].into()))
                 .into(),
             ..GatewayConfig::default()
         };

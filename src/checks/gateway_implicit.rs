@@ -120,7 +120,7 @@ impl<'a> Group<'a> {
         let (here, there) = (short(self.name), short(remote));
         let urls = told(self.snapshot, remote);
         let mut violation = self.violation(members, |config| {
-            config.remotes.insert(remote.clone(), urls.clone());
+            config.remotes.insert(remote.clone(), urls.clone().into());
         });
         violation.summary = format!("{here} reaches {there} by gossip only: none of its servers lists it");
         violation.cause = Cause::new(

@@ -195,7 +195,7 @@ mod tests {
         for server in servers {
             world.reconfigure(server, |g| {
                 let urls = BTreeSet::from(["dd.example:7222".into()]);
-                g.as_mut().expect("a block").remotes.insert("dd".into(), urls);
+                g.as_mut().expect("a block").remotes.insert("dd".into(), urls.into());
             });
             world.run(secs(3));
         }

@@ -3,15 +3,22 @@
 //! Tolerant where servers differ: fields we do not know are skipped, absent ones are known to be absent.
 //! Strict where something is wrong: a field of another type spoils that reply, and nothing else.
 
+mod duration;
+mod inflate;
+mod names;
+mod scan;
 mod wire;
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::time::Duration;
 
 use serde::Deserialize;
 use thiserror::Error;
 
+use self::duration::go_duration;
+use self::inflate::Inflater;
+use self::names::Names;
+use self::wire::Str;
 use crate::model::{
     Account, Accountz, Connection, Fact, GatewayConfig, Gatewayz, Interest, InterestModes, Jsz, Led, Name,
     Outbound, RoutePeer, Routez, ServerInfo, Signal, Statsz, Time, Traffic, TrafficOf, Varz,
@@ -112,54 +119,64 @@ pub struct Garbled {
     pub error: DecodeError,
 }
 
-/// Reads one reply to `endpoint`.
-///
-/// # Errors
-/// A reply that is damaged, of another shape, refused or not of the server it claims.
-pub fn reply(
-    endpoint: Endpoint,
-    encoding: Option<&str>,
-    payload: &[u8],
-) -> Result<(ServerInfo, Fact), Box<Garbled>> {
-    let nameless = |error| Box::new(Garbled { server: None, error });
-    let inflated;
-    let json = match encoding {
-        None | Some("identity") => payload,
-        Some("snappy") => {
-            inflated = inflate(payload).map_err(nameless)?;
-            &inflated
-        }
-        Some(other) => return Err(nameless(DecodeError::Encoding(clip(other)))),
-    };
-    if json.len() > REPLY_BYTES_MAX {
-        return Err(nameless(DecodeError::TooLarge { bytes: json.len() }));
-    }
-    match endpoint {
-        Endpoint::Gatewayz => open::<wire::Gatewayz>(endpoint, json),
-        Endpoint::Varz => open::<wire::Varz>(endpoint, json),
-        Endpoint::Routez => open::<wire::Routez>(endpoint, json),
-        Endpoint::Statsz => open::<wire::Statsz>(endpoint, json),
-        Endpoint::Accountz => open::<wire::Accountz>(endpoint, json),
-        Endpoint::Jsz => open::<wire::Jsz>(endpoint, json),
-        Endpoint::Interest => open::<wire::Interest>(endpoint, json),
-    }
+/// Reads what servers send, and keeps what they send again: memory, and the names that stand in every answer.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    inflater: Inflater,
+    names: Names,
 }
 
-/// Reads one heartbeat.
-///
-/// # Errors
-/// As [`reply`].
-pub fn heartbeat(payload: &[u8]) -> Result<(ServerInfo, Signal), Box<Garbled>> {
-    match reply(Endpoint::Statsz, None, payload)? {
-        (server, Fact::Statsz(statsz)) => Ok((server, Signal::Heartbeat(statsz))),
-        (server, _) => Err(Box::new(Garbled { server: Some(server), error: DecodeError::Nameless })),
+impl Decoder {
+    /// Reads one reply to `endpoint`.
+    ///
+    /// # Errors
+    /// A reply that is damaged, of another shape, refused or not of the server it claims.
+    pub fn reply(
+        &mut self,
+        endpoint: Endpoint,
+        encoding: Option<&str>,
+        payload: &[u8],
+    ) -> Result<(ServerInfo, Fact), Box<Garbled>> {
+        let nameless = |error| Box::new(Garbled { server: None, error });
+        let json = match encoding {
+            None | Some("identity") => payload,
+            Some("snappy") => self.inflater.inflate(payload).map_err(nameless)?,
+            Some(other) => return Err(nameless(DecodeError::Encoding(clip(other)))),
+        };
+        if json.len() > REPLY_BYTES_MAX {
+            return Err(nameless(DecodeError::TooLarge { bytes: json.len() }));
+        }
+        let names = &mut self.names;
+        match endpoint {
+            Endpoint::Gatewayz => match scan::gatewayz(json, names) {
+                Some((server, gatewayz)) => Ok((server, Fact::Gatewayz(gatewayz))),
+                None => open::<wire::Gatewayz<'_>>(endpoint, json, names),
+            },
+            Endpoint::Varz => open::<wire::Varz<'_>>(endpoint, json, names),
+            Endpoint::Routez => open::<wire::Routez<'_>>(endpoint, json, names),
+            Endpoint::Statsz => open::<wire::Statsz<'_>>(endpoint, json, names),
+            Endpoint::Accountz => open::<wire::Accountz<'_>>(endpoint, json, names),
+            Endpoint::Jsz => open::<wire::Jsz<'_>>(endpoint, json, names),
+            Endpoint::Interest => open::<wire::Interest<'_>>(endpoint, json, names),
+        }
+    }
+
+    /// Reads one heartbeat.
+    ///
+    /// # Errors
+    /// As [`Self::reply`].
+    pub fn heartbeat(&mut self, payload: &[u8]) -> Result<(ServerInfo, Signal), Box<Garbled>> {
+        match self.reply(Endpoint::Statsz, None, payload)? {
+            (server, Fact::Statsz(statsz)) => Ok((server, Signal::Heartbeat(statsz))),
+            (server, _) => Err(Box::new(Garbled { server: Some(server), error: DecodeError::Nameless })),
+        }
     }
 }
 
 /// Reads the bare server block of a SHUTDOWN or LAMEDUCK advisory.
 ///
 /// # Errors
-/// As [`reply`].
+/// As [`Decoder::reply`].
 pub fn goodbye(payload: &[u8]) -> Result<ServerInfo, Box<Garbled>> {
     parse::<ServerInfo>("a goodbye", payload).and_then(|server| {
         if server.id.is_empty() {
@@ -172,7 +189,7 @@ pub fn goodbye(payload: &[u8]) -> Result<ServerInfo, Box<Garbled>> {
 /// Reads an AUTH.ERR advisory; none when it is not about a gateway.
 ///
 /// # Errors
-/// As [`reply`].
+/// As [`Decoder::reply`].
 pub fn auth_error(payload: &[u8]) -> Result<Option<(ServerInfo, Signal)>, Box<Garbled>> {
     #[derive(Deserialize)]
     struct Advisory {
@@ -211,8 +228,14 @@ fn parse<'a, T: Deserialize<'a>>(endpoint: &'static str, json: &'a [u8]) -> Resu
     })
 }
 
-fn open<'a, B: Body<'a>>(endpoint: Endpoint, json: &'a [u8]) -> Result<(ServerInfo, Fact), Box<Garbled>> {
-    let wire::Envelope { server, data, statsz, error } = parse::<wire::Envelope<B>>(endpoint.as_str(), json)?;
+fn open<'a, B: Body<'a>>(
+    endpoint: Endpoint,
+    json: &'a [u8],
+    names: &mut Names,
+) -> Result<(ServerInfo, Fact), Box<Garbled>> {
+    let wire::Envelope { server, data, statsz, error } =
+        parse::<wire::Envelope<'a, B>>(endpoint.as_str(), json)?;
+    let server = server.into_info(names);
     let fail = |server: ServerInfo, error| Err(Box::new(Garbled { server: Some(server), error }));
     if server.id.is_empty() {
         return fail(server, DecodeError::Nameless);
@@ -225,12 +248,12 @@ fn open<'a, B: Body<'a>>(endpoint: Endpoint, json: &'a [u8]) -> Result<(ServerIn
         return fail(server, error);
     };
     match body.server_id() {
-        Some(id) if **id != *server.id => {
-            let error = DecodeError::TwoServers { envelope: server.id.clone(), body: id.clone() };
+        Some(id) if *id != *server.id => {
+            let error = DecodeError::TwoServers { envelope: server.id.clone(), body: id.into() };
             fail(server, error)
         }
         _ => {
-            let fact = body.into_fact(&server);
+            let fact = body.into_fact(&server, names);
             Ok((server, fact))
         }
     }
@@ -241,155 +264,148 @@ fn clip(text: &str) -> String {
     text.chars().take(200).collect()
 }
 
-fn inflate(payload: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    let mut out = Vec::with_capacity(payload.len().saturating_mul(3).min(1 << 20));
-    let limit = u64::try_from(REPLY_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
-    snap::read::FrameDecoder::new(payload)
-        .take(limit)
-        .read_to_end(&mut out)
-        .map_err(|e| DecodeError::Inflate(clip(&e.to_string())))?;
-    if out.len() > REPLY_BYTES_MAX {
-        return Err(DecodeError::TooLarge { bytes: out.len() });
-    }
-    Ok(out)
-}
-
-/// Reads a duration as Go prints it: `1h2m3.5s`, `198µs`. None when it is not one.
-pub fn go_duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut total_ns = 0.0_f64;
-    if rest == "0s" || rest == "0" {
-        return Some(Duration::ZERO);
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at(digits);
-        let unit_len = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_len);
-        let unit_ns = match unit {
-            "ns" => 1.0,
-            "us" | "µs" | "μs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 6e10,
-            "h" => 3.6e12,
-            _ => return None,
-        };
-        total_ns += number.parse::<f64>().ok()? * unit_ns;
-        rest = tail;
-    }
-    (!text.is_empty()).then(|| Duration::try_from_secs_f64(total_ns / 1e9).ok()).flatten()
-}
-
 /// What stands in an envelope.
 trait Body<'a>: Deserialize<'a> {
-    fn server_id(&self) -> Option<&Name>;
-    fn into_fact(self, server: &ServerInfo) -> Fact;
+    fn server_id(&self) -> Option<&str>;
+    fn into_fact(self, server: &ServerInfo, names: &mut Names) -> Fact;
 }
 
-impl Body<'_> for wire::Gatewayz {
-    fn server_id(&self) -> Option<&Name> {
-        self.server_id.as_ref()
-    }
-
-    fn into_fact(self, _server: &ServerInfo) -> Fact {
-        let some = |name: Name| (!name.is_empty()).then_some(name);
-        Fact::Gatewayz(Gatewayz {
-            name: self.name.and_then(some),
-            host: self.host.and_then(some),
-            port: self.port,
-            outbound: self
-                .outbound_gateways
-                .unwrap_or_default()
-                .into_iter()
-                .map(|(remote, r)| {
-                    (remote, Outbound { configured: r.configured, connection: r.connection.into() })
-                })
-                .collect(),
-            inbound: self
-                .inbound_gateways
-                .unwrap_or_default()
-                .into_iter()
-                .map(|(remote, rs)| {
-                    let connections =
-                        rs.unwrap_or_default().into_iter().map(|r| r.connection.into()).collect();
-                    (remote, connections)
-                })
-                .collect(),
-        })
-    }
+/// A name that says something.
+fn some(name: Option<Str<'_>>, names: &mut Names) -> Option<Name> {
+    name.filter(|name| !name.is_empty()).map(|name| names.get(&name))
 }
 
-impl From<wire::Connection> for Connection {
-    fn from(c: wire::Connection) -> Self {
-        Self {
-            cid: c.cid,
-            peer_id: c.name,
-            start: c.start.as_deref().and_then(Time::parse),
-            rtt: c.rtt.as_deref().and_then(go_duration).filter(|d| !d.is_zero()),
-            pending_bytes: c.pending_bytes,
-            in_msgs: c.in_msgs,
-            in_bytes: c.in_bytes,
-            out_msgs: c.out_msgs,
-            out_bytes: c.out_bytes,
-            idle: c.idle.as_deref().and_then(go_duration),
-            stalls: c.stalls,
+fn time(text: Option<&Str<'_>>) -> Option<Time> {
+    text.and_then(|text| Time::parse(text))
+}
+
+fn duration(text: Option<&Str<'_>>) -> Option<Duration> {
+    text.and_then(|text| go_duration(text))
+}
+
+impl wire::Server<'_> {
+    fn into_info(self, names: &mut Names) -> ServerInfo {
+        ServerInfo {
+            name: names.get(&self.name),
+            host: names.get(&self.host),
+            id: names.get(&self.id),
+            cluster: self.cluster.map(|cluster| names.get(&cluster)),
+            domain: self.domain.map(|domain| names.get(&domain)),
+            ver: names.get(&self.ver),
+            tags: self.tags.iter().map(|tag| names.get(tag)).collect(),
+            metadata: self
+                .metadata
+                .into_iter()
+                .map(|(key, value)| (names.get(&key), names.get(&value)))
+                .collect(),
+            jetstream: self.jetstream,
+            seq: self.seq,
+            time: self.time,
         }
     }
 }
 
-impl Body<'_> for wire::Varz {
-    fn server_id(&self) -> Option<&Name> {
-        self.server_id.as_ref()
+impl<'a> Body<'a> for wire::Gatewayz<'a> {
+    fn server_id(&self) -> Option<&str> {
+        self.server_id.as_deref()
     }
 
-    fn into_fact(self, _server: &ServerInfo) -> Fact {
-        let gateway = self.gateway.name.filter(|name| !name.is_empty()).map(|name| GatewayConfig {
-            host: self.gateway.host,
-            port: self.gateway.port,
-            tls_required: self.gateway.tls_required,
-            tls_verify: self.gateway.tls_verify,
-            advertise: self.gateway.advertise.filter(|a| !a.is_empty()),
-            connect_retries: self.gateway.connect_retries,
-            reject_unknown: self.gateway.reject_unknown,
+    fn into_fact(self, _server: &ServerInfo, names: &mut Names) -> Fact {
+        let outbound = self.outbound_gateways.unwrap_or_default().into_iter().map(|(remote, r)| {
+            let outbound = Outbound { configured: r.configured, connection: r.connection.read(names) };
+            (names.get(&remote), outbound)
+        });
+        let outbound = outbound.collect();
+        let inbound = self.inbound_gateways.unwrap_or_default().into_iter().map(|(remote, rs)| {
+            let connections = rs.unwrap_or_default().iter().map(|r| r.connection.read(names)).collect();
+            (names.get(&remote), connections)
+        });
+        let inbound = inbound.collect();
+        Fact::Gatewayz(Gatewayz {
+            name: some(self.name, names),
+            host: some(self.host, names),
+            port: self.port,
+            outbound,
+            inbound,
+        })
+    }
+}
+
+impl wire::Connection<'_> {
+    fn read(&self, names: &mut Names) -> Connection {
+        Connection {
+            cid: self.cid,
+            peer_id: names.get(&self.name),
+            start: time(self.start.as_ref()),
+            rtt: duration(self.rtt.as_ref()).filter(|d| !d.is_zero()),
+            pending_bytes: self.pending_bytes,
+            in_msgs: self.in_msgs,
+            in_bytes: self.in_bytes,
+            out_msgs: self.out_msgs,
+            out_bytes: self.out_bytes,
+            idle: duration(self.idle.as_ref()),
+            stalls: self.stalls,
+        }
+    }
+}
+
+impl<'a> Body<'a> for wire::Varz<'a> {
+    fn server_id(&self) -> Option<&str> {
+        self.server_id.as_deref()
+    }
+
+    fn into_fact(self, _server: &ServerInfo, names: &mut Names) -> Fact {
+        let block = self.gateway;
+        let gateway = some(block.name, names).map(|name| {
             // A cluster may list itself, so that one file serves all; the server skips it too.
-            remotes: self
-                .gateway
-                .gateways
-                .into_iter()
-                .filter(|remote| remote.name != name)
-                .map(|remote| (remote.name, remote.urls.unwrap_or_default().into_iter().collect()))
-                .collect(),
-            tls_cert_not_after: self.gateway.tls_cert_not_after.as_deref().and_then(Time::parse),
-            name,
+            let remotes = block.gateways.iter().filter(|remote| *remote.name != *name);
+            let remotes = remotes.map(|remote| {
+                let urls = remote.urls.iter().flatten().map(|url| &**url).collect();
+                let remote = names.get(&remote.name);
+                let urls = names.urls(&remote, urls);
+                (remote, urls)
+            });
+            let remotes = remotes.collect();
+            GatewayConfig {
+                host: block.host.map(|host| names.get(&host)),
+                port: block.port,
+                tls_required: block.tls_required,
+                tls_verify: block.tls_verify,
+                advertise: some(block.advertise, names),
+                connect_retries: block.connect_retries,
+                reject_unknown: block.reject_unknown,
+                remotes,
+                tls_cert_not_after: time(block.tls_cert_not_after.as_ref()),
+                name,
+            }
         });
         Fact::Varz(Box::new(Varz {
-            start: self.start.as_deref().and_then(Time::parse),
-            config_load_time: self.config_load_time.as_deref().and_then(Time::parse),
-            client_host: self.host,
+            start: time(self.start.as_ref()),
+            config_load_time: time(self.config_load_time.as_ref()),
+            client_host: names.get(&self.host),
             client_port: self.port,
             gateway,
-            system_account: self.system_account.filter(|name| !name.is_empty()),
+            system_account: some(self.system_account, names),
             slow_consumers: self.slow_consumer_stats,
             stale_connections: self.stale_connection_stats,
         }))
     }
 }
 
-impl Body<'_> for wire::Routez {
-    fn server_id(&self) -> Option<&Name> {
-        self.server_id.as_ref()
+impl<'a> Body<'a> for wire::Routez<'a> {
+    fn server_id(&self) -> Option<&str> {
+        self.server_id.as_deref()
     }
 
-    fn into_fact(self, _server: &ServerInfo) -> Fact {
+    fn into_fact(self, _server: &ServerInfo, names: &mut Names) -> Fact {
         let mut peers: BTreeMap<Name, RoutePeer> = BTreeMap::new();
         for route in self.routes.unwrap_or_default().into_iter().filter(|r| !r.remote_id.is_empty()) {
-            let peer = peers.entry(route.remote_id).or_default();
-            peer.name = route.remote_name.or(peer.name.take());
-            peer.ip = route.ip.or(peer.ip.take());
+            let peer = peers.entry(names.get(&route.remote_id)).or_default();
+            peer.name = route.remote_name.map(|name| names.get(&name)).or(peer.name.take());
+            peer.ip = route.ip.map(|ip| names.get(&ip)).or(peer.ip.take());
             peer.connections += 1;
             peer.pending_bytes = peer.pending_bytes.saturating_add(route.pending_size);
-            peer.rtt = peer.rtt.max(route.rtt.as_deref().and_then(go_duration).filter(|d| !d.is_zero()));
+            peer.rtt = peer.rtt.max(duration(route.rtt.as_ref()).filter(|d| !d.is_zero()));
             peer.in_msgs = peer.in_msgs.saturating_add(route.in_msgs);
             peer.out_msgs = peer.out_msgs.saturating_add(route.out_msgs);
             peer.out_bytes = peer.out_bytes.saturating_add(route.out_bytes);
@@ -398,42 +414,38 @@ impl Body<'_> for wire::Routez {
     }
 }
 
-impl Body<'_> for wire::Statsz {
-    fn server_id(&self) -> Option<&Name> {
+impl<'a> Body<'a> for wire::Statsz<'a> {
+    fn server_id(&self) -> Option<&str> {
         None
     }
 
-    fn into_fact(self, _server: &ServerInfo) -> Fact {
+    fn into_fact(self, _server: &ServerInfo, names: &mut Names) -> Fact {
+        let gateways = self.gateways.unwrap_or_default();
         Fact::Statsz(Statsz {
-            start: self.start.as_deref().and_then(Time::parse),
+            start: time(self.start.as_ref()),
             active_servers: self.active_servers,
-            gateways: self
-                .gateways
-                .unwrap_or_default()
-                .into_iter()
-                .map(|g| (g.name, g.gwid))
-                .collect::<BTreeMap<_, _>>(),
+            gateways: gateways.iter().map(|g| (names.get(&g.name), g.gwid)).collect(),
             slow_consumers: self.slow_consumer_stats,
             stale_connections: self.stale_connection_stats,
         })
     }
 }
 
-impl Body<'_> for wire::Accountz {
-    fn server_id(&self) -> Option<&Name> {
-        self.server_id.as_ref()
+impl<'a> Body<'a> for wire::Accountz<'a> {
+    fn server_id(&self) -> Option<&str> {
+        self.server_id.as_deref()
     }
 
-    fn into_fact(self, _server: &ServerInfo) -> Fact {
+    fn into_fact(self, _server: &ServerInfo, names: &mut Names) -> Fact {
         let accounts = self.account_statz.unwrap_or_default().into_iter().map(|a| {
             let account = Account {
-                name: a.name.filter(|name| !name.is_empty()),
+                name: some(a.name, names),
                 connections: a.conns,
                 leafnodes: a.leafnodes,
                 sent: a.sent.into(),
                 received: a.received.into(),
             };
-            (a.acc, account)
+            (names.get(&a.acc), account)
         });
         Fact::Accountz(Accountz { accounts: accounts.collect() })
     }
@@ -450,25 +462,25 @@ impl From<wire::Traffic> for Traffic {
     }
 }
 
-impl Body<'_> for wire::Jsz {
-    fn server_id(&self) -> Option<&Name> {
-        self.server_id.as_ref()
+impl<'a> Body<'a> for wire::Jsz<'a> {
+    fn server_id(&self) -> Option<&str> {
+        self.server_id.as_deref()
     }
 
     /// A stream with one replica on a server without a cluster names no leader: it is led where it lies.
-    fn into_fact(self, server: &ServerInfo) -> Fact {
+    fn into_fact(self, server: &ServerInfo, names: &mut Names) -> Fact {
         let mut leads: BTreeMap<Name, Led> = BTreeMap::new();
         for account in self.account_details.unwrap_or_default() {
-            let id = account.id.filter(|id| !id.is_empty()).unwrap_or(account.name);
+            let id = names.get(&account.id.filter(|id| !id.is_empty()).unwrap_or(account.name));
             for stream in account.stream_detail.unwrap_or_default() {
                 let leader = stream.cluster.and_then(|c| c.leader);
-                if leader.is_some_and(|leader| leader != server.name) {
+                if leader.is_some_and(|leader| *leader != *server.name) {
                     continue;
                 }
                 let led = leads.entry(id.clone()).or_default();
                 led.total += 1;
                 if led.names.len() < Led::NAMES_MAX {
-                    led.names.insert(stream.name);
+                    led.names.insert(names.get(&stream.name));
                 }
             }
         }
@@ -476,26 +488,26 @@ impl Body<'_> for wire::Jsz {
     }
 }
 
-impl Body<'_> for wire::Interest {
-    fn server_id(&self) -> Option<&Name> {
-        self.server_id.as_ref()
+impl<'a> Body<'a> for wire::Interest<'a> {
+    fn server_id(&self) -> Option<&str> {
+        self.server_id.as_deref()
     }
 
-    fn into_fact(self, _server: &ServerInfo) -> Fact {
-        let modes = |accounts: Vec<wire::AccountInterest>| {
+    fn into_fact(self, _server: &ServerInfo, names: &mut Names) -> Fact {
+        let modes = |accounts: Vec<wire::AccountInterest<'_>>, names: &mut Names| {
             let mut modes = InterestModes { accounts: accounts.len() as u64, ..InterestModes::default() };
             for account in accounts.into_iter().filter(|a| &*a.interest_mode == "Optimistic") {
                 modes.optimistic_total += 1;
                 if modes.optimistic.len() < InterestModes::NAMES_MAX {
-                    modes.optimistic.insert(account.name);
+                    modes.optimistic.insert(names.get(&account.name));
                 }
             }
             modes
         };
         let remotes = self.outbound_gateways.unwrap_or_default().into_iter();
-        Fact::Interest(Interest {
-            remotes: remotes.map(|(remote, r)| (remote, modes(r.accounts.unwrap_or_default()))).collect(),
-        })
+        let remotes =
+            remotes.map(|(remote, r)| (names.get(&remote), modes(r.accounts.unwrap_or_default(), names)));
+        Fact::Interest(Interest { remotes: remotes.collect() })
     }
 }
 

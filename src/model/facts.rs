@@ -4,6 +4,7 @@
 //! Sources: `server/monitor.go` and `server/events.go` of nats-server, measured on 2.9.10 to 2.15.1.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,10 +130,57 @@ pub struct GatewayConfig {
     pub connect_retries: u64,
     /// Whether clusters that are not configured are refused.
     pub reject_unknown: bool,
-    /// The configured remotes without itself, with configured and discovered URLs.
-    pub remotes: BTreeMap<Name, BTreeSet<Name>>,
+    /// The configured remotes without itself, with configured and discovered URLs: nearly the same on all servers.
+    pub remotes: BTreeMap<Name, Urls>,
     /// When the gateway's certificate ends; since 2.11.12, 2.12.4, 2.14.0.
     pub tls_cert_not_after: Option<Time>,
+}
+
+/// The addresses of a remote cluster. All servers list nearly the same ones, so that those are kept once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct Urls(Arc<BTreeSet<Name>>);
+
+impl Deref for Urls {
+    type Target = BTreeSet<Name>;
+
+    fn deref(&self) -> &BTreeSet<Name> {
+        &self.0
+    }
+}
+
+impl DerefMut for Urls {
+    fn deref_mut(&mut self) -> &mut BTreeSet<Name> {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl From<BTreeSet<Name>> for Urls {
+    fn from(urls: BTreeSet<Name>) -> Self {
+        Self(Arc::new(urls))
+    }
+}
+
+impl<const N: usize> From<[Name; N]> for Urls {
+    fn from(urls: [Name; N]) -> Self {
+        urls.into_iter().collect()
+    }
+}
+
+impl FromIterator<Name> for Urls {
+    fn from_iter<I: IntoIterator<Item = Name>>(urls: I) -> Self {
+        Self::from(BTreeSet::from_iter(urls))
+    }
+}
+
+impl<'a> IntoIterator for &'a Urls {
+    type Item = &'a Name;
+    type IntoIter = std::collections::btree_set::Iter<'a, Name>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
 }
 
 /// VARZ, as far as it is read.

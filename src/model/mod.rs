@@ -19,7 +19,7 @@ mod traffic;
 
 pub use facts::{
     Account, Accountz, ByKind, Connection, Fact, GatewayConfig, Gatewayz, Interest, InterestModes, Jsz, Led,
-    Name, Outbound, RoutePeer, Routez, ServerInfo, Signal, Statsz, Traffic, TrafficOf, Varz,
+    Name, Outbound, RoutePeer, Routez, ServerInfo, Signal, Statsz, Traffic, TrafficOf, Urls, Varz,
 };
 #[cfg(test)]
 pub(crate) use file::Written;

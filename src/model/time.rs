@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Nanoseconds since the Unix epoch, UTC. Written as RFC 3339 with nine decimals, as the servers do.
@@ -21,6 +22,9 @@ impl Default for Time {
 }
 
 impl Time {
+    /// From the last day of February of the year 0.
+    const DAYS_TO_1970: u64 = 719_469;
+
     /// `nanos` since the Unix epoch. The latest of all is one nanosecond short of what 64 bits hold.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(NonZeroU64::MIN.saturating_add(nanos))
@@ -67,6 +71,51 @@ impl Time {
 
     /// Reads RFC 3339; none when it is not, or lies before 1970 or after 2554.
     pub fn parse(text: &str) -> Option<Self> {
+        Self::parse_utc(text.as_bytes()).or_else(|| Self::parse_any(text))
+    }
+
+    /// As servers write it: `2026-11-20T19:36:22.123456789Z`, with fewer decimals or none. None when it is left to
+    /// [`Self::parse_any`] to tell what it is.
+    fn parse_utc(text: &[u8]) -> Option<Self> {
+        let number = |digits: &[u8]| {
+            digits.iter().try_fold(0_u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
+        };
+        let (date, rest) = text.split_first_chunk::<19>()?;
+        let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', i0, i1, b':', s0, s1] = *date
+        else {
+            return None;
+        };
+        let (year, month, day) = (number(&[y0, y1, y2, y3])?, number(&[m0, m1])?, number(&[d0, d1])?);
+        let (hour, minute, second) = (number(&[h0, h1])?, number(&[i0, i1])?, number(&[s0, s1])?);
+        let parts = match rest.strip_suffix(b"Z")? {
+            [] => &[],
+            [b'.', parts @ ..] if (1..=9).contains(&parts.len()) => parts,
+            _ => return None,
+        };
+        let nanos = (parts.len()..9).fold(number(parts)?, |n, _| n * 10);
+        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let last = match month {
+            2 => 28 + u64::from(leap),
+            4 | 6 | 9 | 11 => 30,
+            1..=12 => 31,
+            _ => return None,
+        };
+        let sound = (1970..2554).contains(&year)
+            && (1..=last).contains(&day)
+            && hour < 24
+            && minute < 60
+            && second < 60;
+        if !sound {
+            return None;
+        }
+        // Counted from March, the leap day is the last of its year.
+        let (month, year) = if month > 2 { (month - 3, year) } else { (month + 9, year - 1) };
+        let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day
+            - Self::DAYS_TO_1970;
+        Some(Self((days * 86_400 + hour * 3600 + minute * 60 + second) * 1_000_000_000 + nanos))
+    }
+
+    fn parse_any(text: &str) -> Option<Self> {
         humantime::parse_rfc3339_weak(text).ok().and_then(|t| Self::try_from(t).ok())
     }
 }
@@ -119,8 +168,19 @@ impl schemars::JsonSchema for Time {
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
-        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not an RFC 3339 time"))
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Time;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an RFC 3339 time")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Time, E> {
+                Time::parse(text).ok_or_else(|| E::custom("not an RFC 3339 time"))
+            }
+        }
+        d.deserialize_str(Text)
     }
 }
 
@@ -133,6 +193,34 @@ mod tests {
         let t = Time::parse("2026-11-20T19:36:22.123456789Z").unwrap();
         assert_eq!(t.to_string(), "2026-11-20T19:36:22.123456789Z");
         assert_eq!(t.as_millis() * 1_000_000 + 456_789, t.as_nanos());
+    }
+
+    #[test]
+    fn a_time_reads_the_same_the_short_way_and_the_general_way() {
+        let mut short_ways = 0;
+        let days = (1..=31).flat_map(|d| (1..=12).map(move |m| (m, d)));
+        for (year, (month, day)) in
+            (0_u64..3000).step_by(13).chain(1960..2110).flat_map(|y| days.clone().map(move |d| (y, d)))
+        {
+            for rest in [
+                "T00:00:00Z",
+                "T23:59:59.1Z",
+                "T12:30:01.123456789Z",
+                "T07:08:60Z",
+                "T24:00:00Z",
+                "T01:60:00.Z",
+            ] {
+                let text = format!("{year:04}-{month:02}-{day:02}{rest}");
+                if let Some(time) = Time::parse_utc(text.as_bytes()) {
+                    assert_eq!(Some(time), Time::parse_any(&text), "{text}");
+                    short_ways += 1;
+                }
+            }
+        }
+        assert!(short_ways > 100_000, "{short_ways}");
+        for text in ["2026-11-20T19:45:19.652034098Z", "2024-02-29T00:00:00Z", "1970-01-01T00:00:00.5Z"] {
+            assert!(Time::parse_utc(text.as_bytes()).is_some(), "{text} is as servers write it");
+        }
     }
 
     #[test]

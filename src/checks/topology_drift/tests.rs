@@ -163,7 +163,7 @@ fn a_remote_that_the_configuration_lost_is_found_though_gossip_hides_it() {
     );
     for server in ["us-0", "us-1", "us-2"] {
         world.reconfigure(server, |g| {
-            g.as_mut().expect("a block").remotes.insert("eu".into(), BTreeSet::new());
+            g.as_mut().expect("a block").remotes.insert("eu".into(), crate::model::Urls::default());
         });
     }
     world.run(secs(20));
@@ -179,7 +179,7 @@ fn a_difference_inside_a_cluster_is_told_by_the_other_check() {
     world.run(secs(100));
     assert_eq!(world.story(), ["opened gateway_config_mismatch us/us-1 unknown"]);
     world.reconfigure("us-1", |g| {
-        g.as_mut().expect("a block").remotes.insert("ap".into(), BTreeSet::new());
+        g.as_mut().expect("a block").remotes.insert("ap".into(), crate::model::Urls::default());
     });
     world.run(secs(20));
     assert_eq!(world.open(), [""; 0], "{:?}", world.story());
@@ -372,7 +372,7 @@ fn what_is_seen_is_written_by_names_only_and_what_differs_stands_apart() {
     world.reconfigure("us-1", |g| {
         let remotes = &mut g.as_mut().expect("a block").remotes;
         remotes.remove("ap");
-        remotes.insert("nowhere".into(), BTreeSet::new());
+        remotes.insert("nowhere".into(), crate::model::Urls::default());
     });
     world.run(secs(10));
     let mut after = before;

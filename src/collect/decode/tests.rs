@@ -6,6 +6,18 @@ use serde_json::{Value, json};
 
 use super::*;
 
+fn reply(
+    endpoint: Endpoint,
+    encoding: Option<&str>,
+    payload: &[u8],
+) -> Result<(ServerInfo, Fact), Box<Garbled>> {
+    Decoder::default().reply(endpoint, encoding, payload)
+}
+
+fn heartbeat(payload: &[u8]) -> Result<(ServerInfo, Signal), Box<Garbled>> {
+    Decoder::default().heartbeat(payload)
+}
+
 const VERSIONS: [&str; 6] = ["2.9.10", "2.10.27", "2.11.11", "2.12.8", "2.14.6", "2.15.1"];
 
 /// Answers and advisories of real servers: version, file name, text.
@@ -505,7 +517,13 @@ fn durations_are_read_as_go_writes_them() {
         ("14.373793017s", Some(14_373_793_017)),
         ("1m0s", Some(60_000_000_000)),
         ("1h2m3.5s", Some(3_723_500_000_000)),
-        ("2562047h47m16s", Some(9_223_372_036_000_000_000)),
+        ("2562047h47m16.854775807s", Some(9_223_372_036_854_775_807)),
+        ("1.5h", Some(5_400_000_000_000)),
+        (".5s", Some(500_000_000)),
+        ("5.s", Some(5_000_000_000)),
+        ("0.0000000019s", Some(1)),
+        ("5124095h34m34s", None),
+        ("5sx", None),
         ("", None),
         ("s", None),
         ("5", None),
@@ -518,13 +536,134 @@ fn durations_are_read_as_go_writes_them() {
         ("NaNs", None),
     ];
     for (text, ns) in table {
-        let read = go_duration(text).map(|d| d.as_nanos());
-        // A float in between: exact to a microsecond in an hour.
-        let close = match (read, ns) {
-            (Some(a), Some(b)) => a.abs_diff(b) <= 1 + b / 1_000_000_000,
-            (a, b) => a.is_none() && b.is_none(),
-        };
-        assert!(close, "{text:?} reads as {read:?}, and is {ns:?}");
+        assert_eq!(go_duration(text).map(|d| d.as_nanos()), ns, "{text:?}");
     }
     assert_eq!(go_duration(&format!("{}h", "9".repeat(400))), None, "more than a duration holds");
+}
+
+/// As it came over the wire: the samples were laid out for people.
+fn as_sent(text: &[u8]) -> String {
+    let mut within = false;
+    let text = std::str::from_utf8(text).unwrap().replace("\\u00b5", "µ");
+    text.chars()
+        .filter(|c| {
+            within ^= *c == '"';
+            within || !c.is_ascii_whitespace()
+        })
+        .collect()
+}
+
+fn the_general_way(json: &[u8]) -> Result<(ServerInfo, Fact), Box<Garbled>> {
+    open::<wire::Gatewayz<'_>>(Endpoint::Gatewayz, json, &mut Names::default())
+}
+
+fn gatewayz_as_sent() -> Vec<String> {
+    let plain = ["GATEWAYZ.json", "GATEWAYZ.B0.json", "GATEWAYZ.C0.json", "GATEWAYZ.name.json"];
+    let all = samples().into_iter().filter(|(_, name, _)| plain.contains(&name.as_str()));
+    all.map(|(_, _, text)| as_sent(&text)).collect()
+}
+
+#[test]
+fn what_every_version_sends_is_read_the_short_way_and_alike() {
+    let all = gatewayz_as_sent();
+    assert!(all.len() >= 2 * VERSIONS.len(), "{}", all.len());
+    for json in all {
+        let json = json.as_bytes();
+        let (server, gatewayz) = scan::gatewayz(json, &mut Names::default()).expect("as servers write it");
+        assert_eq!(Ok((server, Fact::Gatewayz(gatewayz))), the_general_way(json));
+    }
+}
+
+#[test]
+fn what_the_short_way_reads_the_general_way_reads_alike() {
+    const PIECES: [&str; 34] = [
+        r#","cid":5"#,
+        r#","name":"x""#,
+        r#","rtt":"1ms""#,
+        r#","stalls":7"#,
+        r#","stalls":null"#,
+        r#","server_id":"x""#,
+        r#","x":"y""#,
+        r#","x":1.5"#,
+        r#","x":01"#,
+        r#","x":-1"#,
+        r#","x":true"#,
+        r#","x":[{}]"#,
+        r#","x":"\n""#,
+        r#","x":1e400"#,
+        r#","tls_version":"1.3""#,
+        "\"",
+        "\\",
+        "\\u0041",
+        "{",
+        "}",
+        "[",
+        "]",
+        "{}",
+        "null",
+        "0",
+        "18446744073709551616",
+        "9999999999999999999",
+        "\u{1}",
+        "é",
+        " ",
+        ",",
+        ":",
+        "\"\":",
+        "-",
+    ];
+    let all = gatewayz_as_sent();
+    let mut state = 7_u64;
+    let mut below = |n: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % n.max(1)
+    };
+    let mut read = 0;
+    for round in 0..40_000 {
+        let mut json = all[below(all.len())].clone().into_bytes();
+        for _ in 0..=below(3) {
+            let (from, len) = (below(json.len()), below(40));
+            let to = (from + len).min(json.len());
+            match below(5) {
+                0 => json.truncate(from),
+                1 => drop(json.drain(from..to)),
+                2 => drop(json.splice(from..from, PIECES[below(PIECES.len())].bytes())),
+                3 => json.get_mut(from).into_iter().for_each(|b| *b = u8::try_from(below(256)).unwrap()),
+                // Where a field may stand.
+                _ => {
+                    let ends: Vec<usize> =
+                        json.windows(2).enumerate().filter(|(_, w)| w == b",\"").map(|(i, _)| i).collect();
+                    let at = ends.get(below(ends.len())).copied().unwrap_or(0);
+                    drop(json.splice(at..at, PIECES[below(PIECES.len())].bytes()));
+                }
+            }
+        }
+        if let Some((server, gatewayz)) = scan::gatewayz(&json, &mut Names::default()) {
+            let general = the_general_way(&json);
+            let text = String::from_utf8_lossy(&json);
+            assert_eq!(Ok((server, Fact::Gatewayz(gatewayz))), general, "round {round}: {text}");
+            read += 1;
+        }
+    }
+    assert!((1_000..39_000).contains(&read), "{read} of 40,000 were read: nothing is compared");
+}
+
+#[test]
+fn what_came_before_changes_nothing() {
+    let mut decoder = Decoder::default();
+    for (version, name, text) in samples().into_iter().filter(|(v, ..)| *v == "2.15.1" || *v == "2.9.10") {
+        let Some(endpoint) = endpoint(&name) else { continue };
+        let packed = snappy(&text);
+        let mut flipped = packed.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        let no_head = packed.get(10..).unwrap();
+        let large = snappy(&[text.clone(), vec![b' '; 3_000_000]].concat());
+        let payloads =
+            [&packed[..], &packed[..packed.len() - 1], &flipped, no_head, &large, &[], &packed[..5], &packed];
+        for payload in payloads {
+            let anew = reply(endpoint, Some("snappy"), payload);
+            assert_eq!(decoder.reply(endpoint, Some("snappy"), payload), anew, "{version} {name}");
+        }
+        assert_eq!(decoder.reply(endpoint, None, &text), reply(endpoint, None, &text), "{version} {name}");
+    }
 }

@@ -40,7 +40,7 @@ fn decoded(world: &World, index: usize, endpoint: Endpoint, now: u64) -> (Server
         Endpoint::Jsz => decode::Endpoint::Jsz,
         Endpoint::Healthz | Endpoint::Idz => panic!("the agent does not ask that"),
     };
-    decode::reply(asked, None, &body(world, index, endpoint, "", "2.15.1", now)).unwrap()
+    decode::Decoder::default().reply(asked, None, &body(world, index, endpoint, "", "2.15.1", now)).unwrap()
 }
 
 fn gatewayz(world: &World, index: usize, now: u64) -> Gatewayz {
@@ -318,14 +318,14 @@ fn all_answer_compressed_as_asked_and_heartbeats_never() {
     for (subject, headers, body) in replies {
         assert_eq!((subject.as_str(), headers.contains("Content-Encoding: snappy\r\n")), ("inbox", true));
         let (_, Fact::Gatewayz(seen)) =
-            decode::reply(decode::Endpoint::Gatewayz, Some("snappy"), &body).unwrap()
+            decode::Decoder::default().reply(decode::Endpoint::Gatewayz, Some("snappy"), &body).unwrap()
         else {
             panic!()
         };
         assert_eq!(seen.outbound.len(), 9);
     }
     for (_, headers, body) in ask(&mut answers, &mut world, "$SYS.REQ.SERVER.PING", "", NOW) {
-        assert!(headers.is_empty() && decode::heartbeat(&body).is_ok());
+        assert!(headers.is_empty() && decode::Decoder::default().heartbeat(&body).is_ok());
     }
     let one = format!("$SYS.REQ.SERVER.{}.VARZ", world.servers[42].id);
     assert_eq!(ask(&mut answers, &mut world, &one, "", NOW).len(), 1);
@@ -368,7 +368,7 @@ fn the_silent_the_late_the_damaged_and_the_lost_are_as_many_as_asked_for() {
     assert_eq!(obey(&mut world, "garble 30", NOW).len(), 30);
     let bad = ask(&mut answers, &mut world, GATEWAYZ, "", NOW)
         .into_iter()
-        .filter(|(_, _, body)| decode::reply(decode::Endpoint::Gatewayz, Some("snappy"), body).is_err());
+        .filter(|(_, _, body)| decode::Decoder::default().reply(decode::Endpoint::Gatewayz, Some("snappy"), body).is_err());
     assert_eq!(bad.count(), 30);
     obey(&mut world, "heal", NOW);
     answers.lost = 500_000;

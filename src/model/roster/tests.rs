@@ -1,4 +1,4 @@
-use super::super::{Connection, GatewayConfig, LinkState, Outbound, RoutePeer};
+use super::super::{Connection, GatewayConfig, LinkState, Outbound, RoutePeer, Urls};
 use super::*;
 
 fn at(millis: u64) -> Time {
@@ -166,7 +166,7 @@ fn a_refused_login_stands_for_six_seconds() {
     let varz = Varz {
         gateway: Some(GatewayConfig {
             name: "eu".into(),
-            remotes: BTreeMap::from([("us".into(), BTreeSet::new())]),
+            remotes: BTreeMap::from([("us".into(), Urls::default())]),
             ..GatewayConfig::default()
         }),
         ..Varz::default()

@@ -1,0 +1,101 @@
+//! What many servers write alike is kept once.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::model::{Name, Urls};
+
+/// Names, IDs and addresses that were read. In a supercluster of C clusters the same ID stands in about C answers
+/// of each round, so nearly all that is read is here already.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    known: HashSet<Name>,
+    /// The URLs of each remote cluster as they were told last: all servers tell the same ones.
+    urls: HashMap<Name, Urls>,
+}
+
+impl Names {
+    /// Forgotten all at once when there are more: 10,000 servers have fewer than this, IDs, names and addresses.
+    const COUNT_MAX: usize = 65_536;
+    /// Longer ones are not kept.
+    const BYTES_MAX: usize = 256;
+    /// So many remotes' URLs are kept, each with so many URLs.
+    const URLS_MAX: (usize, usize) = (1024, 1024);
+
+    pub(super) fn get(&mut self, text: &str) -> Name {
+        if let Some(name) = self.known.get(text) {
+            return Name::clone(name);
+        }
+        let name = Name::from(text);
+        if text.len() <= Self::BYTES_MAX {
+            if self.known.len() >= Self::COUNT_MAX {
+                self.known.clear();
+            }
+            self.known.insert(Name::clone(&name));
+        }
+        name
+    }
+
+    /// The URLs of `remote`, which come in any order.
+    pub(super) fn urls(&mut self, remote: &Name, mut urls: Vec<&str>) -> Urls {
+        urls.sort_unstable();
+        urls.dedup();
+        if let Some(known) = self.urls.get(remote)
+            && known.iter().map(|url| &**url).eq(urls.iter().copied())
+        {
+            return known.clone();
+        }
+        let set: Urls = urls.into_iter().map(|url| self.get(url)).collect();
+        let (remotes_max, urls_max) = Self::URLS_MAX;
+        if set.len() <= urls_max {
+            if self.urls.len() >= remotes_max && !self.urls.contains_key(remote) {
+                self.urls.clear();
+            }
+            self.urls.insert(Name::clone(remote), set.clone());
+        }
+        set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_name_is_kept_once_and_a_long_one_not_at_all() {
+        let mut names = Names::default();
+        let (one, again) = (names.get("eu"), names.get("eu"));
+        assert!(Arc::ptr_eq(&one, &again));
+        let long = "n".repeat(Names::BYTES_MAX + 1);
+        assert_eq!(&*names.get(&long), long);
+        assert_eq!(names.known.len(), 1);
+    }
+
+    #[test]
+    fn whoever_makes_up_names_fills_no_memory() {
+        let mut names = Names::default();
+        let early = names.get("early");
+        for n in 0..2 * Names::COUNT_MAX {
+            assert_eq!(&*names.get(&n.to_string()), n.to_string());
+        }
+        assert!(names.known.len() <= Names::COUNT_MAX);
+        assert_eq!(names.get("early"), early, "it is the same name, kept anew");
+        for n in 0..2 * Names::URLS_MAX.0 {
+            names.urls(&Name::from(n.to_string()), vec!["a:1"]);
+        }
+        let many: Vec<String> = (0..=Names::URLS_MAX.1).map(|n| n.to_string()).collect();
+        let set = names.urls(&"many".into(), many.iter().map(String::as_str).collect());
+        assert_eq!(set.len(), many.len());
+        assert!(names.urls.len() <= Names::URLS_MAX.0 && !names.urls.contains_key("many"));
+    }
+
+    #[test]
+    fn urls_are_kept_once_in_whatever_order_they_come() {
+        let (mut names, us) = (Names::default(), Name::from("us"));
+        let one = names.urls(&us, vec!["a:1", "b:1"]);
+        assert!(std::ptr::eq(&*one, &*names.urls(&us, vec!["b:1", "a:1", "b:1"])));
+        assert_eq!(names.urls(&us, vec!["b:1"]).iter().map(|url| &**url).collect::<Vec<_>>(), ["b:1"]);
+        assert_eq!(names.urls(&us, vec!["b:1", "c:1"]).len(), 2);
+    }
+}
