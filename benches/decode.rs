@@ -2,26 +2,27 @@
 //!
 //! `cargo bench --bench decode` makes the answers of one server of each of 100 clusters × 10 servers (GATEWAYZ and
 //! VARZ compressed, as they are asked for; STATSZ plain, as it always comes) and reads them in turn in each of these
-//! ways: inflate; inflate and step over every value; `serde_json::Value`; a derive that keeps everything; ours, as
-//! the agent reads them, with the last result of each server kept. Then it tells by leaving things out what ours is
-//! spent on. Each figure is the best of many rounds (`GATEWATCH_BENCH_DECODE=2s` for each): others use the machine
-//! too.
+//! ways: inflate; inflate and step over every value, which is called the limit; `serde_json::Value`; a derive that
+//! keeps everything; ours, as the agent reads them, with the last result of each server kept. Then it tells what ours
+//! is spent on. Each figure is the mean of the best time of each answer in many rounds (`GATEWATCH_BENCH_DECODE=2s`
+//! for each way): others use the machine too.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::too_many_lines,
     reason = "a benchmark that cannot go on ends"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::hint::black_box;
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-use gatewatch::collect::decode::{Decoder, Endpoint};
-use gatewatch::model::{Fact, ServerInfo};
+use gatewatch::collect::decode::{Decoder, Endpoint, go_duration};
+use gatewatch::model::{Fact, Gatewayz, Name, ServerInfo, Time};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
@@ -33,98 +34,176 @@ fn main() {
     let each = std::env::var("GATEWATCH_BENCH_DECODE").unwrap_or_else(|_| "2s".into());
     let each = humantime::parse_duration(&each).expect("GATEWATCH_BENCH_DECODE is a duration");
     println!(
-        "{:<9} {:>8} {:>8} | {:>15} {:>15} {:>15} {:>15} {:>15} | {:>8}",
-        "", "JSON", "wire", "inflate", "and step over", "Value", "plain derive", "ours", "of limit"
+        "{:<9} {:>6} {:>6} | {:^14} | {:^14} | {:^14} | {:^14} | {:^14} |",
+        "", "JSON", "wire", "inflate", "and step over", "into a Value", "plain derive", "ours"
     );
+    let unit = format!("{:>7} {:>6} |", "µs", "MB/s");
+    println!("{:<9} {:>6} {:>6} | {} times the limit", "", "B", "B", [&*unit; 5].join(" "));
     row::<WholeGatewayz>(Endpoint::Gatewayz, each);
     row::<WholeVarz>(Endpoint::Varz, each);
     row::<WholeStatsz>(Endpoint::Statsz, each);
+    spent(each);
 }
 
 fn row<B: DeserializeOwned>(endpoint: Endpoint, each: Duration) {
-    let answers: Vec<Answer> = (0..CLUSTERS).map(|cluster| answer(endpoint, cluster)).collect();
-    let snappy = endpoint != Endpoint::Statsz;
+    let answers = answers(endpoint);
     let mean = |len: fn(&Answer) -> usize| answers.iter().map(len).sum::<usize>() / answers.len();
     let json_bytes = mean(|a| a.json.len());
-    let wire_bytes = if snappy { mean(|a| a.snappy.len()) } else { json_bytes };
+    let wire_bytes = mean(|a| a.as_sent().1.len());
     let inflate = |a: &Answer, out: &mut Vec<u8>| {
         out.clear();
-        if snappy {
-            snap::read::FrameDecoder::new(&*a.snappy).read_to_end(out).expect("it inflates");
-        } else {
-            out.extend_from_slice(&a.json);
+        match a.as_sent() {
+            (Some(_), payload) => {
+                drop(snap::read::FrameDecoder::new(payload).read_to_end(out).expect("inflates"))
+            }
+            (None, payload) => out.extend_from_slice(payload),
         }
     };
     let mut json = Vec::new();
-    let mut inflate_only = |i: usize| {
-        inflate(&answers[i], &mut json);
-        black_box(&json);
-    };
+    let mut inflate_only = timed(|i| inflate(&answers[i], &mut json));
     let mut json = Vec::new();
-    let mut step_over = |i: usize| {
+    let mut step_over = timed(|i| {
         inflate(&answers[i], &mut json);
         black_box(serde_json::from_slice::<IgnoredAny>(&json).expect("JSON"));
-    };
+    });
     let mut json = Vec::new();
     let mut values: Vec<Option<Value>> = answers.iter().map(|_| None).collect();
-    let mut value = |i: usize| {
+    let mut value = timed(|i| {
         inflate(&answers[i], &mut json);
         values[i] = Some(serde_json::from_slice(&json).expect("JSON"));
-    };
+    });
     let mut json = Vec::new();
     let mut wholes: Vec<Option<Whole<B>>> = answers.iter().map(|_| None).collect();
-    let mut derive = |i: usize| {
+    let mut derive = timed(|i| {
         inflate(&answers[i], &mut json);
         wholes[i] = Some(serde_json::from_slice(&json).expect("as servers answer"));
-    };
+    });
     let mut facts: Vec<Option<(ServerInfo, Fact)>> = answers.iter().map(|_| None).collect();
     let mut decoder = Decoder::default();
-    let mut ours = |i: usize| {
-        let (encoding, payload) =
-            if snappy { (Some("snappy"), &answers[i].snappy) } else { (None, &answers[i].json) };
+    let mut ours = timed(|i| {
+        let (encoding, payload) = answers[i].as_sent();
         facts[i] = Some(decoder.reply(endpoint, encoding, payload).expect("as servers answer"));
-    };
-    let took = best(
-        each,
-        answers.len(),
-        &mut [&mut inflate_only, &mut step_over, &mut value, &mut derive, &mut ours],
-    );
-    let cell = |d: Duration| {
-        let us = d.as_secs_f64() * 1e6;
-        format!("{us:>6.1} {:>8.0}", json_bytes as f64 / us)
-    };
-    println!(
-        "{:<9} {json_bytes:>8} {wire_bytes:>8} | {} {} {} {} {} | {:>8.2}",
-        endpoint.as_str(),
-        cell(took[0]),
-        cell(took[1]),
-        cell(took[2]),
-        cell(took[3]),
-        cell(took[4]),
-        took[4].as_secs_f64() / took[1].as_secs_f64()
-    );
+    });
+    let ways: [Way<'_>; 5] = [&mut inflate_only, &mut step_over, &mut value, &mut derive, &mut ours];
+    let took_us = best_us(each, ways);
+    let cells: Vec<String> =
+        took_us.iter().map(|us| format!("{us:>7.1} {:>6.0} |", json_bytes as f64 / us)).collect();
+    let of_limit = took_us[4] / took_us[1];
+    println!("{:<9} {json_bytes:>6} {wire_bytes:>6} | {} {of_limit:.2}", endpoint.as_str(), cells.join(" "));
 }
 
-/// The time that each of `ways` takes for one answer: the best time for each answer in many rounds through all of
-/// them, on average. They take turns, so that what disturbs one disturbs all.
-fn best(each: Duration, answers: usize, ways: &mut [&mut dyn FnMut(usize)]) -> Vec<Duration> {
-    let mut best = vec![vec![Duration::MAX; answers]; ways.len()];
-    let until = Instant::now() + each * u32::try_from(ways.len()).expect("few");
+/// What reading a GATEWAYZ is spent on: by what it takes less without it, or by itself.
+fn spent(each: Duration) {
+    let answers = answers(Endpoint::Gatewayz);
+    let read = |decoder: &mut Decoder, encoding: Option<&str>, payload: &[u8]| {
+        decoder.reply(Endpoint::Gatewayz, encoding, payload).expect("as servers answer")
+    };
+    let wholes: Vec<WholeGatewayz> = answers
+        .iter()
+        .map(|a| serde_json::from_slice::<Whole<WholeGatewayz>>(&a.json).expect("as servers answer").data)
+        .collect();
+    let facts = || {
+        let mut decoder = Decoder::default();
+        answers.iter().map(|a| Some(read(&mut decoder, None, &a.json))).collect::<Vec<_>>()
+    };
+    let (mut decoder, mut kept) = (Decoder::default(), facts());
+    let mut all = timed(|i| {
+        let (encoding, payload) = answers[i].as_sent();
+        kept[i] = Some(read(&mut decoder, encoding, payload));
+    });
+    let (mut decoder, mut kept) = (Decoder::default(), facts());
+    let mut plain = timed(|i| kept[i] = Some(read(&mut decoder, None, &answers[i].json)));
+    let (mut decoder, mut kept) = (Decoder::default(), facts());
+    let mut drop_last = |i: usize| {
+        let new = read(&mut decoder, None, &answers[i].json);
+        let last = kept[i].replace(new);
+        let from = Instant::now();
+        drop(last);
+        from.elapsed()
+    };
+    let known: HashSet<Name> = wholes.iter().flat_map(WholeGatewayz::names).map(Name::from).collect();
+    let texts: Vec<Vec<&str>> = wholes.iter().map(|w| w.names().collect()).collect();
+    let mut found: Vec<Name> = Vec::new();
+    let mut names = timed(|i| {
+        found.clear();
+        found.extend(texts[i].iter().map(|text| Name::clone(known.get(*text).expect("known"))));
+    });
+    let mut times = timed(|i| {
+        for c in wholes[i].connections() {
+            black_box((Time::parse(&c.start), go_duration(&c.rtt), go_duration(&c.idle)));
+        }
+    });
+    let gatewayz: Vec<Gatewayz> = facts()
+        .into_iter()
+        .map(|fact| match fact {
+            Some((_, Fact::Gatewayz(gatewayz))) => gatewayz,
+            _ => panic!("GATEWAYZ was read"),
+        })
+        .collect();
+    let mut maps = |i: usize| {
+        let outbound: Vec<_> = gatewayz[i].outbound.clone().into_iter().collect();
+        let inbound: Vec<_> = gatewayz[i].inbound.clone().into_iter().collect();
+        let from = Instant::now();
+        let maps: (BTreeMap<_, _>, BTreeMap<_, _>) =
+            (outbound.into_iter().collect(), inbound.into_iter().collect());
+        let took = from.elapsed();
+        drop(maps);
+        took
+    };
+    let ways: [Way<'_>; 6] = [&mut all, &mut plain, &mut drop_last, &mut names, &mut times, &mut maps];
+    let [all, plain, drop_last, names, times, maps] = best_us(each, ways);
+    println!("\nof the {all:.1} µs that ours takes for a GATEWAYZ:");
+    println!("{:>7.1}  inflating", all - plain);
+    println!("{names:>7.1}  finding the names and IDs among those that are known");
+    println!("{times:>7.1}  times and durations");
+    println!("{maps:>7.1}  building the maps");
+    println!("{drop_last:>7.1}  dropping the last result");
+    let rest = plain - names - times - maps - drop_last;
+    println!("{rest:>7.1}  scanning the text, numbers, and memory for the connections");
+}
+
+type Way<'a> = &'a mut dyn FnMut(usize) -> Duration;
+
+fn timed(mut way: impl FnMut(usize)) -> impl FnMut(usize) -> Duration {
+    move |i| {
+        let from = Instant::now();
+        way(i);
+        from.elapsed()
+    }
+}
+
+/// What each of `ways` takes for one answer: the best time for each answer in many rounds through all of them, on
+/// average. They take turns, so that what disturbs one disturbs all.
+fn best_us<const N: usize>(each: Duration, mut ways: [Way<'_>; N]) -> [f64; N] {
+    let mut best = [[Duration::MAX; CLUSTERS]; N];
+    let until = Instant::now() + each * u32::try_from(N).expect("few");
     while Instant::now() < until {
         for (way, best) in ways.iter_mut().zip(&mut best) {
             for (i, best) in best.iter_mut().enumerate() {
-                let from = Instant::now();
-                way(i);
-                *best = (*best).min(from.elapsed());
+                *best = way(i).min(*best);
             }
         }
     }
-    best.iter().map(|best| best.iter().sum::<Duration>() / u32::try_from(answers).expect("few")).collect()
+    best.map(|best| best.iter().map(Duration::as_secs_f64).sum::<f64>() * 1e6 / CLUSTERS as f64)
+}
+
+fn answers(endpoint: Endpoint) -> Vec<Answer> {
+    (0..CLUSTERS).map(|cluster| answer(endpoint, cluster)).collect()
 }
 
 struct Answer {
     json: Vec<u8>,
-    snappy: Vec<u8>,
+    /// None where servers do not compress.
+    snappy: Option<Vec<u8>>,
+}
+
+impl Answer {
+    fn as_sent(&self) -> (Option<&'static str>, &[u8]) {
+        match &self.snappy {
+            Some(snappy) => (Some("snappy"), snappy),
+            None => (None, &self.json),
+        }
+    }
 }
 
 /// What the first server of `cluster` answers. Real ones write the fields in this order, and no blanks.
@@ -144,9 +223,12 @@ fn answer(endpoint: Endpoint, cluster: usize) -> Answer {
     };
     let key = if endpoint == Endpoint::Statsz { "statsz" } else { "data" };
     let json = format!(r#"{{"server":{server},"{key}":{body}}}"#).into_bytes();
-    let mut encoder = snap::write::FrameEncoder::new(Vec::new());
-    encoder.write_all(&json).expect("into memory");
-    Answer { json, snappy: encoder.into_inner().expect("into memory") }
+    let snappy = (endpoint != Endpoint::Statsz).then(|| {
+        let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+        encoder.write_all(&json).expect("into memory");
+        encoder.into_inner().expect("into memory")
+    });
+    Answer { json, snappy }
 }
 
 fn gatewayz(own: &str, cluster: usize, remotes: &[usize], dice: &mut Dice) -> String {
@@ -337,6 +419,19 @@ struct WholeGatewayz {
     port: u16,
     outbound_gateways: BTreeMap<String, WholeRemote>,
     inbound_gateways: BTreeMap<String, Vec<WholeRemote>>,
+}
+
+impl WholeGatewayz {
+    fn connections(&self) -> impl Iterator<Item = &WholeConnection> {
+        let inbound = self.inbound_gateways.values().flatten();
+        self.outbound_gateways.values().chain(inbound).map(|remote| &remote.connection)
+    }
+
+    /// All texts that become names.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let remotes = self.outbound_gateways.keys().chain(self.inbound_gateways.keys());
+        remotes.map(String::as_str).chain(self.connections().map(|c| c.name.as_str()))
+    }
 }
 
 #[derive(Debug, Deserialize)]

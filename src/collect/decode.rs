@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
-use self::duration::go_duration;
+pub use self::duration::go_duration;
 use self::inflate::Inflater;
 use self::names::Names;
 use self::wire::Str;

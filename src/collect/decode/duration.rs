@@ -5,7 +5,7 @@ use std::time::Duration;
 const NS_PER_S: u64 = 1_000_000_000;
 
 /// Reads a duration as Go prints it: `1h2m3.5s`, `198µs`. None when it is not one, or longer than 584 years.
-pub(super) fn go_duration(text: &str) -> Option<Duration> {
+pub fn go_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

@@ -624,9 +624,10 @@ fn what_the_short_way_reads_the_general_way_reads_alike() {
         for _ in 0..=below(3) {
             let (from, len) = (below(json.len()), below(40));
             let to = (from + len).min(json.len());
-            match below(5) {
+            match below(6) {
                 0 => json.truncate(from),
                 1 => drop(json.drain(from..to)),
+                5 => json.extend(PIECES[below(PIECES.len())].bytes()),
                 2 => drop(json.splice(from..from, PIECES[below(PIECES.len())].bytes())),
                 3 => json.get_mut(from).into_iter().for_each(|b| *b = u8::try_from(below(256)).unwrap()),
                 // Where a field may stand.
