@@ -515,7 +515,7 @@ impl Group<'_> {
             let gatewayz = s.gatewayz.as_ref()?;
             Some(Name::from(format!("{}:{}", gatewayz.host.as_ref()?, gatewayz.port?)))
         });
-        let mut all: Vec<(String, u16)> = listed.into_iter().filter_map(|url| endpoint(&url)).collect();
+        let mut all: Vec<(String, u16)> = listed.iter().filter_map(|url| endpoint(url)).collect();
         if all.is_empty() {
             all = told.filter_map(|url| endpoint(&url)).collect();
         }
