@@ -131,6 +131,7 @@ pub struct GatewayConfig {
     /// Whether clusters that are not configured are refused.
     pub reject_unknown: bool,
     /// The configured remotes without itself, with configured and discovered URLs: nearly the same on all servers.
+    #[cfg_attr(test, schemars(with = "BTreeMap<Name, BTreeSet<Name>>"))]
     pub remotes: BTreeMap<Name, Urls>,
     /// When the gateway's certificate ends; since 2.11.12, 2.12.4, 2.14.0.
     pub tls_cert_not_after: Option<Time>,
@@ -138,7 +139,6 @@ pub struct GatewayConfig {
 
 /// The addresses of a remote cluster. All servers list nearly the same ones, so that those are kept once.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Urls(Arc<BTreeSet<Name>>);
 
