@@ -101,7 +101,7 @@ impl World {
     fn varz(&self, c: usize) -> Varz {
         let remotes = (0..self.clusters.len())
             .filter(|to| *to != c)
-            .map(|to| (self.clusters[to].clone(), BTreeSet::from([format!("c{to:03}.example:7222").into()])))
+            .map(|to| ((*self.clusters[to]).into(), [format!("c{to:03}.example:7222").into()].into()))
             .collect();
         let gateway = GatewayConfig { name: self.clusters[c].clone(), remotes, ..GatewayConfig::default() };
         Varz { start: Some(self.start), gateway: Some(gateway), ..Varz::default() }

@@ -112,7 +112,7 @@ impl Time {
         let (month, year) = if month > 2 { (month - 3, year) } else { (month + 9, year - 1) };
         let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day
             - Self::DAYS_TO_1970;
-        Some(Self((days * 86_400 + hour * 3600 + minute * 60 + second) * 1_000_000_000 + nanos))
+        Some(Self::from_nanos((days * 86_400 + hour * 3600 + minute * 60 + second) * 1_000_000_000 + nanos))
     }
 
     fn parse_any(text: &str) -> Option<Self> {

@@ -366,9 +366,9 @@ fn the_silent_the_late_the_damaged_and_the_lost_are_as_many_as_asked_for() {
     assert_eq!(sent(&out).len(), 20);
     obey(&mut world, "heal", NOW);
     assert_eq!(obey(&mut world, "garble 30", NOW).len(), 30);
-    let bad = ask(&mut answers, &mut world, GATEWAYZ, "", NOW)
-        .into_iter()
-        .filter(|(_, _, body)| decode::Decoder::default().reply(decode::Endpoint::Gatewayz, Some("snappy"), body).is_err());
+    let bad = ask(&mut answers, &mut world, GATEWAYZ, "", NOW).into_iter().filter(|(_, _, body)| {
+        decode::Decoder::default().reply(decode::Endpoint::Gatewayz, Some("snappy"), body).is_err()
+    });
     assert_eq!(bad.count(), 30);
     obey(&mut world, "heal", NOW);
     answers.lost = 500_000;
