@@ -8,13 +8,14 @@ mod io;
 mod kept;
 mod memory;
 mod peers;
+mod questions;
 mod service;
 mod sweep;
 mod ways;
 
 pub use sweep::{Enough, Sweep, sweep};
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_nats::{Client, Message as Incoming};
@@ -25,11 +26,12 @@ use io::{Action, Effect, Identity, Io};
 use kept::Kept;
 use memory::{complained_of, is_finding};
 use peers::Company;
+use questions::{ACCOUNTZ_EVERY, ACCOUNTZ_PER_WINDOW};
 use service::Desk;
 
 use crate::checks::{self, Severity, Verdict};
 use crate::collect::decode::{self, Decoder, Endpoint, Garbled};
-use crate::collect::{Arrival, Look, Pace, Part, Request, Share, Sizes, Target, parse_inbox, parts};
+use crate::collect::{Arrival, Look, Pace, Request, Sizes, Target, parse_inbox};
 use crate::config::Config;
 use crate::connect::LinkEvent;
 use crate::findings::{Action as Happened, Judgement, Ledger};
@@ -49,23 +51,6 @@ const LOOKS_PER_EPOCH: u32 = 2;
 const LOOK_GAP_MIN: Duration = Duration::from_millis(250);
 /// An advisory is followed by the servers' own reaction; a look waits for that.
 const LOOK_SOON: Duration = Duration::from_millis(50);
-/// Configuration changes at a restart only, which is seen by itself; totals and certificates change slowly.
-const VARZ_EVERY: Duration = Duration::from_secs(30);
-/// A server that did not tell its configuration is asked again.
-const VARZ_RETRY: Duration = Duration::from_secs(1);
-/// Routes are asked for at once where a server is silent, each epoch where they are in trouble; else at this pace.
-const ROUTEZ_EVERY: Duration = Duration::from_secs(10);
-/// Heartbeats bring the same every 10 s or 30 s.
-const STATSZ_EVERY: Duration = Duration::from_secs(60);
-/// What accounts move is summed up over minutes, and a shorter window has this many answers; it is asked for each
-/// epoch while a gateway is jammed.
-const ACCOUNTZ_EVERY: Duration = Duration::from_secs(10);
-const ACCOUNTZ_PER_WINDOW: u32 = 5;
-/// Streams seldom change their leader: accounts are asked for so often before streams are once.
-const ACCOUNTZ_PER_JSZ: u32 = 6;
-/// Every version since 2.9 ends the optimistic mode within 50 ms of a connection; the question costs a server
-/// 80 bytes for each account of each connection.
-const INTEREST_EVERY: Duration = Duration::from_secs(300);
 /// A cluster that does not answer is asked for heartbeats by other ways at this pace.
 const DETOUR_EVERY: Duration = Duration::from_millis(1500);
 /// More servers than this one by one are asked all at once.
@@ -176,14 +161,10 @@ struct Agent {
     asked_last_at: Time,
     /// When the look before the last one asked.
     asked_before_at: Time,
-    varz_at: Option<Time>,
     varz_asked: BTreeMap<Name, Time>,
-    routez_at: Option<Time>,
-    statsz_at: Option<Time>,
-    accountz_at: Option<Time>,
     accountz_every: Duration,
-    jsz_at: Option<Time>,
-    interest_at: Option<Time>,
+    /// When all were asked last, by what they were asked.
+    asked_all: BTreeMap<Endpoint, Time>,
     slowest: Duration,
     sizes: Sizes,
     /// When the budget is free for another look.
@@ -250,14 +231,9 @@ impl Agent {
             ripe_at: None,
             asked_last_at: Time::default(),
             asked_before_at: Time::default(),
-            varz_at: None,
             varz_asked: BTreeMap::new(),
-            routez_at: None,
-            statsz_at: None,
-            accountz_at: None,
             accountz_every,
-            jsz_at: None,
-            interest_at: None,
+            asked_all: BTreeMap::new(),
             slowest: Duration::ZERO,
             sizes: Sizes::default(),
             free_at: now,
@@ -312,8 +288,7 @@ impl Agent {
         self.grid_step = 0;
         self.soon_at = None;
         self.ripe_at = None;
-        self.statsz_at = None;
-        self.routez_at = None;
+        self.asked_all.retain(|endpoint, _| !matches!(endpoint, Endpoint::Statsz | Endpoint::Routez));
         self.roster.blink();
     }
 
@@ -491,29 +466,6 @@ impl Agent {
         effects
     }
 
-    /// Of a supercluster of which nothing is known our own server tells first how large it is.
-    fn greet(&mut self, now: Time) -> Vec<Effect> {
-        self.greeted = Some(now.plus(GREETING));
-        let target = Target::Server(self.vantage.server_id.clone());
-        self.question(&Request { endpoint: Endpoint::Statsz, target }).into_iter().collect()
-    }
-
-    /// What is asked of all, cluster by cluster, where it is more than may come at once.
-    fn parts(&self, requests: &[(Request, BTreeSet<Name>)]) -> Option<VecDeque<Part>> {
-        let share = Share {
-            bytes_per_s: self.config.budget_bytes_per_s,
-            at_once: self.config.interval / LOOKS_PER_EPOCH,
-        };
-        let census = self.roster.census(&self.vantage.server_id);
-        let requests: Vec<Request> = requests.iter().map(|(request, _)| request.clone()).collect();
-        parts(&requests, &census, &self.sizes, share)
-    }
-
-    fn ask_next_part(&mut self, now: Time) -> Vec<Effect> {
-        let Some(part) = self.look.as_mut().and_then(|look| look.next_part(now)) else { return Vec::new() };
-        part.requests.iter().filter_map(|request| self.question(request)).collect()
-    }
-
     fn question(&mut self, request: &Request) -> Option<Effect> {
         let subject = request.subject()?;
         self.cost.requests += 1;
@@ -541,88 +493,6 @@ impl Agent {
                 self.grid_at = now;
             }
         }
-    }
-
-    /// What this look asks, each with those whose answer is waited for.
-    fn requests(&mut self, opens_epoch: bool, now: Time) -> Vec<(Request, BTreeSet<Name>)> {
-        let prompt: BTreeSet<Name> = self.roster.prompt(self.asked_before_at).cloned().collect();
-        let all = |endpoint| Request { endpoint, target: Target::All };
-        let mut requests = vec![(all(Endpoint::Gatewayz), prompt.clone())];
-
-        let due = |at: Option<Time>, every: Duration| at.is_none_or(|at| now.since(at) >= every);
-        if due(self.varz_at, VARZ_EVERY) {
-            self.varz_at = Some(now);
-            requests.push((all(Endpoint::Varz), prompt.clone()));
-        } else {
-            let since = now.minus(VARZ_EVERY * 2);
-            let asked = &mut self.varz_asked;
-            asked.retain(|_, at| now.since(*at) < VARZ_RETRY);
-            let lacking: Vec<Name> =
-                self.roster.without_varz(since).filter(|id| !asked.contains_key(*id)).cloned().collect();
-            asked.extend(lacking.iter().map(|id| (id.clone(), now)));
-            if lacking.len() > DIRECT_MAX {
-                requests.push((all(Endpoint::Varz), lacking.into_iter().collect()));
-            } else {
-                requests.extend(lacking.into_iter().map(|id| {
-                    let target = Target::Server(id.clone());
-                    (Request { endpoint: Endpoint::Varz, target }, BTreeSet::from([id]))
-                }));
-            }
-        }
-
-        if due(self.routez_at, ROUTEZ_EVERY) {
-            self.routez_at = Some(now);
-            requests.push((all(Endpoint::Routez), prompt));
-        } else {
-            let mut silent = self.roster.clusters_with_silence();
-            if opens_epoch {
-                silent.extend(self.roster.clusters_with_route_trouble());
-            }
-            if silent.len() > DIRECT_MAX {
-                if opens_epoch {
-                    requests.push((all(Endpoint::Routez), prompt));
-                }
-            } else {
-                for name in silent {
-                    let members = self.roster.members(&name, &prompt);
-                    let target = Target::Cluster(name);
-                    requests.push((Request { endpoint: Endpoint::Routez, target }, members));
-                }
-            }
-        }
-
-        if due(self.statsz_at, STATSZ_EVERY) {
-            self.statsz_at = Some(now);
-            requests.push((all(Endpoint::Statsz), BTreeSet::new()));
-        }
-        // Nobody waits for these: what comes is taken in whenever it does.
-        let pressed = opens_epoch && self.roster.is_pressed();
-        if (pressed || due(self.accountz_at, self.accountz_every))
-            && self.wants(&[
-                "gateway_traffic_ratio",
-                "cross_cluster_stream_access",
-                "gateway_pending_pressure",
-            ])
-        {
-            self.accountz_at = Some(now);
-            requests.push((all(Endpoint::Accountz), BTreeSet::new()));
-        }
-        if due(self.jsz_at, self.accountz_every * ACCOUNTZ_PER_JSZ)
-            && self.wants(&["cross_cluster_stream_access", "gateway_traffic_ratio"])
-        {
-            self.jsz_at = Some(now);
-            requests.push((all(Endpoint::Jsz), BTreeSet::new()));
-        }
-        if due(self.interest_at, INTEREST_EVERY) && self.wants(&["gateway_interest_mode"]) {
-            self.interest_at = Some(now);
-            requests.push((all(Endpoint::Interest), BTreeSet::new()));
-        }
-        requests
-    }
-
-    /// Whether any of these checks is on.
-    fn wants(&self, checks: &[&str]) -> bool {
-        checks.iter().any(|check| self.config.checks.get(check).is_some_and(|settings| settings.enabled))
     }
 
     fn reply(&mut self, message: &Incoming, now: Time) -> Vec<Effect> {

@@ -13,7 +13,8 @@ use std::time::Duration;
 use async_nats::Message as Incoming;
 use line::{News, Question, To};
 
-use super::{Agent, DETOUR_EVERY, DIRECT_MAX, Effect, LOOK_SOON, REFUSALS_MAX, VARZ_EVERY, VARZ_RETRY};
+use super::questions::{VARZ_EVERY, VARZ_RETRY};
+use super::{Agent, DETOUR_EVERY, DIRECT_MAX, Effect, LOOK_SOON, REFUSALS_MAX};
 use crate::collect::decode::Endpoint;
 use crate::collect::{Look, Request, Target, parse_inbox};
 use crate::config::{Connect, DEFAULT_SERVER, redact};
@@ -128,12 +129,13 @@ impl Agent {
         for cluster in self.ways.dark.clone() {
             let prompt = self.roster.prompt_elsewhere(&cluster, self.asked_before_at);
             let (varz, routez) = self.roster.lacks_elsewhere(&cluster, unseen_since);
-            let varz = self.varz_at == Some(now) || varz && !self.ways.varz_asked.contains_key(&cluster);
+            let asked_all = |endpoint| self.asked_all.get(&endpoint) == Some(&now);
+            let varz = asked_all(Endpoint::Varz) || varz && !self.ways.varz_asked.contains_key(&cluster);
             if varz {
                 self.ways.varz_asked.insert(cluster.clone(), now);
             }
-            let routez = routez || self.routez_at == Some(now);
-            let statsz = self.statsz_at == Some(now);
+            let routez = routez || asked_all(Endpoint::Routez);
+            let statsz = asked_all(Endpoint::Statsz);
             let leads = |path: &Path| path.configured || path.leads_to.contains(&cluster);
             let up = self.ways.open.iter_mut().filter(|(_, path)| path.at.is_some() && leads(path));
             for (number, path) in up {

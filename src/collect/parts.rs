@@ -40,6 +40,13 @@ impl Sizes {
     }
 }
 
+impl Sizes {
+    /// How long the replies of all take up the budget.
+    pub fn lasts(&self, endpoint: Endpoint, census: &BTreeMap<Name, usize>, share: Share) -> Duration {
+        share.lasts(self.of(endpoint, census.len()), census.values().sum())
+    }
+}
+
 /// What is asked of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
@@ -60,6 +67,15 @@ pub struct Share {
     pub at_once: Duration,
 }
 
+impl Share {
+    /// How long so many replies of so many bytes take it up.
+    fn lasts(self, bytes: u64, servers: usize) -> Duration {
+        let bytes = bytes.saturating_mul(u64::try_from(servers).unwrap_or(u64::MAX));
+        let ms = u128::from(bytes) * 1000 / u128::from(self.bytes_per_s.max(1));
+        Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
+    }
+}
+
 /// What is asked of all servers, cluster by cluster, where that is more than `share` allows at once; none where it is
 /// not. `census` tells how many servers each cluster has.
 pub fn parts(
@@ -70,11 +86,7 @@ pub fn parts(
 ) -> Option<VecDeque<Part>> {
     let of_all = || requests.iter().filter(|r| r.target == Target::All);
     let of_one: u64 = of_all().map(|r| sizes.of(r.endpoint, census.len())).fold(0, u64::saturating_add);
-    let lasts = |servers: usize| {
-        let bytes = of_one.saturating_mul(u64::try_from(servers).unwrap_or(u64::MAX));
-        let ms = u128::from(bytes) * 1000 / u128::from(share.bytes_per_s.max(1));
-        Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
-    };
+    let lasts = |servers: usize| share.lasts(of_one, servers);
     if lasts(census.values().sum()) <= share.at_once {
         return None;
     }

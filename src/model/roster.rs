@@ -428,6 +428,12 @@ impl Roster {
         self.records.get(own).is_some_and(|r| r.statsz.is_some())
     }
 
+    /// Whether everybody who did not leave has told its totals since `since`, as heartbeats do.
+    pub fn have_told_statsz(&self, since: Time) -> bool {
+        let told = |r: &Record| r.statsz.as_ref().is_some_and(|(at, _)| *at >= since);
+        self.records.values().all(|r| r.left_at.is_some() || r.silent_since.is_some() || told(r))
+    }
+
     /// How many servers each cluster has, as far as is known: where only the gateways of `own` tell of a cluster,
     /// its share of those that `own` hears.
     pub fn census(&self, own: &str) -> BTreeMap<Name, usize> {
