@@ -43,6 +43,9 @@ pub(super) struct Answers {
     chance: Chance,
     body: Text,
     packed: Vec<u8>,
+    /// The part of VARZ that is the same for all servers.
+    shared: Vec<u8>,
+    shared_packed: Vec<u8>,
     told: u64,
 }
 
@@ -76,10 +79,14 @@ fn asked(subject: &str) -> Asked<'_> {
 }
 
 impl Answers {
-    pub(super) fn new(renderer: Renderer, seed: u64) -> Self {
+    pub(super) fn new(world: &World, renderer: Renderer, seed: u64) -> Self {
+        let mut packer = Packer::default();
+        let shared = Renderer::shared(world);
         Self {
             renderer,
-            packer: Packer::default(),
+            shared_packed: packer.frames(&shared).to_vec(),
+            shared,
+            packer,
             jobs: VecDeque::new(),
             late: BinaryHeap::new(),
             late_bytes: 0,
@@ -106,15 +113,23 @@ impl Answers {
         let asked = asked(&subject);
         let Some(reply) = reply else {
             // Without an inbox it asks for heartbeats.
-            if asked == Asked::Ping(Endpoint::Statsz) {
-                for index in 0..world.servers.len() {
-                    if world.is_reached(index) {
-                        self.tell(world, Event::Beat(index), now, out);
-                    }
+            let asked = match asked {
+                Asked::Ping(Endpoint::Statsz) => 0..world.servers.len(),
+                Asked::One(id, Endpoint::Statsz) => world.by_id(id).map_or(0..0, |index| index..index + 1),
+                _ => 0..0,
+            };
+            for index in asked {
+                if world.is_reached(index) {
+                    self.tell(world, Event::Beat(index), now, out);
                 }
             }
             return;
         };
+        // Who is asked by all its gateways has sent something over each of them.
+        if let (Asked::Ping(_), Some(host)) = (&asked, world.servers.get_mut(HOST)) {
+            host.told = host.told.saturating_add(1);
+            host.told_at = now;
+        }
         let (endpoint, range) = match asked {
             Asked::Ping(endpoint) => (endpoint, 0..world.servers.len()),
             Asked::One(id, endpoint) => match world.by_id(id) {
@@ -167,12 +182,14 @@ impl Answers {
         }
         if let Some(server) = world.servers.get_mut(index) {
             server.seq += 1;
+            server.replied = server.replied.saturating_add(1);
+            server.told_at = now;
         }
         if !reaches || (self.lost > 0 && self.chance.next() % 1_000_000 < self.lost) {
             return;
         }
         let Some(server) = world.server(index) else { return };
-        self.body.0.clear();
+        self.body.clear();
         let mut encoding = job.encoding;
         match &job.options {
             Ok(options) => self.renderer.reply(&mut self.body, world, server, job.endpoint, options, now),
@@ -181,12 +198,21 @@ impl Answers {
                 self.renderer.refusal(&mut self.body, world, server, why, now);
             }
         }
-        let mut body = &mut self.body.0;
-        if encoding == Some("snappy") {
+        let body = if encoding == Some("snappy") {
             self.packed.clear();
-            self.packer.pack(body, &mut self.packed);
-            body = &mut self.packed;
-        }
+            let (head, tail) = self.body.0.split_at(self.body.1.unwrap_or(self.body.0.len()));
+            self.packer.pack(head, &mut self.packed);
+            if self.body.1.is_some() {
+                self.packed.extend_from_slice(&self.shared_packed);
+                self.packed.extend_from_slice(self.packer.frames(tail));
+            }
+            &mut self.packed
+        } else {
+            if let Some(at) = self.body.1 {
+                drop(self.body.0.splice(at..at, self.shared.iter().copied()));
+            }
+            &mut self.body.0
+        };
         if fault.garbles {
             damage(body, &mut self.chance);
         }
@@ -211,8 +237,10 @@ impl Answers {
             return;
         };
         server.seq += 1;
+        server.told = server.told.saturating_add(1);
+        server.told_at = now;
         let Some(server) = world.server(index).filter(|_| reaches) else { return };
-        self.body.0.clear();
+        self.body.clear();
         let subject = if matches!(event, Event::Beat(_)) {
             let options = Options::default();
             self.renderer.reply(&mut self.body, world, server, Endpoint::Statsz, &options, now);
@@ -227,7 +255,7 @@ impl Answers {
     /// Only the server that the client is connected to knows it.
     fn user_info(&mut self, world: &World, reply: &str, now: u64, out: &mut Vec<u8>) {
         let Some(server) = world.server(HOST) else { return };
-        self.body.0.clear();
+        self.body.clear();
         self.body.raw("{\"server\":");
         self.renderer.server(&mut self.body, world, server, now);
         let data = serde_json::json!({ "user": "sim", "account": ACCOUNT, "account_name": ACCOUNT });

@@ -9,6 +9,7 @@ mod answers;
 mod ask;
 mod chance;
 mod command;
+mod link;
 mod pack;
 mod render;
 mod routes;
@@ -91,7 +92,7 @@ pub async fn run(what: Simulation, mut say: impl FnMut(&str) -> std::io::Result<
     let now = || clock.now().as_nanos();
     let mut world = World::new(what.clusters, what.servers, what.seed, &info.server_id, now());
     let renderer = Renderer { version: what.version, release, client_port: port };
-    let mut answers = Answers::new(renderer, what.seed);
+    let mut answers = Answers::new(&world, renderer, what.seed);
     let said = LabError::io("cannot write to standard output");
     let pid = child.id().unwrap_or_default();
     say(&format!(

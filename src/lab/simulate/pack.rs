@@ -27,14 +27,17 @@ impl Default for Packer {
 impl Packer {
     /// The frames of one body.
     pub(super) fn pack(&mut self, body: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(HEAD);
+        out.extend_from_slice(self.frames(body));
+    }
+
+    /// The frames of a part of a body, which may stand between those of others.
+    pub(super) fn frames(&mut self, body: &[u8]) -> &[u8] {
         self.encoder.get_mut().clear();
         // Writing to memory cannot fail.
         let written = self.encoder.write_all(body).and_then(|()| self.encoder.flush());
         debug_assert!(written.is_ok());
         let frames = self.encoder.get_ref();
-        if !frames.starts_with(HEAD) {
-            out.extend_from_slice(HEAD);
-        }
-        out.extend_from_slice(frames);
+        frames.strip_prefix(HEAD).unwrap_or(frames)
     }
 }

@@ -1,12 +1,13 @@
 //! What a server answers, field for field as a real one of that version writes it (samples of 2.10 to 2.15).
 //!
-//! The servers have no JetStream. Nothing is kept: every number follows from the link, the server and the time,
+//! The servers have no `JetStream`. Nothing is kept: every number follows from the link, the server and the time,
 //! so that two ends of a link agree whenever they are asked.
 
 use super::ask::{Endpoint, Options, Release};
 use super::chance::mix;
+use super::link::{Link, Sent};
 use super::text::Text;
-use super::world::{HOST, Link, Server, World};
+use super::world::{HOST, Server, World};
 
 /// The account in which all of this happens.
 pub(super) const ACCOUNT: &str = "SIM";
@@ -115,7 +116,7 @@ impl Renderer {
             let Some(link) = world.link(index, number) else { continue };
             out.raw(if any { "," } else { "{" }).string(&remote.name).raw(":{\"configured\":true,");
             any = true;
-            connection(out, world, link, Near::Yes, now);
+            connection(out, world, server, link, true, now);
             accounts(out, with_accounts, true);
             out.raw("}");
         }
@@ -134,8 +135,9 @@ impl Renderer {
             out.string(name).raw(":[");
             for (_, dialer) in dialers {
                 let Some(link) = world.link(*dialer, server.cluster) else { continue };
+                let Some(dialer) = world.server(*dialer) else { continue };
                 out.raw("{\"configured\":false,");
-                connection(out, world, link, Near::No(*dialer), now);
+                connection(out, world, dialer, link, false, now);
                 accounts(out, with_accounts, false);
                 out.raw("},");
             }
@@ -145,24 +147,12 @@ impl Renderer {
     }
 }
 
-/// Which end of a link tells.
-#[derive(Clone, Copy)]
-enum Near {
-    Yes,
-    /// The far one, about this dialer.
-    No(usize),
-}
-
-fn connection(out: &mut Text, world: &World, link: &Link, near: Near, now: u64) {
-    let (is_near, other) = match near {
-        Near::Yes => (true, link.to),
-        Near::No(dialer) => (false, dialer),
-    };
-    let Some(other) = world.server(other) else { return };
+/// A link as one of its ends tells it: the near one is the dialer.
+fn connection(out: &mut Text, world: &World, dialer: &Server, link: &Link, is_near: bool, now: u64) {
+    let Some(other) = (if is_near { world.server(link.to) } else { Some(dialer) }) else { return };
     let (cid, port) =
         if is_near { (link.near_cid, GATEWAY_PORT) } else { (link.far_cid, u64::from(link.port)) };
-    let (msgs, bytes) = link.sent(now);
-    let last = link.last_activity(now);
+    let Sent { msgs, bytes, last_at: last } = world.sent(dialer, link, now);
     out.raw("\"connection\":{\"cid\":").number(u64::from(cid)).raw(",\"kind\":\"Gateway\",\"ip\":");
     out.string(&other.host).raw(",\"port\":").number(port).raw(",\"start\":").time(link.start);
     out.raw(",\"last_activity\":").time(last).raw(",\"rtt\":").micros(link.rtt_us(is_near));

@@ -17,7 +17,7 @@ impl Renderer {
         out.raw(",\"now\":").time(now).raw(",\"num_routes\":");
         out.number(routes(world, server, now).count() as u64).raw(",\"routes\":[");
         for route in routes(world, server, now) {
-            let idle = mix(route.salt ^ now / SECOND) % 9 * SECOND;
+            let idle = mix(route.salt ^ (now / SECOND)) % 9 * SECOND;
             out.raw("{\"rid\":").number(route.rid).raw(",\"remote_id\":").string(&route.peer.id);
             if self.since((2, 10, 0)) {
                 out.raw(",\"remote_name\":").string(&route.peer.name);

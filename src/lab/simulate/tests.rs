@@ -27,6 +27,9 @@ fn body(world: &World, index: usize, endpoint: Endpoint, options: &str, version:
     let mut text = Text::default();
     let options = Options::parse(options.as_bytes()).unwrap();
     renderer(version).reply(&mut text, world, &world.servers[index], endpoint, &options, now);
+    if let Some(at) = text.1 {
+        drop(text.0.splice(at..at, Renderer::shared(world)));
+    }
     text.0
 }
 
@@ -218,6 +221,19 @@ fn what_cannot_be_done_is_refused_and_said() {
     assert_eq!(Command::parse("lose 0.5%"), Ok(Command::Lose(5_000)));
 }
 
+#[test]
+fn a_heartbeat_crosses_every_gateway_and_an_answer_the_one_to_who_asks() {
+    let mut world = world(3, 2);
+    let mut answers = Answers::new(&world, renderer("2.15.1"), 1);
+    let sent = |world: &World| ["c0", "c1"].map(|c| gatewayz(world, 4, NOW).outbound[c].connection.out_msgs);
+    let [to_c0, to_c1] = sent(&world);
+    answers.tell(&mut world, Event::Beat(4), NOW, &mut Vec::new());
+    assert_eq!(sent(&world), [to_c0 + 1, to_c1 + 1]);
+    ask(&mut answers, &mut world, GATEWAYZ, "", NOW);
+    assert_eq!(sent(&world), [to_c0 + 2, to_c1 + 1]);
+    agrees(&world, NOW);
+}
+
 /// Each key by the way to it; the names of remotes are one key.
 fn keys(value: &Value, at: &str, found: &mut BTreeSet<String>) {
     match value {
@@ -312,7 +328,8 @@ const GATEWAYZ: &str = "$SYS.REQ.SERVER.PING.GATEWAYZ";
 
 #[test]
 fn all_answer_compressed_as_asked_and_heartbeats_never() {
-    let (mut world, mut answers) = (world(10, 10), Answers::new(renderer("2.15.1"), 1));
+    let mut world = world(10, 10);
+    let mut answers = Answers::new(&world, renderer("2.15.1"), 1);
     let replies = ask(&mut answers, &mut world, GATEWAYZ, "", NOW);
     assert_eq!(replies.len(), 100);
     for (subject, headers, body) in replies {
@@ -329,13 +346,23 @@ fn all_answer_compressed_as_asked_and_heartbeats_never() {
     }
     let one = format!("$SYS.REQ.SERVER.{}.VARZ", world.servers[42].id);
     assert_eq!(ask(&mut answers, &mut world, &one, "", NOW).len(), 1);
+    let replies = ask(&mut answers, &mut world, "$SYS.REQ.SERVER.PING.VARZ", "", NOW);
+    for (_, _, body) in &replies {
+        let (_, Fact::Varz(seen)) = decode::reply(decode::Endpoint::Varz, Some("snappy"), body).unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(seen.gateway.unwrap().remotes.len(), 9);
+    }
+    assert_eq!(replies.len(), 100);
     let filtered = ask(&mut answers, &mut world, GATEWAYZ, r#"{"cluster":"c3"}"#, NOW);
     assert_eq!(filtered.len(), 10);
 }
 
 #[test]
 fn nobody_answers_for_who_is_dead_or_out_of_reach() {
-    let (mut world, mut answers) = (world(3, 3), Answers::new(renderer("2.15.1"), 1));
+    let mut world = world(3, 3);
+    let mut answers = Answers::new(&world, renderer("2.15.1"), 1);
     let status =
         |replies: Vec<(String, String, Vec<u8>)>| replies.into_iter().map(|r| r.1).collect::<Vec<_>>();
     let one = format!("$SYS.REQ.SERVER.{}.VARZ", world.servers[4].id);
@@ -355,7 +382,8 @@ fn nobody_answers_for_who_is_dead_or_out_of_reach() {
 
 #[test]
 fn the_silent_the_late_the_damaged_and_the_lost_are_as_many_as_asked_for() {
-    let (mut world, mut answers) = (world(10, 10), Answers::new(renderer("2.15.1"), 1));
+    let mut world = world(10, 10);
+    let mut answers = Answers::new(&world, renderer("2.15.1"), 1);
     assert_eq!(obey(&mut world, "silent 10", NOW).len(), 10);
     assert_eq!(ask(&mut answers, &mut world, GATEWAYZ, "", NOW).len(), 90);
     assert_eq!(obey(&mut world, "late 20 400", NOW).len(), 20);

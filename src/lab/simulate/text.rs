@@ -1,10 +1,20 @@
 //! Writing JSON as Go does, without a detour.
 
-/// What is being written.
+/// What is being written, and where in it something belongs that is the same for all.
 #[derive(Debug, Default)]
-pub(super) struct Text(pub(super) Vec<u8>);
+pub(super) struct Text(pub(super) Vec<u8>, pub(super) Option<usize>);
 
 impl Text {
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+        self.1 = None;
+    }
+
+    /// Leaves out what is the same for all servers.
+    pub(super) fn shared_here(&mut self) {
+        self.1 = Some(self.0.len());
+    }
+
     /// As it is.
     pub(super) fn raw(&mut self, text: &str) -> &mut Self {
         self.0.extend_from_slice(text.as_bytes());

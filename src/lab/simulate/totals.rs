@@ -12,6 +12,21 @@ use super::world::{SECOND, Server, World};
 const NO_STALE: &str = r#"{"clients":0,"routes":0,"gateways":0,"leafs":0}"#;
 
 impl Renderer {
+    /// All clusters with the addresses of their gateways: the largest part of VARZ, and the same for all servers.
+    pub(super) fn shared(world: &World) -> Vec<u8> {
+        let mut all = Text::default();
+        let out = &mut all;
+        for remote in &world.clusters {
+            out.raw("{\"name\":").string(&remote.name).raw(",\"urls\":[");
+            for peer in remote.servers.clone().filter_map(|index| world.server(index)) {
+                address(out, peer, GATEWAY_PORT);
+            }
+            out.no_comma().raw("]},");
+        }
+        all.no_comma();
+        all.0
+    }
+
     pub(super) fn varz(&self, out: &mut Text, world: &World, server: &Server, now: u64) {
         let cluster = cluster_name(world, server.cluster);
         let port = if is_host(world, server) { u64::from(self.client_port) } else { CLIENT_PORT };
@@ -41,14 +56,8 @@ impl Renderer {
         out.raw(",\"port\":")
             .number(GATEWAY_PORT)
             .raw(",\"auth_timeout\":2,\"tls_timeout\":2,\"gateways\":[");
-        for remote in &world.clusters {
-            out.raw("{\"name\":").string(&remote.name).raw(",\"urls\":[");
-            for peer in remote.servers.clone().filter_map(|index| world.server(index)) {
-                address(out, peer, GATEWAY_PORT);
-            }
-            out.no_comma().raw("]},");
-        }
-        out.no_comma().raw("]},\"leaf\":{},\"mqtt\":{},\"websocket\":{},\"jetstream\":{},\"tls_timeout\":2,");
+        out.shared_here();
+        out.raw("]},\"leaf\":{},\"mqtt\":{},\"websocket\":{},\"jetstream\":{},\"tls_timeout\":2,");
         self.totals(out, world, server, now);
     }
 
@@ -129,20 +138,21 @@ impl Renderer {
         let index = world.index_of(server);
         for (number, remote) in world.clusters.iter().enumerate() {
             let Some(link) = world.link(index, number) else { continue };
-            let (msgs, bytes) = link.sent(now);
+            let sent = world.sent(server, link, now);
             out.raw("{\"gwid\":")
                 .number(u64::from(link.near_cid))
                 .raw(",\"name\":")
                 .string(&remote.name)
                 .raw(",");
-            counted(out, "sent", msgs, bytes).raw(",");
+            counted(out, "sent", sent.msgs, sent.bytes).raw(",");
             let from = server.inbound.partition_point(|(cluster, _)| *cluster < number);
             let dialers = server.inbound.get(from..).unwrap_or_default().iter();
             let (mut msgs, mut bytes, mut connections) = (0, 0, 0);
             for (_, dialer) in dialers.take_while(|(cluster, _)| *cluster == number) {
                 let Some(link) = world.link(*dialer, server.cluster) else { continue };
-                let (m, b) = link.sent(now);
-                (msgs, bytes, connections) = (msgs + m, bytes + b, connections + 1);
+                let Some(dialer) = world.server(*dialer) else { continue };
+                let came = world.sent(dialer, link, now);
+                (msgs, bytes, connections) = (msgs + came.msgs, bytes + came.bytes, connections + 1);
             }
             counted(out, "received", msgs, bytes)
                 .raw(",\"inbound_connections\":")
@@ -175,7 +185,7 @@ impl Totals {
     fn of(world: &World, server: &Server, now: u64) -> Self {
         let msgs = published(server, 50, now);
         Self {
-            mem: 24_000_000 + mix(salt(server) ^ now / SECOND) % 4_000_000,
+            mem: 24_000_000 + mix(salt(server) ^ (now / SECOND)) % 4_000_000,
             connections: 51,
             routes: (world.alive(server.cluster).count() as u64).saturating_sub(1) * ROUTES,
             subscriptions: 300 + salt(server) % 50,

@@ -66,8 +66,8 @@ pub(super) async fn connect(
         "no_responders": true,
     });
     let mut text = format!("CONNECT {connect}\r\n");
-    for (number, subject) in subjects.iter().enumerate() {
-        text += &format!("SUB {subject} {}\r\n", number + 1);
+    for (subject, number) in subjects.iter().zip(1..) {
+        text.extend(["SUB ", subject, " ", &i32::to_string(&number), "\r\n"]);
     }
     text += "PING\r\n";
     writer.write_all(text.as_bytes()).await?;

@@ -4,10 +4,11 @@
 //! remote, and as many inbound ones as chose it. A link is kept once, and both ends are told from it.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Range;
 
 use super::chance::{Chance, mix};
+use super::link::{Link, Slot};
 
 /// In nanoseconds, as all times here, which count from the Unix epoch.
 pub(super) const SECOND: u64 = 1_000_000_000;
@@ -21,53 +22,6 @@ const RESTART_TAKES: u64 = SECOND / 2;
 const FIRST_BEAT_AFTER: u64 = 1_260_000_000;
 /// The server that the nats-server itself passes for, which is the only one that clients can connect to.
 pub(super) const HOST: usize = 0;
-
-/// A gateway connection.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Link {
-    /// Who was dialed.
-    pub(super) to: usize,
-    pub(super) near_cid: u32,
-    pub(super) far_cid: u32,
-    /// Of the dialer's socket.
-    pub(super) port: u16,
-    pub(super) start: u64,
-    /// What is different on every link.
-    pub(super) salt: u64,
-}
-
-impl Link {
-    /// Messages and bytes that went over it until `now`; equal at both ends.
-    pub(super) fn sent(&self, now: u64) -> (u64, u64) {
-        let milli_per_s = 100 + self.salt % 1_900;
-        let age_us = now.saturating_sub(self.start) / 1_000;
-        let msgs = 3 + age_us.saturating_mul(milli_per_s) / SECOND;
-        (msgs, msgs.saturating_mul(60 + (self.salt >> 16) % 400) + 4_704)
-    }
-
-    /// When the last of them went.
-    pub(super) fn last_activity(&self, now: u64) -> u64 {
-        let milli_per_s = 100 + self.salt % 1_900;
-        let (msgs, _) = self.sent(now);
-        self.start.saturating_add((msgs - 3).saturating_mul(SECOND) / milli_per_s * 1_000 + self.salt % 1_000)
-    }
-
-    /// In microseconds, as one of the two ends measures it.
-    pub(super) const fn rtt_us(&self, near: bool) -> u64 {
-        150 + mix(self.salt ^ near as u64) % 700
-    }
-}
-
-/// What a server has for one remote cluster.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Slot {
-    /// The cluster is its own.
-    None,
-    Up(Link),
-    Down,
-    /// It would connect, and is kept from it.
-    Cut,
-}
 
 /// What is wrong with a server that runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +45,11 @@ pub(super) struct Server {
     pub(super) start: u64,
     pub(super) alive: bool,
     pub(super) seq: u64,
+    /// How often it told all others something, and when last.
+    pub(super) told: u32,
+    pub(super) told_at: u64,
+    /// How often it answered.
+    pub(super) replied: u32,
     pub(super) lives: u32,
     pub(super) fault: Fault,
     next_cid: u32,
@@ -128,7 +87,7 @@ pub(super) struct World {
     pub(super) clusters: Vec<Cluster>,
     pub(super) servers: Vec<Server>,
     pub(super) chance: Chance,
-    by_id: HashMap<String, usize>,
+    by_id: BTreeMap<String, usize>,
     later: BinaryHeap<Reverse<(u64, Later)>>,
     began: u64,
     beats: u64,
@@ -142,7 +101,7 @@ impl World {
         let mut world = Self {
             clusters: Vec::new(),
             servers: Vec::new(),
-            by_id: HashMap::new(),
+            by_id: BTreeMap::new(),
             later: BinaryHeap::new(),
             began: now,
             beats: 0,
@@ -161,6 +120,9 @@ impl World {
                     start: now - 3_600 * SECOND - chance.next() % (3_600 * SECOND),
                     alive: true,
                     seq: 1_000 + chance.next() % 1_000,
+                    told: 0,
+                    told_at: 0,
+                    replied: 0,
                     lives: 0,
                     fault: Fault::default(),
                     next_cid: first_cid(servers),
@@ -268,6 +230,7 @@ impl World {
         let servers = self.clusters.first().map_or(0, |c| c.servers.len());
         let Some(dialer) = self.servers.get_mut(from).filter(|s| s.alive) else { return };
         let (own, near_cid) = (dialer.cluster, dialer.next_cid);
+        let (told_before, replied_before) = (dialer.told, dialer.replied);
         let Some(slot) = dialer.outbound.get_mut(cluster) else { return };
         if own == cluster {
             *slot = Slot::None;
@@ -289,7 +252,7 @@ impl World {
         target.inbound.insert(at, (own, from));
         let start = now.max(target.start + SECOND);
         let port = u16::try_from(32_768 + (salt >> 40) % 28_000).unwrap_or_default();
-        let link = Link { to, near_cid, far_cid, port, start, salt };
+        let link = Link { to, near_cid, far_cid, port, start, salt, told_before, replied_before };
         if let Some(dialer) = self.servers.get_mut(from) {
             dialer.next_cid = near_cid.max(first_cid(servers)) + 1;
             if let Some(slot) = dialer.outbound.get_mut(cluster) {
@@ -366,6 +329,9 @@ impl World {
             start: now,
             alive: true,
             seq: 0,
+            told: 0,
+            told_at: 0,
+            replied: 0,
             lives: server.lives + 1,
             fault: server.fault,
             next_cid: first_cid(servers),
