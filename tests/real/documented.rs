@@ -37,7 +37,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
 ];
 
 /// These run until they are interrupted.
-const FOLLOWS: &[&str] = &["gatewatch run", "gatewatch watch", "nats sub"];
+const FOLLOWS: &[&str] = &["gatewatch lab simulate", "gatewatch run", "gatewatch watch", "nats sub"];
 /// This wants a whole terminal, which `script` makes, and is left by `q`.
 const FULL_SCREEN: &str = "gatewatch top";
 

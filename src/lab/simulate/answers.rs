@@ -23,7 +23,8 @@ const LATE_BYTES_MAX: usize = 1 << 30;
 struct Job {
     endpoint: Endpoint,
     options: Result<Options, String>,
-    reply: String,
+    /// Where to; without it a heartbeat to everybody is what is asked for.
+    reply: Option<String>,
     encoding: Option<&'static str>,
     /// Who is next, and who is the first that is not meant.
     next: usize,
@@ -111,35 +112,26 @@ impl Answers {
     pub(super) fn take(&mut self, world: &mut World, request: Request, now: u64, out: &mut Vec<u8>) {
         let Request { subject, reply, encoding, body } = request;
         let asked = asked(&subject);
-        let Some(reply) = reply else {
-            // Without an inbox it asks for heartbeats.
-            let asked = match asked {
-                Asked::Ping(Endpoint::Statsz) => 0..world.servers.len(),
-                Asked::One(id, Endpoint::Statsz) => world.by_id(id).map_or(0..0, |index| index..index + 1),
-                _ => 0..0,
-            };
-            for index in asked {
-                if world.is_reached(index) {
-                    self.tell(world, Event::Beat(index), now, out);
-                }
-            }
-            return;
-        };
         // Who is asked by all its gateways has sent something over each of them.
         if let (Asked::Ping(_), Some(host)) = (&asked, world.servers.get_mut(HOST)) {
             host.told = host.told.saturating_add(1);
             host.told_at = now;
         }
+        let nobody = |out: &mut Vec<u8>| {
+            if let Some(reply) = &reply {
+                wire::no_responders(out, reply);
+            }
+        };
         let (endpoint, range) = match asked {
             Asked::Ping(endpoint) => (endpoint, 0..world.servers.len()),
             Asked::One(id, endpoint) => match world.by_id(id) {
                 Some(index) if world.is_reached(index) => (endpoint, index..index + 1),
-                _ => return wire::no_responders(out, &reply),
+                _ => return nobody(out),
             },
-            Asked::UserInfo => return self.user_info(world, &reply, now, out),
-            Asked::Nobody => return wire::no_responders(out, &reply),
+            Asked::UserInfo => return self.user_info(world, reply.as_deref(), now, out),
+            Asked::Nobody => return nobody(out),
         };
-        if self.jobs.len() >= REQUESTS_MAX {
+        if self.jobs.len() >= REQUESTS_MAX || (reply.is_none() && endpoint != Endpoint::Statsz) {
             return;
         }
         let encoding = encoding.filter(|_| endpoint.is_compressed()).map(|encoding| {
@@ -159,7 +151,11 @@ impl Answers {
         let Some(mut job) = self.jobs.pop_front() else { return };
         let end = job.end.min(job.next + SERVERS_AT_ONCE);
         while job.next < end {
-            self.answer(world, &job, job.next, now, out);
+            match &job.reply {
+                Some(reply) => self.answer(world, &job, reply, job.next, now, out),
+                None if world.is_reached(job.next) => self.tell(world, Event::Beat(job.next), now, out),
+                None => {}
+            }
             job.next += 1;
         }
         if job.next < job.end {
@@ -167,7 +163,15 @@ impl Answers {
         }
     }
 
-    fn answer(&mut self, world: &mut World, job: &Job, index: usize, now: u64, out: &mut Vec<u8>) {
+    fn answer(
+        &mut self,
+        world: &mut World,
+        job: &Job,
+        reply: &str,
+        index: usize,
+        now: u64,
+        out: &mut Vec<u8>,
+    ) {
         let (is_reached, reaches) = (world.is_reached(index), world.reaches(index));
         let Some(server) = world.server(index) else { return };
         let fault = server.fault;
@@ -217,11 +221,11 @@ impl Answers {
             damage(body, &mut self.chance);
         }
         if fault.late_ms == 0 {
-            wire::publish(out, &job.reply, encoding, body);
+            wire::publish(out, reply, encoding, body);
             return;
         }
         let mut message = Vec::new();
-        wire::publish(&mut message, &job.reply, encoding, body);
+        wire::publish(&mut message, reply, encoding, body);
         if self.late_bytes + message.len() <= LATE_BYTES_MAX {
             self.late_bytes += message.len();
             self.told += 1;
@@ -253,8 +257,8 @@ impl Answers {
     }
 
     /// Only the server that the client is connected to knows it.
-    fn user_info(&mut self, world: &World, reply: &str, now: u64, out: &mut Vec<u8>) {
-        let Some(server) = world.server(HOST) else { return };
+    fn user_info(&mut self, world: &World, reply: Option<&str>, now: u64, out: &mut Vec<u8>) {
+        let (Some(server), Some(reply)) = (world.server(HOST), reply) else { return };
         self.body.clear();
         self.body.raw("{\"server\":");
         self.renderer.server(&mut self.body, world, server, now);

@@ -50,7 +50,7 @@ impl Command {
                 Self::Lose(per_million)
             }
             ["heal"] => Self::Heal,
-            _ => return Err(format!("{line:?} is not understood; what is:\n{HELP}")),
+            _ => return Err(format!("{line:?} is not understood; `help` lists what is")),
         })
     }
 }

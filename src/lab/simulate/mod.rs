@@ -109,12 +109,17 @@ pub async fn run(what: Simulation, mut say: impl FnMut(&str) -> std::io::Result<
     let mut lines = lines();
     let mut out = Vec::with_capacity(2 * SEND_BYTES);
     loop {
-        while let Some(event) = world.step(now()) {
+        while out.len() < SEND_BYTES
+            && let Some(event) = world.step(now())
+        {
             answers.tell(&mut world, event, now(), &mut out);
         }
         answers.work(&mut world, now(), &mut out);
         if out.len() >= SEND_BYTES || (!out.is_empty() && !answers.is_busy()) {
-            writer.write_all(&out).await.map_err(lost)?;
+            tokio::select! {
+                () = signals.wait() => break,
+                written = writer.write_all(&out) => written.map_err(lost)?,
+            }
             out.clear();
         }
         let due = clock.instant(Time::from_nanos(world.due().min(answers.due())));
@@ -141,8 +146,10 @@ pub async fn run(what: Simulation, mut say: impl FnMut(&str) -> std::io::Result<
 
 /// Does what a line says, and says when.
 fn obey(line: &str, world: &mut World, answers: &mut Answers, now: u64, out: &mut Vec<u8>) -> Option<String> {
-    if line.trim().is_empty() {
-        return None;
+    match line.trim() {
+        "" => return None,
+        "help" => return Some(format!("{}\n", command::HELP)),
+        _ => {}
     }
     let done = Command::parse(line).and_then(|command| {
         for index in world.goodbyes(&command) {

@@ -232,6 +232,18 @@ fn a_heartbeat_crosses_every_gateway_and_an_answer_the_one_to_who_asks() {
     ask(&mut answers, &mut world, GATEWAYZ, "", NOW);
     assert_eq!(sent(&world), [to_c0 + 2, to_c1 + 1]);
     agrees(&world, NOW);
+    let one = format!("$SYS.REQ.SERVER.{}.STATSZ", world.servers[4].id);
+    for (subject, beats) in [("$SYS.REQ.SERVER.PING.STATSZ", 6), (&one, 1), (GATEWAYZ, 0)] {
+        let request = Request { subject: subject.to_owned(), reply: None, encoding: None, body: Vec::new() };
+        let mut out = Vec::new();
+        answers.take(&mut world, request, NOW, &mut out);
+        while answers.is_busy() {
+            answers.work(&mut world, NOW, &mut out);
+        }
+        let told = messages(&out);
+        assert_eq!(told.len(), beats, "{subject}");
+        assert!(told.iter().all(|(subject, ..)| subject.ends_with(".STATSZ")));
+    }
 }
 
 /// Each key by the way to it; the names of remotes are one key.
@@ -285,7 +297,7 @@ fn replies_have_the_fields_of_real_ones_of_each_version() {
 }
 
 /// What was sent to an inbox, or as a heartbeat: the headers and the body.
-fn sent(out: &[u8]) -> Vec<(String, String, Vec<u8>)> {
+fn messages(out: &[u8]) -> Vec<(String, String, Vec<u8>)> {
     let mut all = Vec::new();
     let mut rest = out;
     while !rest.is_empty() {
@@ -321,7 +333,7 @@ fn ask(
     while answers.is_busy() {
         answers.work(world, now, &mut out);
     }
-    sent(&out)
+    messages(&out)
 }
 
 const GATEWAYZ: &str = "$SYS.REQ.SERVER.PING.GATEWAYZ";
@@ -371,7 +383,7 @@ fn nobody_answers_for_who_is_dead_or_out_of_reach() {
     assert_eq!(ask(&mut answers, &mut world, GATEWAYZ, "", NOW).len(), 6, "gateways are one hop");
     let mut out = Vec::new();
     answers.tell(&mut world, Event::Beat(4), NOW, &mut out);
-    assert_eq!(sent(&out).len(), 1, "the other way is whole");
+    assert_eq!(messages(&out).len(), 1, "the other way is whole");
     obey(&mut world, "heal", NOW);
     run(&mut world, NOW + 2 * SECOND);
     obey(&mut world, "cut c1-1 c0", NOW);
@@ -391,7 +403,7 @@ fn the_silent_the_late_the_damaged_and_the_lost_are_as_many_as_asked_for() {
     assert_eq!(answers.due(), NOW + 400_000_000);
     let mut out = Vec::new();
     answers.work(&mut world, NOW + 400_000_000, &mut out);
-    assert_eq!(sent(&out).len(), 20);
+    assert_eq!(messages(&out).len(), 20);
     obey(&mut world, "heal", NOW);
     assert_eq!(obey(&mut world, "garble 30", NOW).len(), 30);
     let bad = ask(&mut answers, &mut world, GATEWAYZ, "", NOW).into_iter().filter(|(_, _, body)| {
