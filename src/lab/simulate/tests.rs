@@ -360,7 +360,8 @@ fn all_answer_compressed_as_asked_and_heartbeats_never() {
     assert_eq!(ask(&mut answers, &mut world, &one, "", NOW).len(), 1);
     let replies = ask(&mut answers, &mut world, "$SYS.REQ.SERVER.PING.VARZ", "", NOW);
     for (_, _, body) in &replies {
-        let (_, Fact::Varz(seen)) = decode::reply(decode::Endpoint::Varz, Some("snappy"), body).unwrap()
+        let (_, Fact::Varz(seen)) =
+            decode::Decoder::default().reply(decode::Endpoint::Varz, Some("snappy"), body).unwrap()
         else {
             panic!()
         };
