@@ -526,16 +526,17 @@ impl Agent {
     ) -> Option<Name> {
         self.cost.replies += 1;
         self.cost.bytes_in += message.payload.len() as u64;
-        self.sizes.learn(endpoint, message.length);
         let encoding = message
             .headers
             .as_ref()
             .and_then(|h| h.get("Content-Encoding"))
             .map(async_nats::HeaderValue::as_str);
         match self.decoder.reply(endpoint, encoding, &message.payload) {
+            // What asks by another way asks one cluster, and whoever else answers was not asked.
+            Ok((server, _)) if elsewhere && !self.ways.ask(server.cluster.as_ref()) => None,
             Ok((server, fact)) => {
                 let id = server.id.clone();
-                self.fact(server, fact, endpoint, (number, elsewhere), now);
+                self.fact(server, fact, endpoint, (number, elsewhere, message.length), now);
                 Some(id)
             }
             Err(garbled) => {
@@ -550,7 +551,7 @@ impl Agent {
         server: ServerInfo,
         fact: Fact,
         endpoint: Endpoint,
-        (number, elsewhere): (u64, bool),
+        (number, elsewhere, bytes): (u64, bool, usize),
         now: Time,
     ) {
         // Before it counts as that server's answer: the true one's would be dropped as a double.
@@ -571,6 +572,7 @@ impl Agent {
                 if look.arrived(endpoint, elsewhere, &id, now) == Arrival::Double {
                     return;
                 }
+                self.sizes.learn(endpoint, bytes);
                 self.slowest = self.slowest.max(now.since(asked_at));
                 if let Some(time) = server.time {
                     let skew = i128::from(time.as_nanos()) - i128::from(now.as_nanos());

@@ -36,7 +36,12 @@ fn all(endpoint: Endpoint) -> Request {
 impl Agent {
     /// What this look asks, each with those whose answer is waited for.
     pub(super) fn requests(&mut self, opens_epoch: bool, now: Time) -> Vec<(Request, BTreeSet<Name>)> {
-        let prompt: BTreeSet<Name> = self.roster.prompt(self.asked_before_at).cloned().collect();
+        // Before the first look only our own server has answered: the others are still to be known.
+        let prompt: BTreeSet<Name> = if self.looks == 0 {
+            BTreeSet::new()
+        } else {
+            self.roster.prompt(self.asked_before_at).cloned().collect()
+        };
         let mut requests = vec![(all(Endpoint::Gatewayz), prompt.clone())];
         let due = self.due_of_all(opens_epoch, now);
         self.asked_all.extend(due.iter().map(|endpoint| (*endpoint, now)));

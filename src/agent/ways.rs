@@ -75,6 +75,11 @@ impl Ways {
         self.opened
     }
 
+    /// Whether one of them was asked for this cluster.
+    pub(super) fn ask(&self, cluster: Option<&Name>) -> bool {
+        cluster.is_some_and(|cluster| self.open.values().any(|path| path.asked.contains_key(cluster)))
+    }
+
     fn neighbours(&self) -> impl Iterator<Item = (u64, &Path)> {
         self.open.iter().filter(|(_, path)| !path.configured).map(|(number, path)| (*number, path))
     }

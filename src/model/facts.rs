@@ -130,7 +130,7 @@ pub struct GatewayConfig {
     pub connect_retries: u64,
     /// Whether clusters that are not configured are refused.
     pub reject_unknown: bool,
-    /// The configured remotes without itself, with configured and discovered URLs: nearly the same on all servers.
+    /// The configured remotes without itself, with configured and discovered URLs.
     #[cfg_attr(test, schemars(with = "BTreeMap<Name, BTreeSet<Name>>"))]
     pub remotes: BTreeMap<Name, Urls>,
     /// When the gateway's certificate ends; since 2.11.12, 2.12.4, 2.14.0.
