@@ -1,8 +1,11 @@
 //! The agent beside synthetic servers: it cannot tell them from real ones.
 
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
@@ -12,7 +15,7 @@ use crate::common::sweep::output;
 use crate::common::{LABS, WITHIN, binary, gatewatch};
 
 struct Simulation {
-    _child: Child,
+    child: Child,
     input: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
     url: String,
@@ -34,7 +37,7 @@ impl Simulation {
                 found.clone_into(&mut url);
             }
             if line.starts_with("end ") {
-                return Self { _child: child, input, lines, url };
+                return Self { child, input, lines, url };
             }
         }
     }
@@ -50,6 +53,20 @@ impl Simulation {
         command.args(["check", "--server", &self.url]);
         let said = output(command, WITHIN).await;
         (said.status.code(), String::from_utf8(said.stdout).unwrap())
+    }
+}
+
+/// Killed, it would leave its nats-server behind.
+impl Drop for Simulation {
+    fn drop(&mut self) {
+        let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) else { return };
+        if kill(Pid::from_raw(pid), Signal::SIGTERM).is_err() {
+            return;
+        }
+        let until = Instant::now() + WITHIN;
+        while Instant::now() < until && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

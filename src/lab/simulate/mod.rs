@@ -1,8 +1,8 @@
 //! Synthetic servers: a supercluster of any size that answers through one real nats-server.
 //!
-//! The nats-server has no system account, and everybody is in one ordinary account, [`render::ACCOUNT`]. There
-//! `$SYS.…` are subjects like any other, which nobody but this process answers: no real server counts the
-//! synthetic ones, and none answers in between. The first synthetic server carries the real one's ID, so that a
+//! The nats-server has no system account, and everybody is in one ordinary account. There `$SYS.…` are subjects
+//! like any other, which nobody but this process answers: no real server counts the synthetic ones, and none
+//! answers in between. The first synthetic server carries the real one's ID, so that a
 //! client is connected to a server that exists.
 
 mod answers;
