@@ -13,26 +13,23 @@ const FIRST_BYTES_MAX: u64 = 32 * 1024;
 /// How large the replies to each question are on the wire, in bytes: about the middle of those that came lately. Who
 /// answers with ten megabytes makes no look longer.
 #[derive(Clone, Debug, Default)]
-pub struct Sizes([Option<u64>; Endpoint::ALL.len()]);
+pub struct Sizes(BTreeMap<Endpoint, u64>);
 
 impl Sizes {
     /// A reply came.
     pub fn learn(&mut self, endpoint: Endpoint, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        for (known, _) in self.0.iter_mut().zip(Endpoint::ALL).filter(|(_, of)| *of == endpoint) {
-            *known = Some(match *known {
-                // Who answers first may be no server.
-                None => bytes.min(FIRST_BYTES_MAX),
-                Some(known) if bytes > known => known.saturating_add(known / 16 + 1).min(bytes),
-                Some(known) => (known - known / 16).max(bytes),
-            });
-        }
+        let size = match self.0.get(&endpoint) {
+            // Who answers first may be no server.
+            None => bytes.min(FIRST_BYTES_MAX),
+            Some(known) if bytes > *known => known.saturating_add(known / 16 + 1).min(bytes),
+            Some(known) => (known - known / 16).max(bytes),
+        };
+        self.0.insert(endpoint, size);
     }
 
     /// How large a reply is; where none came yet, as measured of servers with so many gateways.
     fn of(&self, endpoint: Endpoint, gateways: usize) -> u64 {
-        let known =
-            self.0.iter().zip(Endpoint::ALL).find(|(_, of)| *of == endpoint).and_then(|(known, _)| *known);
         let gateways = u64::try_from(gateways).unwrap_or(u64::MAX);
         let (alone, each) = match endpoint {
             Endpoint::Gatewayz => (500, 300),
@@ -41,11 +38,10 @@ impl Sizes {
             Endpoint::Interest => (500, 400),
             Endpoint::Routez | Endpoint::Accountz | Endpoint::Jsz => (1500, 0),
         };
-        known.unwrap_or_else(|| gateways.saturating_mul(each).saturating_add(alone))
+        let unknown = || gateways.saturating_mul(each).saturating_add(alone);
+        self.0.get(&endpoint).copied().unwrap_or_else(unknown)
     }
-}
 
-impl Sizes {
     /// How long the replies of all take up the budget.
     pub fn lasts(&self, endpoint: Endpoint, census: &BTreeMap<Name, usize>, share: Share) -> Duration {
         share.lasts(self.of(endpoint, census.len()), census.values().sum())
