@@ -185,6 +185,7 @@ fn main() {
             elsewhere: BTreeSet::new(),
             observer: Observer::default(),
             lasts: Duration::ZERO,
+            asked: BTreeMap::new(),
         });
         let built = begin.elapsed();
         let begin = Instant::now();
@@ -206,6 +207,7 @@ fn main() {
         let changes = ledger.step(Judgement {
             at,
             seen_at: at,
+            is_glance: false,
             epoch: look,
             verdicts,
             settings: &settings,

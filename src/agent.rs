@@ -4,6 +4,7 @@
 //! changes the agent and returns what is to be done. Advisories never say what is wrong, only that a look is
 //! due now.
 
+mod glance;
 mod io;
 mod kept;
 mod memory;
@@ -22,6 +23,7 @@ use async_nats::{Client, Message as Incoming};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use glance::Glances;
 use io::{Action, Effect, Identity, Io};
 use kept::Kept;
 use memory::{complained_of, is_finding};
@@ -150,10 +152,14 @@ struct Agent {
     /// What each server's clock is ahead of ours by, in nanoseconds, by ID.
     skew_ns: BTreeMap<Name, i128>,
     look: Option<Look>,
-    /// What was in the outbox when the current look asked.
+    glances: Glances,
+    /// What was in the outbox when the newest look asked.
     mark: u64,
     looks: u64,
     epoch: u64,
+    /// Counts what streaks are counted in, and when it last did.
+    turn: u64,
+    turned_at: Time,
     grid_at: Time,
     grid_step: u32,
     soon_at: Option<Time>,
@@ -222,9 +228,12 @@ impl Agent {
             observer: Observer::default(),
             skew_ns: BTreeMap::new(),
             look: None,
+            glances: Glances::default(),
             mark: 0,
             looks: 0,
             epoch: 0,
+            turn: 0,
+            turned_at: Time::default(),
             grid_at: now,
             grid_step: 0,
             soon_at: None,
@@ -283,6 +292,7 @@ impl Agent {
     fn start_to_look(&mut self, now: Time) {
         self.looking_since = now;
         self.look = None;
+        self.glances = Glances::default();
         self.greeted = None;
         self.grid_at = now;
         self.grid_step = 0;
@@ -300,6 +310,7 @@ impl Agent {
             None if !self.connected || !self.company.peers.leads() => self.looking_since.plus(FAR),
             None => self.next_look_at(),
         };
+        let at = self.glance_due().map_or(at, |due| at.min(due));
         self.company_due().map_or(at, |due| at.min(due))
     }
 
@@ -363,6 +374,7 @@ impl Agent {
                     None if leads && self.connected && now >= self.next_look_at() => self.ask(now),
                     _ => Vec::new(),
                 });
+                effects.extend(self.glance(now));
                 effects
             }
             Action::Asked(question) => self.asked(question, now),
@@ -388,6 +400,7 @@ impl Agent {
             LinkEvent::Disconnected => {
                 self.connected = false;
                 self.look = None;
+                self.glances = Glances::default();
                 self.desk.forget_sweeps();
                 self.lost.get_or_insert(now);
             }
@@ -457,7 +470,7 @@ impl Agent {
         let mut effects = self.send(now);
         self.mark = self.outbox.mark();
         for (request, _) in &requests {
-            effects.extend(self.question(request));
+            effects.extend(self.question(request, self.looks));
         }
         effects.extend(elsewhere);
         self.slowest = self.slowest.mul_f64(0.9);
@@ -466,10 +479,11 @@ impl Agent {
         effects
     }
 
-    fn question(&mut self, request: &Request) -> Option<Effect> {
+    /// Asks for the look of this number.
+    fn question(&mut self, request: &Request, number: u64) -> Option<Effect> {
         let subject = request.subject()?;
         self.cost.requests += 1;
-        let reply = format!("{}.{}", self.inbox, request.inbox_token(self.looks));
+        let reply = format!("{}.{}", self.inbox, request.inbox_token(number));
         Some(Effect::Ask { subject, reply, body: request.body() })
     }
 
@@ -478,7 +492,7 @@ impl Agent {
         self.looks += 1;
         self.mark = self.outbox.mark();
         let target = Target::Server(self.vantage.server_id.clone());
-        self.question(&Request { endpoint: Endpoint::Gatewayz, target })
+        self.question(&Request { endpoint: Endpoint::Gatewayz, target }, self.looks)
     }
 
     fn advance_grid(&mut self, now: Time) {
@@ -506,6 +520,7 @@ impl Agent {
         if self.look.as_ref().is_some_and(Look::is_complete) {
             effects.extend(self.finish(now));
         }
+        effects.extend(self.end_glance(now));
         effects
     }
 
@@ -562,7 +577,8 @@ impl Agent {
             return;
         }
         let id = server.id.clone();
-        let look = self.look.as_mut().filter(|l| l.number == number);
+        let looks = self.look.iter_mut().chain(self.glances.look_mut());
+        let look = looks.into_iter().find(|l| l.number == number);
         let on_time = look.is_some();
         let made_at = match look {
             Some(look) => {
@@ -657,6 +673,9 @@ impl Agent {
             Err(garbled) => return self.complain(&garbled, now),
         };
         let news = !self.roster.knows(&server.id) || !matches!(signal, Signal::Heartbeat(_));
+        if let (Signal::Heartbeat(told), false) = (&signal, elsewhere) {
+            self.note_what_moved(&server, told, now);
+        }
         let taken = if elsewhere {
             self.roster.hear_elsewhere(server.clone(), signal, now)
         } else {
@@ -679,6 +698,9 @@ impl Agent {
             self.grid_at = self.free_at.max(now);
             self.grid_step = 0;
         }
+        if look.opens_epoch {
+            self.take_a_turn(now);
+        }
         let answered = look.answered(Endpoint::Gatewayz, false);
         if let Some(cluster) = self.roster.cluster_of(&self.vantage.server_id) {
             self.vantage.cluster = Some(cluster);
@@ -692,11 +714,12 @@ impl Agent {
             .complaints
             .retain(|id, complaint| now.since(complaint.at) < Complaint::APART * 2 || open.contains(id));
         // Of a large supercluster there is room for one.
-        self.desk.put_away();
+        drop(self.desk.put_away());
         let settled = self.is_settled(look.asked_at) && answered.contains(&self.vantage.server_id);
         let mut snapshot = self.roster.snapshot(model::Look {
             epoch: look.epoch,
             asked_at: look.asked_at,
+            asked: look.asked(),
             settled,
             vantage: self.vantage.clone(),
             answered,
@@ -708,11 +731,17 @@ impl Agent {
         self.sight = Sight::of(&snapshot);
         let verdicts = self.judge(&snapshot);
         self.ripe_at = Ledger::next_ripe(&verdicts, look.asked_at);
+        if look.is_in_parts() && !self.outbox.is_closed() {
+            self.glances.follow(&verdicts, &self.ledger, look.asked_at, now);
+        } else {
+            self.glances = Glances::default();
+        }
         let changes = if settled && self.may_judge(now) && self.kept.may_judge(now) {
             self.ledger.step(Judgement {
                 at: look.asked_at.max(now),
                 seen_at: if look.is_in_parts() { look.asked_at } else { look.asked_at.max(now) },
-                epoch: look.epoch,
+                is_glance: false,
+                epoch: self.turn,
                 verdicts,
                 settings: &self.config.checks,
                 repeat_every: self.config.repeat_every,
@@ -758,6 +787,11 @@ impl Agent {
             .collect();
         self.cost.requests += effects.len() as u64;
         effects
+    }
+
+    fn take_a_turn(&mut self, now: Time) {
+        self.turn += 1;
+        self.turned_at = now;
     }
 
     fn judge(&self, snapshot: &Snapshot) -> Vec<Verdict> {

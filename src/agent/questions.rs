@@ -156,7 +156,7 @@ impl Agent {
     pub(super) fn greet(&mut self, now: Time) -> Vec<Effect> {
         self.greeted = Some(now.plus(GREETING));
         let target = Target::Server(self.vantage.server_id.clone());
-        self.question(&Request { endpoint: Endpoint::Statsz, target }).into_iter().collect()
+        self.question(&Request { endpoint: Endpoint::Statsz, target }, self.looks).into_iter().collect()
     }
 
     /// What is asked of all, cluster by cluster, where it is more than may come at once.
@@ -167,11 +167,13 @@ impl Agent {
     }
 
     pub(super) fn ask_next_part(&mut self, now: Time) -> Vec<Effect> {
-        let Some(part) = self.look.as_mut().and_then(|look| look.next_part(now)) else { return Vec::new() };
-        part.requests.iter().filter_map(|request| self.question(request)).collect()
+        let Some(look) = &mut self.look else { return Vec::new() };
+        let number = look.number;
+        let Some(part) = look.next_part(now) else { return Vec::new() };
+        part.requests.iter().filter_map(|request| self.question(request, number)).collect()
     }
 
-    fn share(&self) -> Share {
+    pub(super) fn share(&self) -> Share {
         Share { bytes_per_s: self.config.budget_bytes_per_s, at_once: self.config.interval / LOOKS_PER_EPOCH }
     }
 }

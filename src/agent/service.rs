@@ -124,13 +124,18 @@ impl Desk {
     /// A look is over.
     pub(super) fn show(&mut self, snapshot: Snapshot) {
         self.counters.looks += 1;
-        self.snapshot = Some(snapshot);
-        self.topology = None;
+        self.put_back(snapshot);
     }
 
-    /// The next snapshot is about to be made.
-    pub(super) fn put_away(&mut self) {
-        self.snapshot = None;
+    /// The next snapshot is about to be made, or this one brought up to date.
+    pub(super) fn put_away(&mut self) -> Option<Snapshot> {
+        self.snapshot.take()
+    }
+
+    /// What is on show was brought up to date.
+    pub(super) fn put_back(&mut self, snapshot: Snapshot) {
+        self.snapshot = Some(snapshot);
+        self.topology = None;
     }
 
     /// An epoch is over.

@@ -108,6 +108,10 @@ impl Check for GatewayDisconnected {
         verdicts
     }
 
+    fn is_seen_at_a_glance(&self) -> bool {
+        true
+    }
+
     /// Nothing expects the link any more, where those who would have it answer and none of them lists it.
     fn forgotten(&self, snapshot: &Snapshot, entity: &Entity) -> Outcome {
         let (Some(cluster), Some(remote)) = (&entity.cluster, &entity.remote) else {

@@ -75,6 +75,10 @@ pub trait Check: Sync {
     /// What it says of each entity that `snapshot` shows. Of one that is not `watched` it may keep to itself that it
     /// is not violated.
     fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, watched: &Watched<'_>) -> Vec<Verdict>;
+    /// Whether the answers of two clusters are enough to judge the links between them.
+    fn is_seen_at_a_glance(&self) -> bool {
+        false
+    }
     /// What it says of an entity that has an open finding and that [`Self::evaluate`] did not speak of: gone
     /// where nothing is left that could be judged.
     fn forgotten(&self, _snapshot: &Snapshot, _entity: &Entity) -> Outcome {
@@ -144,6 +148,29 @@ pub fn evaluate(
         }
     }
     verdicts.extend(forgotten);
+    verdicts
+}
+
+/// Whether the answers of two clusters are enough for this check.
+pub fn is_seen_at_a_glance(slug: &str) -> bool {
+    REGISTRY.iter().any(|check| check.manual().slug == slug && check.is_seen_at_a_glance())
+}
+
+/// What can be said when a few clusters were looked at again, of the links between them that stand in `snapshot`.
+pub fn glance(
+    snapshot: &Snapshot,
+    settings: &BTreeMap<&'static str, Settings>,
+    watched: &Watched<'_>,
+) -> Vec<Verdict> {
+    let seen: BTreeSet<(&Name, &Name)> = snapshot.links.iter().map(|l| (&l.cluster, &l.remote)).collect();
+    let mut verdicts: Vec<Verdict> = Vec::new();
+    for check in REGISTRY.iter().filter(|check| check.is_seen_at_a_glance()) {
+        let Some(settings) = settings.get(check.manual().slug).filter(|s| s.enabled) else { continue };
+        verdicts.extend(check.evaluate(snapshot, settings, watched).into_iter().filter(|verdict| {
+            let ends = verdict.entity.cluster.as_ref().zip(verdict.entity.remote.as_ref());
+            ends.is_some_and(|ends| seen.contains(&ends)) && verdict.outcome != Outcome::Gone
+        }));
+    }
     verdicts
 }
 

@@ -123,6 +123,16 @@ impl Look {
         self.is_asking() || !self.asked.is_empty()
     }
 
+    /// When the servers of each cluster were asked, where that was not at once.
+    pub fn asked(&self) -> BTreeMap<Name, Time> {
+        self.asked.clone()
+    }
+
+    /// Something else takes up the budget for so long.
+    pub fn give_way(&mut self, lasts: Duration) {
+        self.next_at = self.next_at.plus(lasts);
+    }
+
     /// When the budget is free again for what is not asked yet, or for another look.
     pub fn next_at(&self) -> Time {
         self.next_at

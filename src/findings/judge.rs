@@ -20,6 +20,7 @@ pub fn judge(snapshot: &Snapshot, settings: &BTreeMap<&'static str, Settings>) -
     ledger.step(Judgement {
         at: snapshot.at,
         seen_at: snapshot.at,
+        is_glance: false,
         // Not the snapshot's own, which a file may say to be 0: then no streak would begin.
         epoch: 1,
         verdicts: checks::evaluate(snapshot, &settings, &Watched::default()),

@@ -279,6 +279,8 @@ pub struct Judgement<'a> {
     pub at: Time,
     /// When what is judged was seen, at the earliest: what was violated then and is no longer may not open.
     pub seen_at: Time,
+    /// Whether a few clusters alone were looked at: of what is not spoken of nothing is known.
+    pub is_glance: bool,
     /// Streaks count epochs, however many looks one has.
     pub epoch: u64,
     /// What the checks said.
@@ -406,10 +408,13 @@ impl Ledger {
     /// must be able to close. What opens and resolves in silence is never told of. When a silence ends, what
     /// it muted and is still open is told of: as opened where it never was, else as updated or reminded.
     pub fn step(&mut self, judgement: Judgement<'_>) -> Vec<Change> {
-        let Judgement { at, seen_at, epoch, verdicts, settings, repeat_every } = judgement;
+        let Judgement { at, seen_at, is_glance, epoch, verdicts, settings, repeat_every } = judgement;
         self.silences.expire(at);
         let mut view = View::of(verdicts, settings);
-        self.count_streaks(&view, epoch);
+        if is_glance {
+            self.hold_what_may_be_explained(&mut view);
+        }
+        self.count_streaks(&view, epoch, is_glance);
         let explained = self.explain(&mut view, (at, seen_at), settings);
 
         let mut changes = Vec::new();
@@ -420,8 +425,32 @@ impl Ledger {
         changes
     }
 
-    fn count_streaks(&mut self, view: &View, epoch: u64) {
+    /// What a glance does not see may explain what it does: a violation that waits and shares a name with it.
+    /// The look at all decides then.
+    fn hold_what_may_be_explained(&self, view: &mut View) {
+        let waits = |key: &&Key| !self.open.contains_key(key) && !view.violated.contains_key(*key);
+        let waiting: Vec<&Key> = self.pending.keys().filter(waits).collect();
+        let may_explain = |by: &Key, of: &Key| {
+            RULES.iter().any(|rule| *rule.by == *by.check && *rule.of == *of.check)
+                && by.names.iter().any(|name| name.is_some() && of.names.contains(name))
+        };
+        let held: Vec<Key> = view
+            .violated
+            .keys()
+            .filter(|key| !self.open.contains_key(key) && waiting.iter().any(|by| may_explain(by, key)))
+            .cloned()
+            .collect();
+        for key in held {
+            view.violated.remove(&key);
+            view.unknown.insert(key);
+        }
+    }
+
+    fn count_streaks(&mut self, view: &View, epoch: u64, is_glance: bool) {
         self.pending.retain(|key, _| {
+            if is_glance && !view.healthy.contains(key) && !view.gone.contains(key) {
+                return true;
+            }
             // Unknown is inert: it neither adds to a streak nor ends it. Of what is open and not spoken of, nothing
             // is known either.
             let unseen =

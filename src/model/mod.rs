@@ -27,7 +27,7 @@ pub use file::{FILE_BYTES_MAX, FileError};
 pub use flow::{Flow, Heard};
 pub use matrix::{Cell, CellState, LeftOut, Matrix, Seat, Seen};
 pub use pressure::{PRESSED_BYTES, Pressure, Rtt};
-pub use roster::{Look, Odd, Roster, SERVERS_MAX};
+pub use roster::{Glance, Look, Odd, Roster, SERVERS_MAX};
 use snapshot::heartbeat_interval;
 pub use snapshot::{
     Cluster, Complaint, Life, Link, LinkState, Observer, Outbox, Refusal, Rejection, Server, Sight,

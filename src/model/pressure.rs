@@ -509,6 +509,7 @@ mod tests {
                 elsewhere: std::collections::BTreeSet::new(),
                 observer: super::super::Observer::default(),
                 lasts: Duration::ZERO,
+                asked: BTreeMap::new(),
             };
             roster.snapshot(look).servers
         };

@@ -2,6 +2,7 @@
 
 mod clusters;
 mod elsewhere;
+mod glance;
 mod links;
 mod whole;
 mod witness;
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use glance::Glance;
 use links::Links;
 use thiserror::Error;
 use witness::{Witness, sight};
@@ -63,6 +65,8 @@ pub struct Look {
     pub epoch: u64,
     /// When the servers were asked.
     pub asked_at: Time,
+    /// When those of each cluster were, where that was later.
+    pub asked: BTreeMap<Name, Time>,
     /// Whether the connection is old enough to judge by.
     pub settled: bool,
     /// From where.

@@ -679,6 +679,7 @@ mod tests {
         let judgement = Judgement {
             at,
             seen_at: at,
+            is_glance: false,
             epoch: 41,
             verdicts: vec![verdict],
             settings: &settings,

@@ -1,6 +1,8 @@
 //! The agent's part of the world: it asks, remembers and judges with the real roster, the real checks and the
 //! real ledger, at the agent's own pace.
 
+mod glance;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -351,6 +353,7 @@ impl World {
             elsewhere,
             observer: self.observer.clone(),
             lasts: Duration::ZERO,
+            asked: BTreeMap::new(),
         });
         snapshot.expected.clone_from(&self.expected);
         if settled {
@@ -359,6 +362,7 @@ impl World {
             let changes = self.ledger.step(Judgement {
                 at: now,
                 seen_at: now,
+                is_glance: false,
                 epoch: self.epoch,
                 verdicts,
                 settings: &self.settings,

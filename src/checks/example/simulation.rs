@@ -10,7 +10,7 @@
 
 mod reference;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -37,6 +37,9 @@ const FAILED_ONCE: &str = include_str!("seeds.txt");
 
 /// Where the truth and the findings are compared, if no look is made.
 const SAMPLE_EVERY: Duration = ms(500);
+
+/// About every so many ticks there is a glance.
+const GLANCE_EVERY: u64 = 4;
 
 /// Splitmix64.
 struct Random(u64);
@@ -96,6 +99,8 @@ enum Scene {
 struct Play {
     seed: u64,
     random: Random,
+    /// Of its own, so that the histories are those of before.
+    glances: Random,
     world: World,
     reference: Reference,
     deeds: Deeds,
@@ -176,6 +181,7 @@ impl Play {
             seed,
             fierce: random.one_in(3),
             random,
+            glances: Random(!seed),
             world,
             reference,
             deeds: Deeds::default(),
@@ -331,6 +337,7 @@ impl Play {
         }
         let asked_at = self.world.asked_at;
         self.world.run(TICK);
+        self.glance();
         let looked = self.world.asked_at != asked_at;
         if self.world.epoch != self.last_epoch {
             self.last_epoch = self.world.epoch;
@@ -341,6 +348,16 @@ impl Play {
             self.reference.sample(&self.world, &mut self.deeds)?;
         }
         Ok(())
+    }
+
+    /// In every other history two clusters are looked at between the looks, now and then.
+    fn glance(&mut self) {
+        let clusters: BTreeSet<Name> = self.world.nodes.values().map(|node| node.cluster.clone()).collect();
+        let clusters: Vec<&str> = clusters.iter().map(|name| &**name).collect();
+        if self.glances.one_in(GLANCE_EVERY) && clusters.len() > 1 && self.seed.is_multiple_of(2) {
+            let first = self.glances.index(clusters.len() - 1);
+            self.world.glance(&[clusters[first], clusters[first + 1]]);
+        }
     }
 
     // ---- what happens ----

@@ -96,6 +96,7 @@ impl Case {
         self.ledger.step(Judgement {
             at: at(millis),
             seen_at: at(millis),
+            is_glance: false,
             epoch: self.epoch,
             verdicts,
             settings: &self.settings,

@@ -1,6 +1,7 @@
 //! What is remembered of each link, and its view in a look.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use super::witness::{dialled, ends, far_end};
 use super::{ABSENCE_GAP, Look, SERVERS_MAX};
@@ -22,6 +23,8 @@ pub(super) struct Links {
     /// When a server of this cluster and name was last connected to each remote, in any life.
     history: BTreeMap<(Name, Name), BTreeMap<Name, Time>>,
     histories: usize,
+    /// How far apart two looks may be for an absence to go on.
+    gap: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +42,42 @@ impl LinkMemory {
         self.absent_since = None;
         self.absent_looks = 0;
     }
+
+    /// Counts how long a link has been in its state. While the remote `is_away` with a goodbye nothing is amiss; when
+    /// it is back, patience starts anew. Looks further apart than `gap` do not join into one absence; with none nothing
+    /// is counted.
+    fn note(&mut self, state: LinkState, is_away: bool, at: Time, gap: Option<Duration>) {
+        match state {
+            LinkState::Connected => {
+                self.is_absent_no_more();
+                self.looked_at = None;
+                self.connected_at = self.connected_at.max(Some(at));
+                self.connected_since.get_or_insert(at);
+            }
+            LinkState::Absent => {
+                self.connected_since = None;
+                if is_away {
+                    self.is_absent_no_more();
+                } else if let Some(gap) = gap {
+                    if self.looked_at.is_none_or(|looked_at| at.since(looked_at) > gap) {
+                        self.is_absent_no_more();
+                    }
+                    if self.absent_since.is_none() || self.looked_at < Some(at) {
+                        self.absent_since.get_or_insert(at);
+                        self.absent_looks += 1;
+                        self.looked_at = Some(at);
+                    }
+                }
+            }
+            LinkState::Unknown => {}
+        }
+    }
+}
+
+/// A link that is looked at again between two looks.
+pub(super) struct Again<'a> {
+    pub(super) at: Time,
+    pub(super) rejections: &'a Rejections,
 }
 
 /// One look, as far as links are seen by it.
@@ -48,7 +87,8 @@ struct Scene<'a> {
     by_id: Index<'a, (&'a Name, &'a Server)>,
     clusters: &'a BTreeMap<Name, Cluster>,
     loads: &'a Loads,
-    rejections: &'a BTreeMap<Name, VecDeque<(Name, Rejection)>>,
+    rejections: &'a Rejections,
+    gap: Option<Duration>,
 }
 
 impl Links {
@@ -70,6 +110,27 @@ impl Links {
         self.remembered -= self.of.remove(server_id).map_or(0, |links| links.len());
     }
 
+    /// Brings `link` up to date by what the server that dials says of it now.
+    pub(super) fn look_again(&mut self, link: &mut Link, peer: Option<Name>, again: &Again<'_>) {
+        let state = if peer.is_some() { LinkState::Connected } else { LinkState::Absent };
+        let kept = self.of.get_mut(&link.server_id).into_iter().flatten();
+        // One that there was no room for is judged by whole looks.
+        let Some((_, memory)) = kept.into_iter().find(|(remote, _)| *remote == link.remote) else { return };
+        memory.note(state, false, again.at, Some(self.gap));
+        link.state = state;
+        link.near = true;
+        link.peer = peer;
+        link.absent_since = memory.absent_since;
+        link.absent_looks = memory.absent_looks;
+        link.connected_at = memory.connected_at;
+        link.connected_since = memory.connected_since;
+        if state == LinkState::Connected {
+            link.ever_connected_at = Some(again.at);
+        }
+        link.rejected =
+            memory.absent_since.and_then(|_| rejected(again.rejections, &link.server_id, &link.remote));
+    }
+
     /// Every link that exists or is expected in this look, in the order of a snapshot.
     pub(super) fn view(
         &mut self,
@@ -77,10 +138,12 @@ impl Links {
         servers: &BTreeMap<Name, Server>,
         clusters: &BTreeMap<Name, Cluster>,
         loads: &Loads,
-        rejections: &BTreeMap<Name, VecDeque<(Name, Rejection)>>,
+        rejections: &Rejections,
     ) -> Vec<Link> {
         let by_id = Index::of(servers.iter().map(|(id, server)| (&**id, (id, server))));
-        let scene = Scene { look, servers, by_id, clusters, loads, rejections };
+        self.gap = ABSENCE_GAP.max(look.lasts * 3);
+        let gap = look.settled.then_some(self.gap);
+        let scene = Scene { look, servers, by_id, clusters, loads, rejections, gap };
         let mut of_clusters: BTreeMap<&Name, Vec<&Server>> = BTreeMap::new();
         for server in servers.values().filter(|s| !matches!(s.life, Life::Left | Life::Gone)) {
             if let Some(cluster) = &server.info.cluster {
@@ -116,6 +179,7 @@ impl Links {
         links: &mut Vec<Link>,
     ) {
         let (id, name) = (&server.info.id, &server.info.name);
+        let asked_at = scene.look.asked.get(cluster).copied();
         let config = server.varz.as_ref().map(|v| v.gateway.as_ref());
         let remotes_configured = config.flatten().map(|g| &g.remotes);
         let key = (cluster.clone(), name.clone());
@@ -154,7 +218,9 @@ impl Links {
                     None => {}
                 }
             }
-            scene.note(memory, state, &remote);
+            let is_away = has_left(scene.clusters, &remote);
+            let at = asked_at.filter(|_| server.gatewayz.is_some()).unwrap_or(scene.look.asked_at);
+            memory.note(state, is_away, at, scene.gap);
             let alive = |id: &Name| scene.by_id.get(id).is_some_and(|(_, s)| s.life == Life::Alive);
             let flow = memory.flow.look(ends, scene.look.asked_at, alive);
             links.push(Link {
@@ -170,7 +236,7 @@ impl Links {
                 connected_at: memory.connected_at,
                 connected_since: memory.connected_since,
                 ever_connected_at: history.get(&remote).copied(),
-                rejected: memory.absent_since.and_then(|_| scene.rejected(id, &remote)),
+                rejected: memory.absent_since.and_then(|_| rejected(scene.rejections, id, &remote)),
                 flow,
                 pressure: scene.loads.of_link(server, &remote),
                 rtt: rtts.seek(&remote).map(RttMemory::rtt).unwrap_or_default(),
@@ -224,42 +290,16 @@ impl<'a> Scene<'a> {
         }
         all
     }
+}
 
-    fn rejected(&self, id: &Name, remote: &Name) -> Option<Rejection> {
-        let list = self.rejections.get(id)?;
-        list.iter().rev().find(|(by_cluster, _)| by_cluster == remote).map(|(_, r)| r.clone())
-    }
+/// Whether all servers of the cluster said goodbye.
+fn has_left(clusters: &BTreeMap<Name, Cluster>, name: &Name) -> bool {
+    clusters.get(name).is_some_and(|c| c.left_at.is_some())
+}
 
-    /// Counts how long a link has been in its state.
-    fn note(&self, memory: &mut LinkMemory, state: LinkState, remote: &Name) {
-        let at = self.look.asked_at;
-        match state {
-            LinkState::Connected => {
-                memory.is_absent_no_more();
-                memory.looked_at = None;
-                memory.connected_at = Some(at);
-                memory.connected_since.get_or_insert(at);
-            }
-            LinkState::Absent => {
-                memory.connected_since = None;
-                // While the remote is away with a goodbye nothing is amiss; when it is back, patience starts anew.
-                if self.clusters.get(remote).is_some_and(|c| c.left_at.is_some()) {
-                    memory.is_absent_no_more();
-                } else if self.look.settled {
-                    if memory
-                        .looked_at
-                        .is_none_or(|looked_at| at.since(looked_at) > ABSENCE_GAP.max(self.look.lasts * 3))
-                    {
-                        memory.is_absent_no_more();
-                    }
-                    if memory.absent_since.is_none() || memory.looked_at != Some(at) {
-                        memory.absent_since.get_or_insert(at);
-                        memory.absent_looks += 1;
-                        memory.looked_at = Some(at);
-                    }
-                }
-            }
-            LinkState::Unknown => {}
-        }
-    }
+pub(super) type Rejections = BTreeMap<Name, VecDeque<(Name, Rejection)>>;
+
+fn rejected(rejections: &Rejections, id: &Name, remote: &Name) -> Option<Rejection> {
+    let list = rejections.get(id)?;
+    list.iter().rev().find(|(by_cluster, _)| by_cluster == remote).map(|(_, r)| r.clone())
 }

@@ -44,6 +44,7 @@ fn look(millis: u64, answered: &[&str]) -> Look {
         elsewhere: BTreeSet::new(),
         observer: Observer::default(),
         lasts: Duration::ZERO,
+        asked: BTreeMap::new(),
     }
 }
 

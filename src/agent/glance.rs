@@ -1,0 +1,201 @@
+//! Between two rounds of a large supercluster: a look at the few clusters where something moved.
+//!
+//! Heartbeats tell which gateways a server has. Where they are other ones than before, the two clusters concerned are
+//! asked at once, and again until what moved is told of or well; all others wait for their turn.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::io::Effect;
+use super::{Agent, LOOK_SOON};
+use crate::checks::{self, Outcome, Verdict};
+use crate::collect::decode::Endpoint;
+use crate::collect::{Look, Pace, Request, Target};
+use crate::findings::{Judgement, Ledger};
+use crate::model::{self, LinkState, Name, ServerInfo, Statsz, Time};
+
+/// How many pairs of clusters are looked at before their turn: where more moved, the look at all is what tells.
+const PAIRS_MAX: usize = 4;
+/// How long a pair is looked at again.
+const FOLLOWED_FOR: Duration = Duration::from_secs(10);
+/// Glances take up no more of the budget than one part in so many.
+const BUDGET_PER_GLANCE: u32 = 2;
+
+/// What moved.
+#[derive(Debug, Default)]
+pub(super) struct Glances {
+    /// Two clusters, the first by name first, and until when they are looked at.
+    pairs: BTreeMap<(Name, Name), Time>,
+    /// Whether looks at all take their time; else each of them is soon enough.
+    are_needed: bool,
+    /// The earliest for the next one, and when it is due.
+    free_at: Time,
+    due_at: Option<Time>,
+    now: Option<Under>,
+}
+
+/// One that is under way.
+#[derive(Debug)]
+struct Under {
+    look: Look,
+    clusters: BTreeSet<Name>,
+}
+
+impl Glances {
+    pub(super) fn look_mut(&mut self) -> Option<&mut Look> {
+        self.now.as_mut().map(|under| &mut under.look)
+    }
+
+    fn add(&mut self, ends: impl Iterator<Item = (Name, Name)>, now: Time) {
+        let pairs: BTreeSet<(Name, Name)> = ends.map(pair).collect();
+        self.pairs.retain(|_, until| *until > now);
+        if !self.are_needed || pairs.len() > PAIRS_MAX {
+            return;
+        }
+        for pair in pairs {
+            if self.pairs.len() < PAIRS_MAX || self.pairs.contains_key(&pair) {
+                self.pairs.insert(pair, now.plus(FOLLOWED_FOR));
+                self.due_at.get_or_insert(now.plus(LOOK_SOON));
+            }
+        }
+    }
+
+    /// Where something is still followed, the next one is at `at`, or before.
+    fn go_on(&mut self, at: Time) {
+        if !self.pairs.is_empty() {
+            self.due_at = Some(self.due_at.map_or(at, |due_at| due_at.min(at)));
+        }
+    }
+
+    /// A look at all that asked at `asked_at` is over. What it saw begin, or end, is seen again before the next one is.
+    pub(super) fn follow(&mut self, verdicts: &[Verdict], ledger: &Ledger, asked_at: Time, now: Time) {
+        self.are_needed = true;
+        let undecided = undecided(verdicts, ledger, asked_at);
+        self.add(undecided.into_iter(), now);
+    }
+}
+
+fn pair((a, b): (Name, Name)) -> (Name, Name) {
+    if a <= b { (a, b) } else { (b, a) }
+}
+
+/// Of what a glance can judge: what is not ripe yet, and what begins to heal.
+fn undecided(verdicts: &[Verdict], ledger: &Ledger, seen_at: Time) -> BTreeSet<(Name, Name)> {
+    let open: BTreeSet<_> = ledger.open().map(|f| (&*f.check, f.entity.names())).collect();
+    let is_open = |v: &Verdict| open.contains(&(v.check, v.entity.names()));
+    let undecided = |v: &&Verdict| match &v.outcome {
+        Outcome::Violated(violation) => violation.ripe_at > seen_at && !is_open(v),
+        Outcome::Healthy => is_open(v),
+        Outcome::Unknown | Outcome::Gone => false,
+    };
+    let glanced = verdicts.iter().filter(|v| checks::is_seen_at_a_glance(v.check));
+    let ends = |v: &Verdict| v.entity.cluster.clone().zip(v.entity.remote.clone());
+    glanced.filter(undecided).filter_map(ends).map(pair).collect()
+}
+
+impl Agent {
+    /// A heartbeat came.
+    pub(super) fn note_what_moved(&mut self, server: &ServerInfo, told: &Statsz, now: Time) {
+        let Some(cluster) = server.cluster.as_ref().filter(|_| self.glances.are_needed) else { return };
+        let remotes = self.roster.moved(&server.id, told);
+        self.glances.add(remotes.into_iter().map(|remote| (cluster.clone(), remote)), now);
+    }
+
+    /// When there is something to be done about one.
+    pub(super) fn glance_due(&self) -> Option<Time> {
+        if !self.connected || !self.company.peers.leads() {
+            return None;
+        }
+        match &self.glances.now {
+            Some(under) => Some(under.look.ends_at()),
+            None => self.glances.due_at.map(|due_at| due_at.max(self.glances.free_at)),
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn glance(&mut self, now: Time) -> Vec<Effect> {
+        if self.glance_due().is_none_or(|due_at| now < due_at) {
+            return Vec::new();
+        }
+        if self.glances.now.is_some() { self.finish_glance(now) } else { self.begin_glance(now) }
+    }
+
+    /// Ends it when everybody has answered.
+    pub(super) fn end_glance(&mut self, now: Time) -> Vec<Effect> {
+        let is_complete = self.glances.now.as_ref().is_some_and(|under| under.look.is_complete());
+        if is_complete { self.finish_glance(now) } else { Vec::new() }
+    }
+
+    fn begin_glance(&mut self, now: Time) -> Vec<Effect> {
+        self.glances.due_at = None;
+        self.glances.pairs.retain(|_, until| *until > now);
+        let clusters: BTreeSet<Name> =
+            self.glances.pairs.keys().flat_map(|(cluster, remote)| [cluster, remote]).cloned().collect();
+        if clusters.is_empty() {
+            return Vec::new();
+        }
+        let mut census = self.roster.census(&self.vantage.server_id);
+        census.retain(|cluster, _| clusters.contains(cluster));
+        let lasts = self.sizes.lasts(Endpoint::Gatewayz, &census, self.share());
+        let prompt: BTreeSet<Name> = self.roster.prompt(self.asked_before_at).cloned().collect();
+        let of_cluster = |cluster: &Name| {
+            let target = Target::Cluster(cluster.clone());
+            (Request { endpoint: Endpoint::Gatewayz, target }, self.roster.members(cluster, &prompt))
+        };
+        let requests: Vec<(Request, BTreeSet<Name>)> = clusters.iter().map(of_cluster).collect();
+        self.looks += 1;
+        let pace = Pace::of(self.config.timeout, self.slowest);
+        let look = Look::new(self.looks, self.epoch, false, now, pace, &requests);
+        self.glances.now = Some(Under { look, clusters });
+        self.glances.free_at = now.plus((lasts * BUDGET_PER_GLANCE).max(super::LOOK_GAP_MIN));
+        if let Some(look) = &mut self.look {
+            look.give_way(lasts);
+        }
+        let mut effects = self.send(now);
+        self.mark = self.outbox.mark();
+        effects.extend(requests.iter().filter_map(|(request, _)| self.question(request, self.looks)));
+        effects
+    }
+
+    fn finish_glance(&mut self, now: Time) -> Vec<Effect> {
+        let Some(Under { look, clusters }) = self.glances.now.take() else { return Vec::new() };
+        self.glances.go_on(look.asked_at.plus(self.config.interval));
+        let Some(mut whole) = self.desk.put_away() else { return Vec::new() };
+        if !whole.settled || !self.may_judge(now) || !self.kept.may_judge(now) {
+            self.desk.put_back(whole);
+            return Vec::new();
+        }
+        let asked_at = look.asked_at;
+        let answered = look.answered(Endpoint::Gatewayz, false);
+        let links = self.roster.glance(&mut whole, &model::Glance { asked_at, clusters, answered });
+        let all = std::mem::replace(&mut whole.links, links);
+        let at = std::mem::replace(&mut whole.at, asked_at);
+        let verdicts = checks::glance(&whole, &self.config.checks, &self.ledger.watched());
+        let links = std::mem::replace(&mut whole.links, all);
+        whole.at = at;
+        self.desk.put_back(whole);
+        if now.since(self.turned_at) >= self.config.interval {
+            self.take_a_turn(now);
+        }
+        let changes = self.ledger.step(Judgement {
+            at: asked_at.max(now),
+            seen_at: asked_at,
+            is_glance: true,
+            epoch: self.turn,
+            verdicts: verdicts.clone(),
+            settings: &self.config.checks,
+            repeat_every: self.config.repeat_every,
+        });
+        let mut followed = undecided(&verdicts, &self.ledger, asked_at);
+        let unknown = links.into_iter().filter(|link| link.state == LinkState::Unknown);
+        followed.extend(unknown.map(|link| pair((link.cluster, link.remote))));
+        self.glances.pairs.retain(|pair, until| followed.contains(pair) && *until > now);
+        if let Some(ripe_at) = Ledger::next_ripe(&verdicts, asked_at) {
+            self.glances.go_on(ripe_at);
+        }
+        self.publish_changes(&changes);
+        let mut effects = if changes.is_empty() { Vec::new() } else { self.save() };
+        effects.extend(self.send(now));
+        effects
+    }
+}
