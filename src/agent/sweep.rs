@@ -26,6 +26,8 @@ const NUDGES_MAX: u32 = 4;
 const NUDGE_EVERY: Duration = Duration::from_millis(1200);
 /// In a larger supercluster one waits for the heartbeats that come by themselves.
 const NUDGED_MAX: usize = 128;
+/// Every server sends one within this, and the look after it tells.
+const HEARTBEATS_WITHIN: Duration = Duration::from_secs(12);
 
 /// How much a sweep looks.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +86,7 @@ pub async fn sweep(
         agent.refused(&operation, &subject);
     }
     let soonest = io.clock.now().plus(enough.at_least);
-    let latest = soonest.plus(interval / LOOKS_PER_EPOCH * enough.looks).plus(enough.longer_max);
+    let mut latest = soonest.plus(interval / LOOKS_PER_EPOCH * enough.looks).plus(enough.longer_max);
     let effects = agent.begin(io.identity(), io.clock.now());
     io.perform(effects).await;
     let (mut last, mut looks): (Option<Sweep>, u32) = (None, 0);
@@ -101,6 +103,9 @@ pub async fn sweep(
         io.perform(effects).await;
         if let Some(snapshot) = agent.seen.take() {
             looks += 1;
+            if looks == 1 && snapshot.servers.len() > NUDGED_MAX {
+                latest = latest.plus(HEARTBEATS_WITHIN);
+            }
             io.perform(nudges.after(&snapshot, io.clock.now())).await;
             // What moves shows in the second look: nothing is gained by waiting for its turn.
             if looks == 1 {

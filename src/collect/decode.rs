@@ -124,6 +124,8 @@ pub struct Garbled {
 pub struct Decoder {
     inflater: Inflater,
     names: Names,
+    /// What is left of a body.
+    others: Vec<u8>,
 }
 
 impl Decoder {
@@ -154,7 +156,7 @@ impl Decoder {
             },
             Endpoint::Varz => open::<wire::Varz<'_>>(endpoint, json, names),
             Endpoint::Routez => open::<wire::Routez<'_>>(endpoint, json, names),
-            Endpoint::Statsz => open::<wire::Statsz<'_>>(endpoint, json, names),
+            Endpoint::Statsz => statsz(json, names, &mut self.others),
             Endpoint::Accountz => open::<wire::Accountz<'_>>(endpoint, json, names),
             Endpoint::Jsz => open::<wire::Jsz<'_>>(endpoint, json, names),
             Endpoint::Interest => open::<wire::Interest<'_>>(endpoint, json, names),
@@ -257,6 +259,16 @@ fn open<'a, B: Body<'a>>(
             Ok((server, fact))
         }
     }
+}
+
+fn statsz(json: &[u8], names: &mut Names, others: &mut Vec<u8>) -> Result<(ServerInfo, Fact), Box<Garbled>> {
+    if let Some((server, gateways)) = scan::statsz(json, names, others)
+        && let Ok(body) = serde_json::from_slice::<wire::Statsz<'_>>(others)
+        && let Fact::Statsz(statsz) = body.into_fact(&server, names)
+    {
+        return Ok((server, Fact::Statsz(Statsz { gateways, ..statsz })));
+    }
+    open::<wire::Statsz<'_>>(Endpoint::Statsz, json, names)
 }
 
 /// A piece of somebody's text, short enough for a log line.

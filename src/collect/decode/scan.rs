@@ -1,9 +1,11 @@
-//! GATEWAYZ as real servers write it, without a general parser in between.
+//! GATEWAYZ, and the gateways in STATSZ, as real servers write them, without a general parser in between.
 //!
 //! Only what every known version writes is read: no blanks, the fields in the order of the server's own types, text
 //! without escapes, whole numbers. Anything else, an error included, is none here and left to the general way, which
 //! decides what it is. So whatever this reads, that reads alike; it is tested with each answer cut and changed in
 //! many places.
+
+use std::collections::BTreeMap;
 
 use serde_json::Deserializer;
 
@@ -51,6 +53,74 @@ pub(super) fn gatewayz(json: &[u8], names: &mut Names) -> Option<(ServerInfo, Ga
         inbound: inbound.into_iter().collect(),
     };
     scan.rest.is_empty().then_some((server, gatewayz))
+}
+
+/// The server, its gateways' connection IDs by remote, and in `others` the rest of the body; none when all of it is to be
+/// read the general way.
+pub(super) fn statsz(
+    json: &[u8],
+    names: &mut Names,
+    others: &mut Vec<u8>,
+) -> Option<(ServerInfo, BTreeMap<Name, u64>)> {
+    const GATEWAYS: &str = ",\"gateways\":[";
+    let mut scan = Scan { rest: std::str::from_utf8(json).ok()? };
+    scan.eat(b"{\"server\":")?;
+    let server = scan.server()?.into_info(names);
+    scan.eat(b",\"statsz\":")?;
+    let (before, gateways) = scan.rest.split_once(GATEWAYS)?;
+    scan.rest = gateways;
+    let gateways = scan.list(b']', REMOTES, |scan| {
+        scan.eat(b"{\"gwid\":")?;
+        let cid = scan.number()?;
+        scan.eat(b",\"name\":\"")?;
+        let remote = scan.name(names)?;
+        scan.eat(b",\"sent\":{\"msgs\":")?;
+        scan.number()?;
+        scan.eat(b",\"bytes\":")?;
+        scan.number()?;
+        scan.eat(b"},\"received\":{\"msgs\":")?;
+        scan.number()?;
+        scan.eat(b",\"bytes\":")?;
+        scan.number()?;
+        scan.eat(b"},\"inbound_connections\":")?;
+        scan.number()?;
+        scan.eat(b"}")?;
+        Some((remote, cid))
+    })?;
+    let after = scan.rest.strip_suffix('}')?;
+    let key = GATEWAYS.get(1..GATEWAYS.len() - 2)?;
+    if server.id.is_empty() || depth(before)? != 1 || before.contains(key) || after.contains(key) {
+        return None;
+    }
+    others.clear();
+    others.extend_from_slice(before.as_bytes());
+    others.extend_from_slice(after.as_bytes());
+    Some((server, gateways.into_iter().collect()))
+}
+
+/// How many brackets are open at the end of `json`; none where it ends within a text, or was closed before.
+fn depth(json: &str) -> Option<usize> {
+    let (mut depth, mut bytes) = (0_usize, json.bytes());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return None;
+                }
+            }
+            b'"' => loop {
+                match bytes.next()? {
+                    b'"' => break,
+                    b'\\' => drop(bytes.next()),
+                    _ => {}
+                }
+            },
+            _ => {}
+        }
+    }
+    Some(depth)
 }
 
 /// What is read of the body and of a connection. One of these where another field is looked for is out of its

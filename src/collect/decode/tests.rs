@@ -553,32 +553,72 @@ fn as_sent(text: &[u8]) -> String {
         .collect()
 }
 
-fn the_general_way(json: &[u8]) -> Result<(ServerInfo, Fact), Box<Garbled>> {
-    open::<wire::Gatewayz<'_>>(Endpoint::Gatewayz, json, &mut Names::default())
+type Read = Result<(ServerInfo, Fact), Box<Garbled>>;
+
+/// An endpoint that has a short way, and the two ways.
+struct Ways {
+    samples: [&'static str; 4],
+    short: fn(&[u8]) -> Option<(ServerInfo, Fact)>,
+    general: fn(&[u8]) -> Read,
 }
 
-fn gatewayz_as_sent() -> Vec<String> {
-    let plain = ["GATEWAYZ.json", "GATEWAYZ.B0.json", "GATEWAYZ.C0.json", "GATEWAYZ.name.json"];
-    let all = samples().into_iter().filter(|(_, name, _)| plain.contains(&name.as_str()));
-    all.map(|(_, _, text)| as_sent(&text)).collect()
-}
+const GATEWAYZ: Ways = Ways {
+    samples: ["GATEWAYZ.json", "GATEWAYZ.B0.json", "GATEWAYZ.C0.json", "GATEWAYZ.name.json"],
+    short: |json| {
+        let (server, gatewayz) = scan::gatewayz(json, &mut Names::default())?;
+        Some((server, Fact::Gatewayz(gatewayz)))
+    },
+    general: |json| open::<wire::Gatewayz<'_>>(Endpoint::Gatewayz, json, &mut Names::default()),
+};
 
-#[test]
-fn what_every_version_sends_is_read_the_short_way_and_alike() {
-    let all = gatewayz_as_sent();
-    assert!(all.len() >= 2 * VERSIONS.len(), "{}", all.len());
-    for json in all {
-        let json = json.as_bytes();
-        let (server, gatewayz) = scan::gatewayz(json, &mut Names::default()).expect("as servers write it");
-        assert_eq!(Ok((server, Fact::Gatewayz(gatewayz))), the_general_way(json));
+const STATSZ: Ways = Ways {
+    samples: ["STATSZ.json", "STATSZ.B0.json", "STATSZ.C0.json", "EVENT.SYS.SERVER.ID.STATSZ.json"],
+    short: |json| {
+        let (names, mut others) = (&mut Names::default(), Vec::new());
+        scan::statsz(json, names, &mut others)?;
+        serde_json::from_slice::<wire::Statsz<'_>>(&others).ok()?;
+        statsz(json, names, &mut others).ok()
+    },
+    general: |json| open::<wire::Statsz<'_>>(Endpoint::Statsz, json, &mut Names::default()),
+};
+
+impl Ways {
+    fn as_sent(&self) -> Vec<String> {
+        let all = samples().into_iter().filter(|(_, name, _)| self.samples.contains(&name.as_str()));
+        all.map(|(_, _, text)| as_sent(&text)).collect()
     }
 }
 
 #[test]
-fn what_the_short_way_reads_the_general_way_reads_alike() {
-    const PIECES: [&str; 34] = [
+fn what_every_version_sends_is_read_the_short_way_and_alike() {
+    for ways in [GATEWAYZ, STATSZ] {
+        let all = ways.as_sent();
+        assert!(all.len() >= 2 * VERSIONS.len(), "{}", all.len());
+        for json in all {
+            let short = (ways.short)(json.as_bytes()).expect("as servers write it");
+            assert_eq!(Ok(short), (ways.general)(json.as_bytes()));
+        }
+    }
+}
+
+#[test]
+fn what_the_short_way_reads_of_gateways_the_general_way_reads_alike() {
+    hold_against_the_general_way(&GATEWAYZ);
+}
+
+#[test]
+fn what_the_short_way_reads_of_totals_the_general_way_reads_alike() {
+    hold_against_the_general_way(&STATSZ);
+}
+
+fn hold_against_the_general_way(ways: &Ways) {
+    const PIECES: [&str; 38] = [
         r#","cid":5"#,
         r#","name":"x""#,
+        r#","gateways":[]"#,
+        r#","gateways":null"#,
+        r#","active_servers":5"#,
+        r#"{"gwid":5,"name":"B"},"#,
         r#","rtt":"1ms""#,
         r#","stalls":7"#,
         r#","stalls":null"#,
@@ -612,7 +652,7 @@ fn what_the_short_way_reads_the_general_way_reads_alike() {
         "\"\":",
         "-",
     ];
-    let all = gatewayz_as_sent();
+    let all = ways.as_sent();
     let mut state = 7_u64;
     let mut below = |n: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -639,10 +679,9 @@ fn what_the_short_way_reads_the_general_way_reads_alike() {
                 }
             }
         }
-        if let Some((server, gatewayz)) = scan::gatewayz(&json, &mut Names::default()) {
-            let general = the_general_way(&json);
-            let text = String::from_utf8_lossy(&json);
-            assert_eq!(Ok((server, Fact::Gatewayz(gatewayz))), general, "round {round}: {text}");
+        if let Some(short) = (ways.short)(&json) {
+            let general = (ways.general)(&json);
+            assert_eq!(Ok(short), general, "round {round}: {}", String::from_utf8_lossy(&json));
             read += 1;
         }
     }
