@@ -65,6 +65,8 @@ const GREETING: Duration = Duration::from_millis(250);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How many servers' complaints are kept.
 const COMPLAINTS_MAX: usize = 256;
+/// Messages that come faster than they are read are logged again after this long.
+const OVERRUN_APART: Duration = Duration::from_secs(60);
 /// How many refused permissions are kept.
 const REFUSALS_MAX: usize = 64;
 
@@ -406,7 +408,11 @@ impl Agent {
             }
             LinkEvent::Denied(denied) => self.refused(denied.operation.as_str(), &denied.subject),
             LinkEvent::SlowConsumer => {
-                tracing::warn!("replies came faster than they were read");
+                // A storm brings thousands.
+                if self.observer.overrun_at.is_none_or(|at| now.since(at) > OVERRUN_APART) {
+                    tracing::warn!("messages came faster than they were read, and some were not taken in");
+                }
+                self.observer.overrun_at = Some(now);
             }
             LinkEvent::Retrying { .. } | LinkEvent::LameDuck | LinkEvent::ServerError { .. } => {}
         }

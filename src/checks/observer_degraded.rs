@@ -11,6 +11,8 @@ use super::{
 };
 use crate::model::{Complaint, Name, Refusal, ServerInfo, Snapshot};
 
+/// Messages that were not taken in this long ago are asked for again by now.
+const OVERRUN_COUNTS: Duration = Duration::from_secs(30);
 /// A sink that comes back within this is not spoken of.
 const SINK_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -40,7 +42,7 @@ static MANUAL: Manual = Manual {
     matters: "What cannot be seen cannot be judged: a fault may stand where no finding does.",
     decides: "From its own work: a permission that the server refused; a further vantage that does not let it in; \
               replies that do not decode, carry an error, or claim another server's ID; more servers than it can \
-              remember; looks that begin late; events that it had to give up because its connection stayed away for \
+              remember; messages that came faster than they could be read; looks that begin late; events that it had to give up because its connection stayed away for \
               too long; a sink that does not take findings for 5 seconds.",
     silent: "When one reply of one look was lost: the next look is half a second away. A server that does not answer \
              at all is judged by the checks about servers and links.",
@@ -154,6 +156,14 @@ fn itself(snapshot: &Snapshot, settings: &Settings) -> Outcome {
         essence.push(format!("dropped {}", observer.outbox.dropped));
         steps.push(Step::by_hand("look for what kept the agent from its server for so long"));
     }
+    if observer.overrun_at.is_some_and(|at| snapshot.at.since(at) < OVERRUN_COUNTS) {
+        reasons.push("messages came faster than they could be read, and some were not taken in".into());
+        essence.push("overrun".into());
+        steps.push(Step::by_hand(
+            "give the agent's host more processor time, or lower `poll.budget_bytes_per_s`; where neither helps, look \
+             for who else publishes to its inbox or to `$SYS.SERVER.>`",
+        ));
+    }
     let behind = settings.duration("behind", None, None);
     if observer.behind > behind {
         reasons.push(format!("the last look began {} ms late", observer.behind.as_millis()));
@@ -214,7 +224,7 @@ fn garbled(snapshot: &Snapshot, complaint: &Complaint) -> Violation {
 mod tests {
     use super::super::example::{World, secs};
     use super::*;
-    use crate::model::{Observer, Outbox, Refusal, SinkTrouble};
+    use crate::model::{Observer, Outbox, Refusal, SinkTrouble, Time};
 
     fn complaint(world: &World, server: Option<&str>, recent: u64) -> Complaint {
         Complaint {
@@ -229,11 +239,20 @@ mod tests {
     #[test]
     fn each_thing_that_keeps_the_agent_from_seeing_is_told_and_ends() {
         let refused = Refusal { operation: "publish".into(), subject: "$SYS.REQ.SERVER.*.VARZ".into() };
-        let troubles: [(Observer, &str, Option<&str>); 3] = [
+        let troubles: [(Observer, &str, Option<&str>); 4] = [
             (
                 Observer { refused: [refused].into(), ..Observer::default() },
                 "agent watch-1 does not see everything: may not publish $SYS.REQ.SERVER.*.VARZ",
                 Some("gatewatch permissions"),
+            ),
+            (
+                Observer {
+                    overrun_at: Some(Time::parse("2554-07-21T00:00:00Z").unwrap()),
+                    ..Observer::default()
+                },
+                "agent watch-1 does not see everything: messages came faster than they could be read, and some were \
+                 not taken in",
+                None,
             ),
             (
                 Observer { outbox: Outbox { dropped: 3, ..Outbox::default() }, ..Observer::default() },

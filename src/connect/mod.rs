@@ -38,6 +38,9 @@ use event::Link;
 /// An idle link is asked this often whether it lives; `async-nats` gives it up at the third ask without an
 /// answer. So a server that died without a word is noticed within three times this.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// How many messages of one subscription wait to be read; what comes beyond is given up, and said. A look that asks all
+/// at once brings fewer.
+const MESSAGES_MAX: usize = 8192;
 /// One server's greeting, TLS and login: several round trips, also to another continent.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// The longest pause between two attempts.
@@ -321,6 +324,7 @@ fn options(
     .ping_interval(PING_INTERVAL)
     .connection_timeout(CONNECT_TIMEOUT)
     .max_reconnects(None)
+    .subscription_capacity(MESSAGES_MAX)
     .event_callback(move |event| {
         if matches!(event, async_nats::Event::Connected) {
             connected_once.store(true, Ordering::Relaxed);

@@ -352,6 +352,9 @@ pub struct Observer {
     pub servers_over: u64,
     /// How late the last look began.
     pub behind: Duration,
+    /// When messages last came faster than they were read, and some were not taken in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overrun_at: Option<Time>,
     /// What waits to be published.
     pub outbox: Outbox,
     /// What is wrong with where findings are kept.
