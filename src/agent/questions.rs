@@ -174,6 +174,10 @@ impl Agent {
     }
 
     pub(super) fn share(&self) -> Share {
-        Share { bytes_per_s: self.config.budget_bytes_per_s, at_once: self.config.interval / LOOKS_PER_EPOCH }
+        Share {
+            bytes_per_s: self.config.budget_bytes_per_s,
+            answers_per_s: self.config.budget_requests_per_s,
+            at_once: self.config.interval / LOOKS_PER_EPOCH,
+        }
     }
 }

@@ -20,6 +20,7 @@ use crate::publish::Outbox;
 const INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// What is asked for once may come faster than what is asked for all the time.
 const BUDGET_MIN_BYTES_PER_S: u64 = 20_000_000;
+const BUDGET_MIN_REQUESTS_PER_S: u64 = 10_000;
 
 /// How often all servers are asked for a heartbeat at the most.
 const NUDGES_MAX: u32 = 4;
@@ -77,6 +78,7 @@ pub async fn sweep(
         state_file: None,
         // Somebody waits, and it is once.
         budget_bytes_per_s: config.budget_bytes_per_s.max(BUDGET_MIN_BYTES_PER_S),
+        budget_requests_per_s: config.budget_requests_per_s.max(BUDGET_MIN_REQUESTS_PER_S),
         ..config
     };
     let interval = config.interval;

@@ -44,7 +44,7 @@ impl Sizes {
 
     /// How long the replies of all take up the budget.
     pub fn lasts(&self, endpoint: Endpoint, census: &BTreeMap<Name, usize>, share: Share) -> Duration {
-        share.lasts(self.of(endpoint, census.len()), census.values().sum())
+        share.lasts(self.of(endpoint, census.len()), 1, census.values().sum())
     }
 }
 
@@ -64,16 +64,21 @@ pub struct Part {
 pub struct Share {
     /// In a second.
     pub bytes_per_s: u64,
+    /// How many answers in a second.
+    pub answers_per_s: u64,
     /// At once.
     pub at_once: Duration,
 }
 
 impl Share {
-    /// How long so many replies of so many bytes take it up.
-    fn lasts(self, bytes: u64, servers: usize) -> Duration {
-        let bytes = bytes.saturating_mul(u64::try_from(servers).unwrap_or(u64::MAX));
-        let ms = u128::from(bytes) * 1000 / u128::from(self.bytes_per_s.max(1));
-        Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
+    /// How long so many servers' answers to so many questions, all of so many bytes, take it up.
+    fn lasts(self, bytes: u64, questions: usize, servers: usize) -> Duration {
+        let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let of = |amount: u64, per_s: u64| {
+            let ms = u128::from(amount.saturating_mul(number(servers))) * 1000 / u128::from(per_s.max(1));
+            Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
+        };
+        of(bytes, self.bytes_per_s).max(of(number(questions), self.answers_per_s))
     }
 }
 
@@ -87,7 +92,8 @@ pub fn parts(
 ) -> Option<VecDeque<Part>> {
     let of_all = || requests.iter().filter(|r| r.target == Target::All);
     let of_one: u64 = of_all().map(|r| sizes.of(r.endpoint, census.len())).fold(0, u64::saturating_add);
-    let lasts = |servers: usize| share.lasts(of_one, servers);
+    let questions = of_all().count();
+    let lasts = |servers: usize| share.lasts(of_one, questions, servers);
     if lasts(census.values().sum()) <= share.at_once {
         return None;
     }
@@ -110,7 +116,7 @@ mod tests {
     }
 
     fn share(bytes_per_s: u64) -> Share {
-        Share { bytes_per_s, at_once: Duration::from_millis(500) }
+        Share { bytes_per_s, answers_per_s: 1000, at_once: Duration::from_millis(500) }
     }
 
     fn census(clusters: usize, each: usize) -> BTreeMap<Name, usize> {
@@ -136,6 +142,14 @@ mod tests {
         assert!(parts.iter().all(|p| p.requests.len() == 1));
         let lasts: Duration = parts.iter().map(|p| p.lasts).sum();
         assert_eq!(lasts, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn many_small_answers_take_as_long_as_the_servers_are_to_be_spared() {
+        let share = Share { answers_per_s: 100, ..share(2_000_000) };
+        let requests = [all(Endpoint::Routez), all(Endpoint::Varz)];
+        let parts = parts(&requests, &census(10, 10), &Sizes::default(), share).unwrap();
+        assert_eq!(parts.iter().map(|p| p.lasts).sum::<Duration>(), Duration::from_secs(2));
     }
 
     #[test]

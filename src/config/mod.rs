@@ -35,6 +35,8 @@ const TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duratio
 const REPEAT_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
 /// What the servers may be asked to send, bytes per second.
 const BUDGET_RANGE: (u64, u64) = (10_000, 10_000_000_000);
+/// How many questions the servers may be asked to answer in a second; each that answers counts.
+const REQUESTS_RANGE: (u64, u64) = (10, 1_000_000);
 
 /// How to reach NATS: one connection's address and credentials. Its `Debug` shows no secret.
 #[derive(Clone, Default)]
@@ -76,6 +78,8 @@ pub struct Config {
     pub timeout: Duration,
     /// What the servers may be asked to send, bytes per second.
     pub budget_bytes_per_s: u64,
+    /// How many questions the servers may be asked to answer in a second; each that answers counts.
+    pub budget_requests_per_s: u64,
     /// The first token of every subject we publish on.
     pub prefix: String,
     /// Whether events carry `CloudEvents` headers.
@@ -357,6 +361,7 @@ impl Config {
             interval: file.interval.unwrap_or(Duration::from_secs(1)),
             timeout: timeout.or(file.timeout).unwrap_or(Duration::from_secs(2)),
             budget_bytes_per_s: file.budget_bytes_per_s.unwrap_or(2_000_000),
+            budget_requests_per_s: file.budget_requests_per_s.unwrap_or(1000),
             prefix: flags.prefix.clone().or(file.prefix).unwrap_or_else(|| "gatewatch".to_owned()),
             cloudevents: file.cloudevents.unwrap_or(false),
             sign: file.sign,
@@ -714,6 +719,7 @@ struct FileConfig {
     interval: Option<Duration>,
     timeout: Option<Duration>,
     budget_bytes_per_s: Option<u64>,
+    budget_requests_per_s: Option<u64>,
     prefix: Option<String>,
     cloudevents: Option<bool>,
     sign: Option<PathBuf>,
@@ -782,6 +788,7 @@ impl FileConfig {
             out.interval = s.duration("interval", INTERVAL_RANGE);
             out.timeout = s.duration("timeout", TIMEOUT_RANGE);
             out.budget_bytes_per_s = s.whole("budget_bytes_per_s", BUDGET_RANGE);
+            out.budget_requests_per_s = s.whole("budget_requests_per_s", REQUESTS_RANGE);
             s.finish();
         }
         if let Some(s) = root.section("publish") {
