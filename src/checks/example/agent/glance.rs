@@ -64,7 +64,7 @@ impl World {
 }
 
 const LOST: &str = "opened gateway_disconnected us/us-1→ap path_cut";
-const HEALED: &str = "resolved gateway_disconnected us/us-1→ap path_cut";
+const HEALED: &str = "resolved gateway_disconnected us/us-1→ap";
 
 #[test]
 fn a_link_that_is_lost_and_healed_is_told_of_by_glances_alone() {
