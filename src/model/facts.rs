@@ -10,10 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Time;
-
-/// A name or an ID as a server writes it. Cheap to copy; anything may stand in it.
-pub type Name = Arc<str>;
+use super::{Name, Time};
 
 /// The block that heads each reply and each advisory: who speaks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

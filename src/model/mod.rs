@@ -8,6 +8,7 @@ mod file;
 mod flow;
 mod index;
 mod matrix;
+mod name;
 mod pressure;
 mod roster;
 mod routes;
@@ -19,13 +20,14 @@ mod traffic;
 
 pub use facts::{
     Account, Accountz, ByKind, Connection, Fact, GatewayConfig, Gatewayz, Interest, InterestModes, Jsz, Led,
-    Name, Outbound, RoutePeer, Routez, ServerInfo, Signal, Statsz, Traffic, TrafficOf, Urls, Varz,
+    Outbound, RoutePeer, Routez, ServerInfo, Signal, Statsz, Traffic, TrafficOf, Urls, Varz,
 };
 #[cfg(test)]
 pub(crate) use file::Written;
 pub use file::{FILE_BYTES_MAX, FileError};
 pub use flow::{Flow, Heard};
 pub use matrix::{Cell, CellState, LeftOut, Matrix, Seat, Seen};
+pub use name::Name;
 pub use pressure::{PRESSED_BYTES, Pressure, Rtt};
 pub use roster::{Glance, Look, Odd, Roster, SERVERS_MAX};
 use snapshot::heartbeat_interval;
