@@ -138,9 +138,8 @@ fn is_untried(link: &Link, snapshot: &Snapshot) -> bool {
 fn received_lately(link: &Link, snapshot: &Snapshot) -> bool {
     let gatewayz = |id: &str| snapshot.servers.get(id)?.gatewayz.as_ref();
     let far = || {
-        let near = gatewayz(&link.server_id)?.outbound.get(&link.remote)?;
-        let inbound = gatewayz(&near.connection.peer_id)?.inbound.get(&link.cluster)?;
-        inbound.iter().find(|c| c.peer_id == link.server_id)?.idle
+        let peer_id = gatewayz(&link.server_id)?.outbound.peer(&link.remote)?;
+        gatewayz(peer_id)?.inbound.from_peer(&link.cluster, &link.server_id).next()?.idle
     };
     far().is_some_and(|idle| idle < Duration::from_secs(1))
 }

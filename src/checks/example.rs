@@ -847,7 +847,7 @@ impl World {
             host: Some("10.0.0.1".into()),
             port: config.port,
             outbound: outbound.collect(),
-            inbound,
+            inbound: inbound.into(),
         }
     }
 

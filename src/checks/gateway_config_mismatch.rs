@@ -308,8 +308,8 @@ impl<'a> Group<'a> {
         }
         let id = &server.info.id;
         let seen = self.snapshot.servers.values().filter_map(|s| s.gatewayz.as_ref()).any(|g| {
-            g.outbound.values().any(|o| o.connection.peer_id == *id)
-                || g.inbound.values().flatten().any(|c| c.peer_id == *id)
+            g.outbound.peers().any(|(_, peer)| peer == id)
+                || g.inbound.peers().any(|(_, peer)| peer == id)
         });
         // Who did not answer may have one with it.
         let all_told = self

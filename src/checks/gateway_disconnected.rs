@@ -283,7 +283,7 @@ impl Group<'_> {
     fn is_parted(&self) -> bool {
         let lacks = |s: &Server, other: &Name| {
             s.gatewayz.as_ref().is_some_and(|g| {
-                !g.outbound.contains_key(other) && g.inbound.get(other).is_none_or(Vec::is_empty)
+                !g.outbound.contains_key(other) && g.inbound.peers_of(other).len() == 0
             })
         };
         let whole = |of: &Name, other: &Name| {

@@ -203,7 +203,7 @@ fn violation(snapshot: &Snapshot, link: &Link, p: &Pressure) -> Violation {
     let now = snapshot.at;
     let own = snapshot.servers.get(&link.server_id);
     let connection = own.and_then(|s| s.gatewayz.as_ref()).and_then(|g| g.outbound.get(&link.remote));
-    let rtt = connection.and_then(|o| o.connection.rtt).or(link.rtt.last);
+    let rtt = connection.and_then(|o| o.connection.rtt).or(link.rtt.last());
     let (server, cluster, remote) = (short(&link.server), short(&link.cluster), short(&link.remote));
     let peer = link.peer.as_deref().map(short);
     let to = peer.as_ref().map(|p| format!(" ({p})")).unwrap_or_default();

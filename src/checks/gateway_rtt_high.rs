@@ -53,7 +53,7 @@ impl Check for GatewayRttHigh {
 
     fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, watched: &Watched<'_>) -> Vec<Verdict> {
         let least = settings.least_duration("rtt_max");
-        let told = |link: &Link| link.state == LinkState::Connected && link.rtt.last.is_some();
+        let told = |link: &Link| link.state == LinkState::Connected && link.rtt.last().is_some();
         let high = |link: &Link| told(link) && is_high(link, least);
         let mut verdicts = Vec::new();
         for ((cluster, remote), mut links) in watched.pairs(MANUAL.slug, &snapshot.links, high) {
@@ -104,15 +104,15 @@ struct Pair<'a> {
 }
 
 fn is_high(link: &Link, max: Duration) -> bool {
-    link.rtt.last.is_some_and(|rtt| rtt > max)
+    link.rtt.last().is_some_and(|rtt| rtt > max)
 }
 
 fn was_high(link: &Link, max: Duration) -> bool {
-    is_high(link, max) && link.rtt.before.is_some_and(|rtt| rtt > max)
+    is_high(link, max) && link.rtt.before().is_some_and(|rtt| rtt > max)
 }
 
 fn is_calm(link: &Link, max: Duration) -> bool {
-    !is_high(link, max) && link.rtt.before.is_none_or(|rtt| rtt <= max)
+    !is_high(link, max) && link.rtt.before().is_none_or(|rtt| rtt <= max)
 }
 
 impl Pair<'_> {
@@ -125,7 +125,7 @@ impl Pair<'_> {
             if !both && self.links.iter().all(|l| self.is_shown_by_the_other_end(l)) {
                 return Outcome::Unknown;
             }
-            let rtts = self.links.iter().chain(self.back).filter_map(|l| l.rtt.last);
+            let rtts = self.links.iter().chain(self.back).filter_map(|l| l.rtt.last());
             return Outcome::Violated(Box::new(self.violation(None, rtts.max().unwrap_or_default())));
         }
         // After healing the round trips are measured one by one: those that are old do not speak for themselves.
@@ -149,7 +149,7 @@ impl Pair<'_> {
             if all || self.is_shown_by_the_other_end(link) {
                 return Outcome::Unknown;
             }
-            let rtt = link.rtt.last.unwrap_or_default();
+            let rtt = link.rtt.last().unwrap_or_default();
             return Outcome::Violated(Box::new(self.violation(Some(link), rtt)));
         }
         let whole = self.lows() == self.links.len() + self.back.len();
@@ -187,12 +187,12 @@ impl Pair<'_> {
                 Some(json!({
                     "server": short(&l.server),
                     "peer": l.peer.as_deref().map(short),
-                    "rtt_ms": millis(l.rtt.last?),
+                    "rtt_ms": millis(l.rtt.last()?),
                 }))
             });
             each.collect::<Vec<Json>>().into()
         };
-        let others: Vec<Duration> = self.links.iter().filter_map(|l| l.rtt.last).collect();
+        let others: Vec<Duration> = self.links.iter().filter_map(|l| l.rtt.last()).collect();
         let detail = match (link, others.iter().min()) {
             (Some(_), Some(least)) if *least <= self.max => format!(
                 "{} to {remote}; another server of {cluster} has {}: the two hosts or the way between them",
@@ -211,7 +211,7 @@ impl Pair<'_> {
         let mut evidence = Map::new();
         evidence.insert("rtt_ms".into(), millis(rtt));
         evidence.insert("rtt_max_ms".into(), millis(self.max));
-        evidence.insert("rtt_before_ms".into(), json!(link.and_then(|l| l.rtt.before).map(millis)));
+        evidence.insert("rtt_before_ms".into(), json!(link.and_then(|l| l.rtt.before()).map(millis)));
         evidence.insert("links".into(), told(self.links));
         evidence.insert("links_back".into(), told(self.back));
         let mut remediation = vec![Step::by_hand(format!(

@@ -150,7 +150,7 @@ fn unanswered<'a>(snapshot: &'a Snapshot, link: &'a Link) -> Option<Loss<'a>> {
     }
     // Where the one at the other end is not heard itself, it is that server which is ill.
     let own = snapshot.servers.get(&link.server_id)?.gatewayz.as_ref()?;
-    let peer_id = &own.outbound.get(&link.remote)?.connection.peer_id;
+    let peer_id = own.outbound.peer(&link.remote)?;
     if !snapshot.servers.get(peer_id).is_some_and(heard_since) {
         return None;
     }

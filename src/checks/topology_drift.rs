@@ -476,12 +476,12 @@ impl<'a> View<'a> {
 
     fn had(&self, server: &'a Server, want: Tie, remote: &'a Name) -> Had<'a> {
         let link = self.links.get(&(&*server.info.id, &**remote)).copied();
-        let outbound = server.gatewayz.as_ref().map(|g| g.outbound.get(remote));
+        let outbound = server.gatewayz.as_ref().map(|g| g.outbound.get(remote).map(|o| o.configured));
         let listed = server
             .varz
             .as_ref()
             .map(|v| v.gateway.as_ref().is_some_and(|g| g.remotes.contains_key(remote)))
-            .or_else(|| outbound.flatten().map(|o| o.configured));
+            .or_else(|| outbound.flatten());
         let connected = match link.map(|l| l.state) {
             Some(LinkState::Connected) => Some(true),
             Some(LinkState::Absent) => Some(false),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Name, Time};
+use super::{Inbounds, Name, Outbounds, Time};
 
 /// The block that heads each reply and each advisory: who speaks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -101,9 +101,11 @@ pub struct Gatewayz {
     /// The port of that address.
     pub port: Option<u16>,
     /// By remote cluster. A remote that is down is absent.
-    pub outbound: BTreeMap<Name, Outbound>,
+    #[cfg_attr(test, schemars(with = "BTreeMap<Name, Outbound>"))]
+    pub outbound: Outbounds,
     /// By remote cluster. Empty on many a healthy server.
-    pub inbound: BTreeMap<Name, Vec<Connection>>,
+    #[cfg_attr(test, schemars(with = "BTreeMap<Name, Vec<Connection>>"))]
+    pub inbound: Inbounds,
 }
 
 /// The gateway block of VARZ: what is configured. The servers do not tell passwords, nor which of a

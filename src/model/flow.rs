@@ -4,12 +4,15 @@
 //! sends, the far end what it receives. Within one look the two are not told at the same instant, so only what
 //! the near end had sent by the look before is held against what the far end has received by now.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::lean::Count;
+use super::packed::{Pack, Packer, Packet};
 use super::{Connection, Gatewayz, Name, Routez, Time};
 
 /// How many times of re-making a link are kept.
@@ -27,6 +30,20 @@ pub struct Flow {
     pub both_ends: bool,
     /// When the far end was last seen to have received something, or the link was first seen.
     pub moved_at: Option<Time>,
+    /// What most links have none of; it is read as if it stood here.
+    #[serde(flatten, with = "trouble")]
+    #[cfg_attr(test, schemars(with = "Trouble"))]
+    trouble: Option<Box<Trouble>>,
+    /// What the near end sends in a second, all of it, where two looks tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<u64>"))]
+    bytes_per_s: Option<Count>,
+}
+
+/// What may be amiss with what moves on a link.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Trouble {
     /// The first look in a row by which the near end had sent what the far end has not received.
     pub stuck_since: Option<Time>,
     /// How many messages those are.
@@ -39,9 +56,44 @@ pub struct Flow {
     /// When the link was made anew while the server it had led to lived on, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remade: Vec<Time>,
+}
+
+static NO_TROUBLE: Trouble = Trouble {
+    stuck_since: None,
+    stuck_msgs: 0,
+    unmatched_since: None,
+    unmatched_looks: 0,
+    remade: Vec::new(),
+};
+
+impl Flow {
     /// What the near end sends in a second, all of it, where two looks tell it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bytes_per_s: Option<u64>,
+    pub fn bytes_per_s(&self) -> Option<u64> {
+        self.bytes_per_s.map(u64::from)
+    }
+}
+
+impl Deref for Flow {
+    type Target = Trouble;
+
+    fn deref(&self) -> &Trouble {
+        self.trouble.as_deref().unwrap_or(&NO_TROUBLE)
+    }
+}
+
+mod trouble {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{NO_TROUBLE, Trouble};
+
+    pub(super) fn serialize<S: Serializer>(trouble: &Option<Box<Trouble>>, s: S) -> Result<S::Ok, S::Error> {
+        trouble.as_deref().unwrap_or(&NO_TROUBLE).serialize(s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Box<Trouble>>, D::Error> {
+        let trouble = Trouble::deserialize(d)?;
+        Ok((trouble != NO_TROUBLE).then(|| Box::new(trouble)))
+    }
 }
 
 /// What is remembered of one link of one life of a server.
@@ -50,11 +102,8 @@ pub(super) struct FlowMemory {
     near: Option<Near>,
     far: Option<Far>,
     /// What the near end had sent in the first look after the one in which the far end last moved.
-    reference: Option<u64>,
-    stuck_since: Option<Time>,
-    unmatched_since: Option<Time>,
-    unmatched_looks: u32,
-    remade: VecDeque<Time>,
+    reference: Option<Count>,
+    trouble: Option<Box<Trouble>>,
     sent: Sent,
 }
 
@@ -101,41 +150,109 @@ struct Far {
 }
 
 /// The two ends of a link as this look shows them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ends<'a> {
     /// As the server that dials tells.
     pub(super) near: Option<&'a Connection>,
     /// As the server at the other end tells: its ID and the connection.
-    pub(super) far: Option<(&'a Name, &'a Connection)>,
+    pub(super) far: Option<(&'a Name, Connection)>,
     /// The server at the other end answered, and has no such connection.
     pub(super) unmatched: bool,
+}
+
+impl Pack for FlowMemory {
+    fn pack(&self, to: &mut Packer) {
+        let with = |far: &Far| self.near.as_ref().is_some_and(|near| near.peer_id == far.server_id);
+        let ends = u64::from(self.near.is_some()) | self.far.as_ref().map_or(0, |far| 2 | u64::from(with(far)) << 2);
+        let trouble = self.trouble.as_deref();
+        to.number(ends | u64::from(trouble.is_some()) << 3);
+        if let Some(near) = &self.near {
+            to.name(&near.peer_id);
+            to.number(near.cid);
+            to.time(near.start);
+            to.number(near.out_msgs);
+            to.time(Some(near.seen_at));
+        }
+        if let Some(far) = &self.far {
+            if !with(far) {
+                to.name(&far.server_id);
+            }
+            to.number(far.cid);
+            to.number(far.in_msgs);
+            to.time(Some(far.moved_at));
+        }
+        to.perhaps(self.reference);
+        for counted in [self.sent.base, self.sent.next] {
+            to.time(counted.map(|(at, _)| at));
+            counted.iter().for_each(|(_, bytes)| to.number(*bytes));
+        }
+        if let Some(trouble) = trouble {
+            to.time(trouble.stuck_since);
+            to.number(trouble.stuck_msgs);
+            to.time(trouble.unmatched_since);
+            to.number(trouble.unmatched_looks);
+            to.number(trouble.remade.len() as u64);
+            trouble.remade.iter().for_each(|at| to.time(Some(*at)));
+        }
+    }
+
+    fn unpack(from: &mut Packet<'_>) -> Self {
+        let parts = from.number();
+        let has = |bit: u32| parts >> bit & 1 == 1;
+        let near = has(0).then(|| Near {
+            peer_id: from.name(),
+            cid: from.number(),
+            start: from.time(),
+            out_msgs: from.number(),
+            seen_at: from.time().unwrap_or_default(),
+        });
+        let with = near.as_ref().filter(|_| has(2)).map(|near| near.peer_id.clone());
+        let far = has(1).then(|| Far {
+            server_id: with.unwrap_or_else(|| from.name()),
+            cid: from.number(),
+            in_msgs: from.number(),
+            moved_at: from.time().unwrap_or_default(),
+        });
+        let reference = from.perhaps().map(Count::from);
+        let mut counted = || from.time().map(|at| (at, from.number()));
+        let sent = Sent { base: counted(), next: counted() };
+        let trouble = has(3).then(|| Trouble {
+            stuck_since: from.time(),
+            stuck_msgs: from.number(),
+            unmatched_since: from.time(),
+            unmatched_looks: u32::try_from(from.number()).unwrap_or(u32::MAX),
+            remade: (0..from.number()).map_while(|_| from.time()).collect(),
+        });
+        Self { near, far, reference, trouble: trouble.map(Box::new), sent }
+    }
 }
 
 impl FlowMemory {
     /// Takes in one look; `lives` says whether a server, by its ID, is known to be alive.
     pub(super) fn look(&mut self, ends: Ends<'_>, at: Time, lives: impl Fn(&Name) -> bool) -> Flow {
         self.count_remade(ends.near, at, lives);
-        let moved_at = self.compare(ends, at);
+        let moved_at = self.compare(&ends, at);
         if ends.unmatched {
-            self.unmatched_since.get_or_insert(at);
-            self.unmatched_looks = self.unmatched_looks.saturating_add(1);
-        } else if ends.far.is_some() || ends.near.is_none() {
-            self.unmatched_since = None;
-            self.unmatched_looks = 0;
+            let trouble = self.trouble.get_or_insert_default();
+            trouble.unmatched_since.get_or_insert(at);
+            trouble.unmatched_looks = trouble.unmatched_looks.saturating_add(1);
+        } else if let (Some(trouble), true) = (&mut self.trouble, ends.far.is_some() || ends.near.is_none()) {
+            trouble.unmatched_since = None;
+            trouble.unmatched_looks = 0;
         }
-        let sent = self.near.as_ref().map(|n| n.out_msgs);
+        if let Some(trouble) = &mut self.trouble {
+            let sent = self.near.as_ref().map(|n| n.out_msgs);
+            trouble.stuck_msgs = match (trouble.stuck_since, sent, self.reference) {
+                (Some(_), Some(sent), Some(reference)) => sent.saturating_sub(reference.into()),
+                _ => 0,
+            };
+        }
+        self.trouble.take_if(|trouble| **trouble == NO_TROUBLE);
         Flow {
             both_ends: ends.near.is_some() && ends.far.is_some(),
             moved_at,
-            stuck_since: self.stuck_since,
-            stuck_msgs: match (self.stuck_since, sent, self.reference) {
-                (Some(_), Some(sent), Some(reference)) => sent.saturating_sub(reference),
-                _ => 0,
-            },
-            unmatched_since: self.unmatched_since,
-            unmatched_looks: self.unmatched_looks,
-            remade: self.remade.iter().copied().collect(),
-            bytes_per_s: ends.near.and_then(|near| self.sent.look(near.out_bytes, at)),
+            trouble: self.trouble.clone(),
+            bytes_per_s: ends.near.and_then(|near| self.sent.look(near.out_bytes, at)).map(Count::from),
         }
     }
 
@@ -147,27 +264,32 @@ impl FlowMemory {
             other && lives(&n.peer_id)
         });
         if again {
-            self.remade.push_back(at);
-            while self.remade.len() > REMADE_MAX {
-                self.remade.pop_front();
-            }
+            let remade = &mut self.trouble.get_or_insert_default().remade;
+            remade.push(at);
+            remade.drain(..remade.len().saturating_sub(REMADE_MAX));
         }
     }
 
-    fn compare(&mut self, ends: Ends<'_>, at: Time) -> Option<Time> {
+    fn flows_again(&mut self) {
+        self.reference = None;
+        if let Some(trouble) = &mut self.trouble {
+            trouble.stuck_since = None;
+        }
+    }
+
+    fn compare(&mut self, ends: &Ends<'_>, at: Time) -> Option<Time> {
         let same_near = match (&self.near, ends.near) {
             (Some(known), Some(now)) => known.cid == now.cid && known.start == now.start,
             (None, Some(_)) => false,
             (_, None) => true,
         };
-        let same_far = match (&self.far, ends.far) {
-            (Some(known), Some((id, now))) => known.server_id == *id && known.cid == now.cid,
+        let same_far = match (&self.far, &ends.far) {
+            (Some(known), Some((id, now))) => known.server_id == **id && known.cid == now.cid,
             (None, Some(_)) => false,
             (_, None) => true,
         };
         if !same_near || !same_far {
-            self.reference = None;
-            self.stuck_since = None;
+            self.flows_again();
             if !same_near {
                 self.near = None;
                 self.far = None;
@@ -184,21 +306,20 @@ impl FlowMemory {
                 seen_at: at,
             });
         }
-        if let Some((id, now)) = ends.far {
+        if let Some((id, now)) = &ends.far {
             let moved = self
                 .far
                 .as_ref()
-                .is_none_or(|far| far.server_id != *id || far.cid != now.cid || far.in_msgs != now.in_msgs);
+                .is_none_or(|far| far.server_id != **id || far.cid != now.cid || far.in_msgs != now.in_msgs);
             if moved {
                 self.far =
-                    Some(Far { server_id: id.clone(), cid: now.cid, in_msgs: now.in_msgs, moved_at: at });
-                self.reference = None;
-                self.stuck_since = None;
+                    Some(Far { server_id: Name::clone(id), cid: now.cid, in_msgs: now.in_msgs, moved_at: at });
+                self.flows_again();
             } else if let Some(near) = ends.near {
                 match (self.reference, before) {
-                    (None, _) => self.reference = Some(near.out_msgs),
-                    (Some(reference), Some((sent, sent_at))) if sent > reference => {
-                        self.stuck_since.get_or_insert(sent_at);
+                    (None, _) => self.reference = Some(near.out_msgs.into()),
+                    (Some(reference), Some((sent, sent_at))) if sent > reference.into() => {
+                        self.trouble.get_or_insert_default().stuck_since.get_or_insert(sent_at);
                     }
                     _ => {}
                 }
@@ -258,7 +379,7 @@ pub(super) fn received<'a>(
     let mut out: BTreeMap<Name, BTreeMap<(Name, Path), u64>> = BTreeMap::new();
     for (id, own, gatewayz, routez) in servers {
         if own != cluster {
-            for connection in gatewayz.into_iter().flat_map(|g| g.inbound.values().flatten()) {
+            for (_, connection) in gatewayz.into_iter().flat_map(|g| g.inbound.iter()) {
                 if of(&connection.peer_id) {
                     let by = out.entry(connection.peer_id.clone()).or_default();
                     by.insert((id.clone(), Path::Gateway), connection.in_msgs);
@@ -304,7 +425,7 @@ mod tests {
             self.far.in_msgs += received;
             self.at = self.at.plus(Duration::from_millis(500));
             let ends =
-                Ends { near: Some(&self.near), far: Some((&self.far_id, &self.far)), unmatched: false };
+                Ends { near: Some(&self.near), far: Some((&self.far_id, self.far.clone())), unmatched: false };
             self.memory.look(ends, self.at, |_| true)
         }
     }
@@ -343,7 +464,7 @@ mod tests {
             let mut rate = None;
             for _ in 0..looks {
                 link.near.out_bytes += bytes;
-                rate = link.look(1, 1).bytes_per_s;
+                rate = link.look(1, 1).bytes_per_s();
             }
             rate
         };
@@ -353,7 +474,7 @@ mod tests {
         assert_eq!(send(5000, 11), Some(10_000), "after five seconds what was before is forgotten");
         link.near.cid += 1;
         link.near.out_bytes = 0;
-        assert_eq!(link.look(0, 0).bytes_per_s, None, "a new connection counts from zero");
+        assert_eq!(link.look(0, 0).bytes_per_s(), None, "a new connection counts from zero");
     }
 
     #[test]

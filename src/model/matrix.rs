@@ -179,10 +179,10 @@ impl Cell {
         let server = snapshot.servers.get(&link.server_id);
         let connection = server
             .and_then(|s| s.gatewayz.as_ref()?.outbound.get(&link.remote))
-            .map(|outbound| &outbound.connection);
+            .map(|outbound| outbound.connection);
         // What a jam does to a round trip is left out there, where there is another.
-        let told = connection.and_then(|c| c.rtt).filter(|rtt| !rtt.is_zero());
-        if let Some(rtt) = link.rtt.last.or(told).filter(|_| link.state == LinkState::Connected) {
+        let told = connection.as_ref().and_then(|c| c.rtt).filter(|rtt| !rtt.is_zero());
+        if let Some(rtt) = link.rtt.last().or(told).filter(|_| link.state == LinkState::Connected) {
             let ms = (rtt.as_secs_f64() * 1_000_000.0).round() / 1000.0;
             self.rtt_ms = Some(self.rtt_ms.map_or(ms, |worst| worst.max(ms)));
         }
@@ -191,7 +191,7 @@ impl Cell {
         self.pending_bytes = self.pending_bytes.max(pending.unwrap_or(0));
         // Behind a jam answers come late; what is told of one goes by when they were made.
         let pressed = link.pressure.as_ref().and_then(|p| p.inflow_bytes_per_s);
-        if let Some(rate) = pressed.or(link.flow.bytes_per_s) {
+        if let Some(rate) = pressed.or(link.flow.bytes_per_s()) {
             self.bytes_per_s = Some(self.bytes_per_s.unwrap_or(0).saturating_add(rate));
         }
     }

@@ -6,9 +6,12 @@
 mod facts;
 mod file;
 mod flow;
+mod gateways;
 mod index;
+mod lean;
 mod matrix;
 mod name;
+mod packed;
 mod pressure;
 mod roster;
 mod routes;
@@ -25,7 +28,8 @@ pub use facts::{
 #[cfg(test)]
 pub(crate) use file::Written;
 pub use file::{FILE_BYTES_MAX, FileError};
-pub use flow::{Flow, Heard};
+pub use flow::{Flow, Heard, Trouble};
+pub use gateways::{Inbounds, Outbounds};
 pub use matrix::{Cell, CellState, LeftOut, Matrix, Seat, Seen};
 pub use name::Name;
 pub use pressure::{PRESSED_BYTES, Pressure, Rtt};

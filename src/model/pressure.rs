@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::lean::Span;
+use super::packed::{Pack, Packed, Packer, Packet};
+use super::sorted::make_room;
 use super::{
-    Accountz, ByKind, Connection, Fact, Gatewayz, Name, RoutePeer, Routez, Server, Statsz, Time, Varz,
+    Accountz, ByKind, Connection, Fact, Gatewayz, Name, Outbound, RoutePeer, Routez, Server, Statsz, Time, Varz,
 };
 
 /// From here on it is remembered. Below is what every busy connection has for a moment.
@@ -69,15 +72,29 @@ pub struct Pressure {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Rtt {
     /// The newest.
-    pub last: Option<Duration>,
+    #[cfg_attr(test, schemars(with = "Option<Duration>"))]
+    last: Option<Span>,
     /// The one before, of the same connection.
-    pub before: Option<Duration>,
+    #[cfg_attr(test, schemars(with = "Option<Duration>"))]
+    before: Option<Span>,
+}
+
+impl Rtt {
+    /// The newest.
+    pub fn last(self) -> Option<Duration> {
+        self.last.map(Duration::from)
+    }
+
+    /// The one before, of the same connection.
+    pub fn before(self) -> Option<Duration> {
+        self.before.map(Duration::from)
+    }
 }
 
 /// All that is remembered, by the server's ID and the remote's name or the peer's ID.
 #[derive(Debug, Default)]
 pub(super) struct Loads {
-    rtts: BTreeMap<Name, BTreeMap<Name, RttMemory>>,
+    rtts: BTreeMap<Name, Packed<RttMemory>>,
     rtts_held: usize,
     links: BTreeMap<(Name, Name), Memory>,
     routes: BTreeMap<(Name, Name), Memory>,
@@ -90,7 +107,7 @@ pub(super) struct RttMemory {
     cid: u64,
     /// Whether the last one is from before this connection was seen.
     old: bool,
-    told: Option<Duration>,
+    told: Option<Span>,
     rtt: Rtt,
     pressed_at: Option<Time>,
     /// When the last one was seen.
@@ -141,25 +158,22 @@ impl Loads {
     }
 
     fn gatewayz(&mut self, id: &Name, gatewayz: &Gatewayz, slow: Option<u64>, at: Time) {
-        let mut rtts = self.rtts.remove(id).unwrap_or_default();
-        for (remote, outbound) in &gatewayz.outbound {
-            let c = &outbound.connection;
+        let mut rtts = self.rtts_of(id);
+        self.rtts_held += make_room(&mut rtts, gatewayz.outbound.keys(), LINKS_MAX.saturating_sub(self.rtts_held));
+        let mut kept = rtts.iter_mut().peekable();
+        for (remote, Outbound { connection: c, .. }) in gatewayz.outbound.iter() {
             // One that is remembered, or is to be.
             if !self.links.is_empty() || c.pending_bytes >= PRESSED_BYTES {
                 let sample =
                     Sample { at, pending_bytes: c.pending_bytes, out_bytes: c.out_bytes, stalls: c.stalls };
                 take(&mut self.links, &(id.clone(), remote.clone()), c.cid, sample, slow);
             }
-            match rtts.get_mut(remote) {
-                Some(memory) => memory.take(c, at),
-                None if self.rtts_held < LINKS_MAX => {
-                    self.rtts_held += 1;
-                    rtts.entry(remote.clone()).or_default().take(c, at);
-                }
-                None => {}
+            while kept.next_if(|(known, _)| known < remote).is_some() {}
+            if let Some((_, memory)) = kept.next_if(|(known, _)| known == remote) {
+                memory.take(&c, at);
             }
         }
-        self.rtts.insert(id.clone(), rtts);
+        self.rtts.insert(id.clone(), Packed::of(&rtts, at));
         let from = (id.clone(), Name::from(""));
         let of_server = self.links.range_mut(from..).take_while(|((server, _), _)| server == id);
         for ((_, remote), memory) in of_server {
@@ -198,7 +212,7 @@ impl Loads {
         self.links.retain(lasts);
         self.routes.retain(lasts);
         self.rtts.retain(|id, _| servers.contains_key(id));
-        self.rtts_held = self.rtts.values().map(BTreeMap::len).sum();
+        self.rtts_held = self.rtts.values().map(Packed::len).sum();
         let links = &self.links;
         self.accounts.retain(|id, _| links.keys().any(|(server, _)| server == id));
         for ((id, peer), memory) in &self.routes {
@@ -220,9 +234,9 @@ impl Loads {
         self.routes.keys().map(|(id, _)| id)
     }
 
-    /// The round trips of a server's links, by remote.
-    pub(super) fn rtts_of(&self, id: &Name) -> Option<&BTreeMap<Name, RttMemory>> {
-        self.rtts.get(id)
+    /// The round trips of a server's links, in the order of the remotes.
+    pub(super) fn rtts_of(&self, id: &Name) -> Vec<(Name, RttMemory)> {
+        self.rtts.get(id).map(Packed::open).unwrap_or_default()
     }
 
     pub(super) fn of_link(&self, server: &Server, remote: &Name) -> Option<Box<Pressure>> {
@@ -380,6 +394,23 @@ fn empty_in(before: Sample, last: Sample) -> Option<Duration> {
     Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
 }
 
+impl Pack for RttMemory {
+    fn pack(&self, to: &mut Packer) {
+        to.number(self.cid);
+        to.number(u64::from(self.old));
+        [self.told, self.rtt.last, self.rtt.before].iter().for_each(|span| to.perhaps(*span));
+        to.time(self.pressed_at);
+        to.time(self.taken_at);
+    }
+
+    fn unpack(from: &mut Packet<'_>) -> Self {
+        let (cid, old) = (from.number(), from.number() == 1);
+        let mut span = || from.perhaps().map(|nanos| Duration::from_nanos(nanos).into());
+        let (told, rtt) = (span(), Rtt { last: span(), before: span() });
+        Self { cid, old, told, rtt, pressed_at: from.time(), taken_at: from.time() }
+    }
+}
+
 impl RttMemory {
     pub(super) const fn rtt(&self) -> Rtt {
         self.rtt
@@ -394,8 +425,8 @@ impl RttMemory {
         if c.pending_bytes >= PRESSED_BYTES {
             self.pressed_at = self.pressed_at.max(Some(at));
         }
-        let Some(rtt) = c.rtt.filter(|rtt| !rtt.is_zero() && self.told != Some(*rtt)) else { return };
-        self.told = Some(rtt);
+        let Some(rtt) = c.rtt.filter(|rtt| !rtt.is_zero() && self.told != Some((*rtt).into())) else { return };
+        self.told = Some(rtt.into());
         let sent_at = at.minus(rtt + POLLUTED);
         if self.pressed_at.is_some_and(|pressed_at| pressed_at >= sent_at) {
             return;
@@ -403,7 +434,7 @@ impl RttMemory {
         // Two PINGs that waited in one black hole or stopped process tell of it once.
         let another = self.taken_at.is_none_or(|taken_at| at.minus(rtt) >= taken_at);
         let last = self.rtt.last.filter(|_| !self.old);
-        self.rtt = Rtt { last: Some(rtt), before: if another { last } else { self.rtt.before } };
+        self.rtt = Rtt { last: Some(rtt.into()), before: if another { last } else { self.rtt.before } };
         // From the second one on, what comes next is new.
         self.old &= self.taken_at.is_none();
         self.taken_at = Some(at);
@@ -416,7 +447,8 @@ fn per_second(bytes: u64, over: Duration) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Account, Outbound, ServerInfo, Traffic, TrafficOf};
+    use super::super::sorted::found;
+    use super::super::{Account, ServerInfo, Traffic, TrafficOf};
     use super::*;
 
     fn at(millis: u64) -> Time {
@@ -432,7 +464,7 @@ mod tests {
             stalls: Some(out_bytes / 1_000_000),
             ..Connection::default()
         };
-        let outbound = BTreeMap::from([("eu".into(), Outbound { configured: true, connection })]);
+        let outbound = [("eu".into(), Outbound { configured: true, connection })].into_iter().collect();
         Fact::Gatewayz(Gatewayz { outbound, ..Gatewayz::default() })
     }
 
@@ -536,7 +568,8 @@ mod tests {
         let mut loads = Loads::default();
         let id = Name::from("U1");
         let rtt = |loads: &Loads| {
-            let Rtt { last, before } = loads.rtts["U1"]["eu"].rtt();
+            let rtt = found(&loads.rtts_of(&"U1".into()), &"eu".into()).unwrap().rtt();
+            let (last, before) = (rtt.last(), rtt.before());
             (last.map(|d| d.as_millis()), before.map(|d| d.as_millis()))
         };
         loads.answer(&id, &told(7, 0, 0, 5), None, at(0));

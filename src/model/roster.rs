@@ -199,10 +199,7 @@ fn replace<T>(slot: &mut Option<(Time, Arc<T>)>, at: Time, fact: T) {
 
 /// The other ends of its gateways: their clusters, and their IDs.
 fn peers(gatewayz: &Gatewayz) -> impl Iterator<Item = (&Name, &Name)> {
-    let outbound = gatewayz.outbound.iter().map(|(remote, o)| (remote, &o.connection.peer_id));
-    let inbound =
-        gatewayz.inbound.iter().flat_map(|(remote, of)| of.iter().map(move |c| (remote, &c.peer_id)));
-    outbound.chain(inbound)
+    gatewayz.outbound.peers().chain(gatewayz.inbound.peers())
 }
 
 fn describe(info: &ServerInfo) -> String {

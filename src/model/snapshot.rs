@@ -486,11 +486,11 @@ impl Snapshot {
     /// heard since: whether it lives is worth asking by another way.
     pub fn dark_behind_a_gateway(&self) -> impl Iterator<Item = &Name> {
         let own = self.servers.get(&self.vantage.server_id).and_then(|s| s.gatewayz.as_ref());
-        let outbound = own.into_iter().flat_map(|g| &g.outbound);
-        outbound.filter_map(|(name, outbound)| {
+        let outbound = own.into_iter().flat_map(|g| g.outbound.peers());
+        outbound.filter_map(|(name, peer_id)| {
             let cluster = self.clusters.get(name).filter(|c| c.left_at.is_none())?;
             let since = cluster.dark_since.filter(|since| self.at.since(*since) < Self::MUTE_FOR)?;
-            let peer = self.servers.get(&outbound.connection.peer_id);
+            let peer = self.servers.get(peer_id);
             let heard = peer.and_then(|s| s.heard_at).is_some_and(|at| at > since.plus(Self::ON_ITS_WAY));
             (!heard).then_some(name)
         })
@@ -501,8 +501,7 @@ impl Snapshot {
     pub fn neighbours_towards(&self, cluster: &Name) -> Vec<Name> {
         let own = &self.vantage.server_id;
         let peer = |s: &Server| {
-            let outbound = s.gatewayz.as_ref().and_then(|g| g.outbound.get(cluster));
-            outbound.map(|o| o.connection.peer_id.clone())
+            s.gatewayz.as_ref().and_then(|g| g.outbound.peer(cluster)).cloned()
         };
         let own_peer = self.servers.get(own).and_then(peer);
         let of = self.vantage.cluster.as_ref().map(|c| self.servers_of(c)).into_iter().flatten();

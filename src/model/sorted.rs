@@ -51,6 +51,31 @@ pub(super) fn union<'a>(
     }
 }
 
+/// What `name` has of what is in order.
+pub(super) fn found<'a, V>(kept: &'a [(Name, V)], name: &Name) -> Option<&'a V> {
+    let at = kept.binary_search_by(|(known, _)| known.cmp(name)).ok()?;
+    kept.get(at).map(|(_, value)| value)
+}
+
+/// Adds what is lacking for `names`, both in order; how many that were, `room` at the most.
+pub(super) fn make_room<'a, V: Default>(
+    kept: &mut Vec<(Name, V)>,
+    names: impl ExactSizeIterator<Item = &'a Name> + Clone,
+    room: usize,
+) -> usize {
+    if kept.iter().map(|(name, _)| name).eq(names.clone()) {
+        return 0;
+    }
+    let lacking: Vec<Name> = names.filter(|name| found(kept, name).is_none()).take(room).cloned().collect();
+    let added = lacking.len();
+    if added > 0 {
+        kept.reserve_exact(added);
+        kept.extend(lacking.into_iter().map(|name| (name, V::default())));
+        kept.sort_by(|(a, _), (b, _)| a.cmp(b));
+    }
+    added
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};

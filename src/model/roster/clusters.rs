@@ -116,8 +116,7 @@ impl Roster {
 fn seen_by<'a>(members: &[&'a Server]) -> BTreeMap<&'a Name, Arc<BTreeSet<Name>>> {
     let ends = members.iter().filter_map(|server| {
         let gatewayz = server.gatewayz.as_ref()?;
-        let inbound = gatewayz.inbound.iter().filter(|(_, c)| !c.is_empty()).map(|(remote, _)| remote);
-        Some((&server.info.name, union(gatewayz.outbound.keys(), inbound)))
+        Some((&server.info.name, union(gatewayz.outbound.keys(), gatewayz.inbound.keys())))
     });
     // Most often all see the same, and share one set.
     let mut alike: BTreeMap<Vec<&Name>, BTreeSet<Name>> = BTreeMap::new();

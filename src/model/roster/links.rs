@@ -7,8 +7,9 @@ use super::witness::{dialled, ends, far_end};
 use super::{ABSENCE_GAP, Look, SERVERS_MAX};
 use crate::model::flow::FlowMemory;
 use crate::model::index::Index;
+use crate::model::packed::{Pack, Packed, Packer, Packet};
 use crate::model::pressure::{Loads, RttMemory};
-use crate::model::sorted::{Cursor, union};
+use crate::model::sorted::{Cursor, found, make_room, union};
 use crate::model::{Cluster, Life, Link, LinkState, Name, Rejection, Server, Time};
 
 /// How many links are remembered. One more is judged by what the look shows, and by nothing before it.
@@ -18,7 +19,7 @@ const LINKS_MAX: usize = 1_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Links {
     /// Those of each server, by its ID, in the order of the remotes.
-    of: BTreeMap<Name, Vec<(Name, LinkMemory)>>,
+    of: BTreeMap<Name, Packed<LinkMemory>>,
     remembered: usize,
     /// When a server of this cluster and name was last connected to each remote, in any life.
     history: BTreeMap<(Name, Name), BTreeMap<Name, Time>>,
@@ -35,6 +36,28 @@ struct LinkMemory {
     connected_at: Option<Time>,
     connected_since: Option<Time>,
     flow: FlowMemory,
+}
+
+impl Pack for LinkMemory {
+    fn pack(&self, to: &mut Packer) {
+        to.time(self.absent_since);
+        to.number(self.absent_looks);
+        to.time(self.looked_at);
+        to.time(self.connected_at);
+        to.time(self.connected_since);
+        self.flow.pack(to);
+    }
+
+    fn unpack(from: &mut Packet<'_>) -> Self {
+        Self {
+            absent_since: from.time(),
+            absent_looks: u32::try_from(from.number()).unwrap_or(u32::MAX),
+            looked_at: from.time(),
+            connected_at: from.time(),
+            connected_since: from.time(),
+            flow: FlowMemory::unpack(from),
+        }
+    }
 }
 
 impl LinkMemory {
@@ -102,7 +125,11 @@ impl Links {
 
     /// What was counted in looks begins anew.
     pub(super) fn blink(&mut self) {
-        self.of.values_mut().flatten().for_each(|(_, memory)| memory.is_absent_no_more());
+        for packed in self.of.values_mut() {
+            let mut memories = packed.open();
+            memories.iter_mut().for_each(|(_, memory)| memory.is_absent_no_more());
+            *packed = Packed::of(&memories, packed.at());
+        }
     }
 
     /// That life of a server is over.
@@ -189,25 +216,24 @@ impl Links {
             let known = union(known.into_iter(), remotes_configured.into_iter().flat_map(BTreeMap::keys));
             known.into_iter().filter(|remote| *remote != cluster).cloned().collect()
         };
-        let mut memories = self.of.remove(id).unwrap_or_default();
-        self.remembered += make_room(&mut memories, &remotes, LINKS_MAX - self.remembered);
+        let mut memories = self.of.remove(id).map(|packed| packed.open()).unwrap_or_default();
+        self.remembered += make_room(&mut memories, remotes.iter(), LINKS_MAX - self.remembered);
         let mut kept = memories.iter_mut().peekable();
-        let mut outbound = Cursor::new(server.gatewayz.as_ref().map(|g| &g.outbound));
         let mut configured = Cursor::new(remotes_configured);
-        let mut rtts = Cursor::new(scene.loads.rtts_of(id));
+        let rtts = scene.loads.rtts_of(id);
         for remote in remotes {
             let mut unkept = LinkMemory::default();
             while kept.next_if(|(known, _)| *known < remote).is_some() {}
             let memory =
                 kept.next_if(|(known, _)| *known == remote).map_or(&mut unkept, |(_, memory)| memory);
-            let near = outbound.seek(&remote).map(|o| &o.connection);
-            let (state, peer_id) = match (&server.gatewayz, near) {
+            let near = server.gatewayz.as_ref().and_then(|g| g.outbound.get(&remote)).map(|o| o.connection);
+            let (state, peer_id) = match (&server.gatewayz, &near) {
                 (Some(_), Some(connection)) => (LinkState::Connected, Some(connection.peer_id.clone())),
                 (Some(_), None) => (LinkState::Absent, None),
                 (None, _) => far_end(server, cluster, scene.servers_of(&remote), memory.connected_at),
             };
             let far = peer_id.as_ref().and_then(|id| scene.by_id.get(id));
-            let ends = ends(server, cluster, near, far);
+            let ends = ends(server, cluster, near.as_ref(), far);
             if state == LinkState::Connected {
                 match history.get_mut(&remote) {
                     Some(at) => *at = scene.look.asked_at,
@@ -239,34 +265,17 @@ impl Links {
                 rejected: memory.absent_since.and_then(|_| rejected(scene.rejections, id, &remote)),
                 flow,
                 pressure: scene.loads.of_link(server, &remote),
-                rtt: rtts.seek(&remote).map(RttMemory::rtt).unwrap_or_default(),
+                rtt: found(&rtts, &remote).map(RttMemory::rtt).unwrap_or_default(),
                 remote,
             });
         }
         if !memories.is_empty() {
-            self.of.insert(id.clone(), memories);
+            self.of.insert(id.clone(), Packed::of(&memories, scene.look.asked_at));
         }
         if !history.is_empty() {
             self.history.insert(key, history);
         }
     }
-}
-
-/// Adds what is lacking for `remotes`, both in order; how many that were, `room` at the most.
-fn make_room(memories: &mut Vec<(Name, LinkMemory)>, remotes: &[Name], room: usize) -> usize {
-    if memories.iter().map(|(remote, _)| remote).eq(remotes) {
-        return 0;
-    }
-    let known: BTreeSet<&Name> = memories.iter().map(|(remote, _)| remote).collect();
-    let lacking: Vec<Name> =
-        remotes.iter().filter(|remote| !known.contains(remote)).take(room).cloned().collect();
-    let added = lacking.len();
-    if added > 0 {
-        memories.reserve_exact(added);
-        memories.extend(lacking.into_iter().map(|remote| (remote, LinkMemory::default())));
-        memories.sort_by(|(a, _), (b, _)| a.cmp(b));
-    }
-    added
 }
 
 impl<'a> Scene<'a> {

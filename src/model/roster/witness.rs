@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Look, ROUTES_FRESH, Record, TOGETHER};
+use super::{Look, ROUTES_FRESH, Record, TOGETHER, peers};
 use crate::model::flow::Ends;
 use crate::model::index::Index;
 use crate::model::{Cluster, Connection, Gatewayz, Life, LinkState, Name, Routez, Server, Sight, Time};
@@ -30,13 +30,11 @@ impl Witness {
                 }
             };
             if let Some((_, gatewayz)) = &record.gatewayz {
-                let inbound = gatewayz.inbound.values().flatten();
                 if record.info.cluster == look.vantage.cluster {
-                    witness.hearable.extend(inbound.clone().map(|c| c.peer_id.clone()));
+                    witness.hearable.extend(gatewayz.inbound.peers().map(|(_, id)| id.clone()));
                 }
                 if !silent.is_empty() {
-                    let outbound = gatewayz.outbound.values().map(|o| &o.connection);
-                    outbound.chain(inbound).for_each(|connection| name(&connection.peer_id));
+                    peers(gatewayz).for_each(|(_, id)| name(id));
                 }
             }
             let Some((at, routez)) = &record.routez else { continue };
@@ -70,8 +68,8 @@ impl Witness {
             else {
                 continue;
             };
-            let last = record.gatewayz.as_ref().and_then(|(_, g)| g.outbound.get(own));
-            let Some(door) = last.map(|o| &o.connection.peer_id) else { continue };
+            let last = record.gatewayz.as_ref().and_then(|(_, g)| g.outbound.peer(own));
+            let Some(door) = last else { continue };
             // Whose next life answers is no door any more.
             let reborn = |door: &Record| {
                 let again = |r: &Record| r.info.name == door.info.name && r.info.cluster == door.info.cluster;
@@ -80,8 +78,8 @@ impl Witness {
             // Whose own gateways are gone at far ends that answer is dead: only those fell silent with it that
             // they end at, too.
             let lost = |door: &Record| {
-                let gatewayz = door.gatewayz.iter().flat_map(|(_, g)| g.outbound.values());
-                gatewayz.map(|o| &o.connection.peer_id).any(|peer| look.hears(peer))
+                let mut peers = door.gatewayz.iter().flat_map(|(_, g)| g.outbound.peers());
+                peers.any(|(_, peer)| look.hears(peer))
             };
             let door_since = records
                 .get(door)
@@ -134,7 +132,7 @@ pub(super) fn far_end<'a>(
             continue;
         };
         any = true;
-        if gatewayz.inbound.get(cluster).is_some_and(|cs| cs.iter().any(|c| c.peer_id == server.info.id)) {
+        if gatewayz.inbound.peers_of(cluster).any(|id| *id == server.info.id) {
             return (LinkState::Connected, Some(end.info.id.clone()));
         }
     }
@@ -154,9 +152,8 @@ pub(super) fn ends<'a>(
     let Some((id, gatewayz)) = far.and_then(|(id, peer)| Some((id, peer.gatewayz.as_ref()?))) else {
         return Ends { near, ..Ends::default() };
     };
-    let inbound = gatewayz.inbound.get(cluster).into_iter().flatten();
-    let far = inbound.filter(|c| c.peer_id == server.info.id).max_by_key(|c| c.cid);
-    Ends { near, far: far.map(|c| (id, c)), unmatched: near.is_some() && far.is_none() }
+    let far = gatewayz.inbound.from_peer(cluster, &server.info.id).max_by_key(|c| c.cid);
+    Ends { near, unmatched: near.is_some() && far.is_none(), far: far.map(|c| (id, c)) }
 }
 
 /// The clusters that have a gateway to `cluster`. Who is dialled dials back.
@@ -188,7 +185,7 @@ impl<'a> Home<'a> {
         let (mut all, mut any) = (true, false);
         for neighbour in &self.neighbours {
             match &neighbour.gatewayz {
-                Some(g) => any |= g.inbound.get(cluster).is_some_and(|connections| !connections.is_empty()),
+                Some(g) => any |= g.inbound.peers_of(cluster).len() > 0,
                 None => all = false,
             }
         }
