@@ -617,6 +617,9 @@ impl Agent {
         } else {
             self.roster.answer(server.clone(), fact, made_at)
         };
+        if endpoint == Endpoint::Gatewayz {
+            self.desk.renew(&id, self.roster.gatewayz(&id));
+        }
         if let Err(odd) = taken {
             self.complain_of(Some(server), odd.to_string(), now);
         }

@@ -3,6 +3,7 @@
 //! Only an agent that leads serves: [`Agent::serve`] and [`Agent::withdraw`] are for whoever decides that.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use async_nats::Client;
 use async_nats::service::{self, ServiceExt};
@@ -13,7 +14,7 @@ use super::{Agent, Effect};
 use crate::api::{self, ApiError, Counters, Endpoint, Resolved, View};
 use crate::connect::Operation;
 use crate::findings::Change;
-use crate::model::{Refusal, Snapshot, Time};
+use crate::model::{Gatewayz, Name, Refusal, Snapshot, Time};
 use crate::publish::Message;
 use crate::publish::event::EpochCost;
 
@@ -125,6 +126,14 @@ impl Desk {
     pub(super) fn show(&mut self, snapshot: Snapshot) {
         self.counters.looks += 1;
         self.put_back(snapshot);
+    }
+
+    /// A server answered anew: of a large supercluster there is no room for its answer before that.
+    pub(super) fn renew(&mut self, id: &Name, told: Option<&Arc<Gatewayz>>) {
+        let server = self.snapshot.as_mut().and_then(|snapshot| snapshot.servers.get_mut(id));
+        if let (Some(held), Some(told)) = (server.and_then(|server| server.gatewayz.as_mut()), told) {
+            *held = Arc::clone(told);
+        }
     }
 
     /// The next snapshot is about to be made, or this one brought up to date.

@@ -50,6 +50,16 @@ impl<V: Pack> Packed<V> {
     }
 }
 
+impl Pack for Time {
+    fn pack(&self, to: &mut Packer) {
+        to.time(Some(*self));
+    }
+
+    fn unpack(from: &mut Packet<'_>) -> Self {
+        from.time().unwrap_or_default()
+    }
+}
+
 /// To where values are packed.
 #[derive(Debug)]
 pub(super) struct Packer {

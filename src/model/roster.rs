@@ -142,6 +142,8 @@ struct ClusterMemory {
     existed: bool,
     /// All of its servers had said goodbye in the look before.
     left: bool,
+    /// As one of its servers told last: most often all tell the same.
+    interest: Arc<Interest>,
 }
 
 impl Record {
@@ -191,9 +193,9 @@ impl Record {
     }
 }
 
-fn replace<T>(slot: &mut Option<(Time, Arc<T>)>, at: Time, fact: T) {
+fn replace<T>(slot: &mut Option<(Time, Arc<T>)>, at: Time, fact: impl Into<Arc<T>>) {
     if slot.as_ref().is_none_or(|(held_at, _)| *held_at <= at) {
-        *slot = Some((at, Arc::new(fact)));
+        *slot = Some((at, fact.into()));
     }
 }
 
@@ -267,7 +269,15 @@ impl Roster {
                 }
                 replace(&mut record.jsz, made_at, jsz);
             }
-            Fact::Interest(interest) => replace(&mut record.interest, made_at, interest),
+            Fact::Interest(interest) => {
+                let known = cluster.as_ref().and_then(|cluster| self.clusters.get_mut(cluster));
+                let mut alone = Arc::default();
+                let known = known.map_or(&mut alone, |memory| &mut memory.interest);
+                if **known != interest {
+                    *known = Arc::new(interest);
+                }
+                replace(&mut record.interest, made_at, Arc::clone(known));
+            }
         }
         Ok(())
     }
@@ -485,6 +495,11 @@ impl Roster {
         let told = record.map(|r| if elsewhere { &r.told_elsewhere_seq } else { &r.told_seq });
         let told = told.and_then(|told| told.get(fact.kind()));
         server.seq > 0 && told.is_some_and(|told| server.seq <= *told)
+    }
+
+    /// What the server answered last to GATEWAYZ.
+    pub fn gatewayz(&self, id: &str) -> Option<&Arc<Gatewayz>> {
+        self.records.get(id)?.gatewayz.as_ref().map(|(_, gatewayz)| gatewayz)
     }
 
     /// Whether `id` has spoken to us itself.

@@ -79,7 +79,7 @@ impl Roster {
                     between.push(Link { state: LinkState::Unknown, near: false, ..link.clone() });
                     continue;
                 };
-                let peer_id = gatewayz.outbound.get(&link.remote).map(|o| &o.connection.peer_id);
+                let peer_id = gatewayz.outbound.peer(&link.remote);
                 let peer = peer_id.map(|id| servers.get(id).map_or(id, |s| &s.info.name).clone());
                 self.links.look_again(
                     link,

@@ -22,7 +22,7 @@ pub(super) struct Links {
     of: BTreeMap<Name, Packed<LinkMemory>>,
     remembered: usize,
     /// When a server of this cluster and name was last connected to each remote, in any life.
-    history: BTreeMap<(Name, Name), BTreeMap<Name, Time>>,
+    history: BTreeMap<(Name, Name), Packed<Time>>,
     histories: usize,
     /// How far apart two looks may be for an absence to go on.
     gap: Duration,
@@ -118,8 +118,10 @@ impl Links {
     /// Makes known that a server of this name had a gateway to `remote` at `at`.
     pub(super) fn recall(&mut self, cluster: Name, server: Name, remote: Name, at: Time) {
         if self.histories < SERVERS_MAX {
-            let before = self.history.entry((cluster, server)).or_default().insert(remote, at);
-            self.histories += usize::from(before.is_none());
+            let key = (cluster, server);
+            let mut history = self.history.get(&key).map(Packed::open).unwrap_or_default();
+            self.histories += usize::from(set(&mut history, &remote, at, true));
+            self.history.insert(key, Packed::of(&history, at));
         }
     }
 
@@ -140,9 +142,10 @@ impl Links {
     /// Brings `link` up to date by what the server that dials says of it now.
     pub(super) fn look_again(&mut self, link: &mut Link, peer: Option<Name>, again: &Again<'_>) {
         let state = if peer.is_some() { LinkState::Connected } else { LinkState::Absent };
-        let kept = self.of.get_mut(&link.server_id).into_iter().flatten();
+        let Some(packed) = self.of.get_mut(&link.server_id) else { return };
+        let mut memories = packed.open();
         // One that there was no room for is judged by whole looks.
-        let Some((_, memory)) = kept.into_iter().find(|(remote, _)| *remote == link.remote) else { return };
+        let Some((_, memory)) = memories.iter_mut().find(|(remote, _)| *remote == link.remote) else { return };
         memory.note(state, false, again.at, Some(self.gap));
         link.state = state;
         link.near = true;
@@ -156,6 +159,7 @@ impl Links {
         }
         link.rejected =
             memory.absent_since.and_then(|_| rejected(again.rejections, &link.server_id, &link.remote));
+        *packed = Packed::of(&memories, packed.at());
     }
 
     /// Every link that exists or is expected in this look, in the order of a snapshot.
@@ -210,9 +214,9 @@ impl Links {
         let config = server.varz.as_ref().map(|v| v.gateway.as_ref());
         let remotes_configured = config.flatten().map(|g| &g.remotes);
         let key = (cluster.clone(), name.clone());
-        let mut history = self.history.remove(&key).unwrap_or_default();
+        let mut history = self.history.remove(&key).map(|packed| packed.open()).unwrap_or_default();
         let remotes: Vec<Name> = {
-            let known = union(shared.iter().copied(), history.keys());
+            let known = union(shared.iter().copied(), history.iter().map(|(remote, _)| remote));
             let known = union(known.into_iter(), remotes_configured.into_iter().flat_map(BTreeMap::keys));
             known.into_iter().filter(|remote| *remote != cluster).cloned().collect()
         };
@@ -235,14 +239,8 @@ impl Links {
             let far = peer_id.as_ref().and_then(|id| scene.by_id.get(id));
             let ends = ends(server, cluster, near.as_ref(), far);
             if state == LinkState::Connected {
-                match history.get_mut(&remote) {
-                    Some(at) => *at = scene.look.asked_at,
-                    None if self.histories < LINKS_MAX => {
-                        self.histories += 1;
-                        history.insert(remote.clone(), scene.look.asked_at);
-                    }
-                    None => {}
-                }
+                let room = self.histories < LINKS_MAX;
+                self.histories += usize::from(set(&mut history, &remote, scene.look.asked_at, room));
             }
             let is_away = has_left(scene.clusters, &remote);
             let at = asked_at.filter(|_| server.gatewayz.is_some()).unwrap_or(scene.look.asked_at);
@@ -261,7 +259,7 @@ impl Links {
                 absent_looks: memory.absent_looks,
                 connected_at: memory.connected_at,
                 connected_since: memory.connected_since,
-                ever_connected_at: history.get(&remote).copied(),
+                ever_connected_at: found(&history, &remote).copied(),
                 rejected: memory.absent_since.and_then(|_| rejected(scene.rejections, id, &remote)),
                 flow,
                 pressure: scene.loads.of_link(server, &remote),
@@ -273,9 +271,20 @@ impl Links {
             self.of.insert(id.clone(), Packed::of(&memories, scene.look.asked_at));
         }
         if !history.is_empty() {
-            self.history.insert(key, history);
+            self.history.insert(key, Packed::of(&history, scene.look.asked_at));
         }
     }
+}
+
+/// Sets what is in order; whether `remote` is new there, for which there must be `room`.
+fn set(history: &mut Vec<(Name, Time)>, remote: &Name, at: Time, room: bool) -> bool {
+    let place = history.binary_search_by(|(known, _)| known.cmp(remote));
+    match place {
+        Ok(known) => history.get_mut(known).into_iter().for_each(|(_, known_at)| *known_at = at),
+        Err(place) if room => history.insert(place, (remote.clone(), at)),
+        Err(_) => {}
+    }
+    place.is_err() && room
 }
 
 impl<'a> Scene<'a> {
