@@ -414,7 +414,10 @@ impl Node {
     ) -> Vec<(&'static str, String)> {
         let listen = |port: u16| format!("127.0.0.1:{port}");
         let password = gateway.password.as_ref().map_or(&site.gateway_password, |password| &password.0);
-        let mut routes: Vec<_> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+        // As servers tell it each other. A route that was first dialed by what a peer told, and then found to be
+        // configured by another URL, is not dialed again when it is lost (each version up to 2.15.1).
+        let mut routes: Vec<_> =
+            routes.iter().map(|port| format!("nats-route://127.0.0.1:{port}/")).collect();
         if routes.is_empty() && site.jetstream {
             // JetStream across clusters wants a route even of a server without peers; its own will do.
             routes.push(format!("nats://127.0.0.1:{}", self.route_port));

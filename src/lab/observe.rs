@@ -12,6 +12,8 @@ use super::{Lab, LabError};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a condition is looked at while it is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// Routes between two servers: a pool of three, and one of the system account.
+const ROUTES: usize = 4;
 
 /// Connections that were made, by server.
 #[derive(Debug, Default)]
@@ -33,8 +35,8 @@ pub struct View {
     pub outbound: BTreeMap<String, Outbound>,
     /// IDs of the servers behind the inbound gateways, by remote.
     pub inbound: BTreeMap<String, Vec<String>>,
-    /// Names of the servers that it has a route to.
-    pub routes: BTreeSet<String>,
+    /// The servers that it has routes to, by name, and how many: a pool, and one of the system account.
+    pub routes: BTreeMap<String, usize>,
 }
 
 /// One outbound gateway.
@@ -134,21 +136,25 @@ impl Lab {
         }
     }
 
-    /// Waits until every server has an outbound gateway to every other cluster, and a route to every peer.
+    /// Waits until every server has an outbound gateway to every other cluster, and all routes to every peer:
+    /// without the one of the system account, who asks at one of two servers does not hear the other.
     pub async fn wait_healthy(&self, within: Duration) -> Result<(), LabError> {
         let start = Instant::now();
         let clusters = self.clusters();
-        for (cluster, servers) in &clusters {
-            for server in servers {
-                let remotes: BTreeSet<_> =
-                    clusters.iter().map(|(name, _)| name).filter(|name| *name != cluster).collect();
-                let peers: BTreeSet<_> = servers.iter().filter(|peer| *peer != server).collect();
-                let left = within.saturating_sub(start.elapsed());
-                self.wait_until(server, "all gateways and routes up", left, |view| {
-                    remotes.iter().all(|name| view.outbound.contains_key(*name))
-                        && peers.iter().all(|name| view.routes.contains(*name))
-                })
-                .await?;
+        // Of two routes that were dialed from both ends, each end may first keep the one that the other drops.
+        for _ in 0..2 {
+            for (cluster, servers) in &clusters {
+                for server in servers {
+                    let remotes: BTreeSet<_> =
+                        clusters.iter().map(|(name, _)| name).filter(|name| *name != cluster).collect();
+                    let peers: BTreeSet<_> = servers.iter().filter(|peer| *peer != server).collect();
+                    let left = within.saturating_sub(start.elapsed());
+                    self.wait_until(server, "all gateways and routes up", left, |view| {
+                        remotes.iter().all(|name| view.outbound.contains_key(*name))
+                            && peers.iter().all(|name| view.routes.get(*name).is_some_and(|n| *n >= ROUTES))
+                    })
+                    .await?;
+                }
             }
         }
         Ok(())
@@ -174,11 +180,15 @@ impl View {
             (cluster.clone(), remotes.as_array().into_iter().flatten().filter_map(name).collect())
         });
         let peers = routes.get("routes").and_then(Value::as_array).into_iter().flatten();
+        let mut routes = BTreeMap::new();
+        for peer in peers.filter_map(|route| text(route, "remote_name")) {
+            *routes.entry(peer).or_default() += 1;
+        }
         Self {
             server_id: text(gateways, "server_id").unwrap_or_default(),
             outbound: outbound.collect(),
             inbound: inbound.collect(),
-            routes: peers.filter_map(|route| text(route, "remote_name")).collect(),
+            routes,
         }
     }
 }

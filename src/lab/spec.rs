@@ -50,7 +50,7 @@ impl Spec {
             accounts: Vec::new(),
             max_payload_bytes: None,
             gateways: BTreeMap::new(),
-            start_within: Duration::from_secs(20),
+            start_within: Duration::from_secs(30),
         }
     }
 }
