@@ -20,6 +20,9 @@ const HELD_BYTES_MAX: usize = 256 * 1024;
 const RECEIVE_BUFFER_BYTES: u32 = 128 * 1024;
 /// The longest that one read may take to be passed on when throttled, so that a slow link stays smooth.
 const THROTTLE_STEP: Duration = Duration::from_millis(50);
+/// A child of ours that is just being started holds a copy of our sockets until its own program runs: so long
+/// may a port that was closed stay taken.
+const TAKEN_MAX: Duration = Duration::from_secs(10);
 
 /// Which bytes a black hole swallows.
 #[derive(Clone, Copy, Debug, serde::Deserialize, Eq, PartialEq, serde::Serialize)]
@@ -209,7 +212,7 @@ impl Proxy {
         if !wanted {
             self.close(inner).await;
         } else if inner.listener.is_none() {
-            let listener = bind(self.port)?;
+            let listener = bind_again(self.port).await?;
             inner.listener = Some(tokio::spawn(accept(
                 listener,
                 Arc::clone(&self.shared),
@@ -225,6 +228,18 @@ impl Proxy {
         if let Some(listener) = inner.listener.take() {
             listener.abort();
             drop(listener.await);
+        }
+    }
+}
+
+async fn bind_again(port: u16) -> io::Result<TcpListener> {
+    let until = Instant::now() + TAKEN_MAX;
+    loop {
+        match bind(port) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            bound => return bound,
         }
     }
 }
@@ -391,5 +406,29 @@ async fn until(due: Option<Instant>) {
         Some(due) if due <= Instant::now() => {}
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ports::Ports;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_stays_taken_for_a_moment_is_listened_at_again() {
+        let mut ports = Ports::new();
+        let port = ports.take().unwrap();
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, ports.take().unwrap());
+        let proxy = Proxy::new(0, 1, port, address, Arc::default());
+        proxy.set_target_up(true).await.unwrap();
+        proxy.set(|link| link.door = Door::Shut).await.unwrap();
+        let copy = bind(port).unwrap();
+        let freed = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            drop(copy);
+        });
+        proxy.set(|link| link.door = Door::Open).await.unwrap();
+        assert!(freed.is_finished());
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     }
 }
