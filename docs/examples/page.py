@@ -16,6 +16,7 @@ import urllib.request
 import nats
 from nats.errors import TimeoutError
 from nats.js.api import ConsumerConfig, DeliverPolicy
+from nats.js.errors import APIError
 
 STREAM = os.environ.get("STREAM", "FINDINGS")
 PREFIX = os.environ.get("PREFIX", "gatewatch")
@@ -58,6 +59,11 @@ async def main():
         try:
             [message] = await consumer.fetch(1, timeout=1)
         except TimeoutError:
+            continue
+        except APIError as error:
+            # Nobody leads the consumer for a moment: at its first start, and when a server restarts.
+            print(f"not read, trying again: {error}", flush=True)
+            await asyncio.sleep(1)
             continue
         finding = json.loads(message.data)
         if finding["action"] in ("opened", "resolved"):

@@ -73,26 +73,36 @@ async fn a_critical_finding_is_kept_and_pages_someone() {
     stream["max_bytes"] = (1 << 20).into();
     let stream = stream.to_string();
     let until = Instant::now() + WITHIN;
-    loop {
+    let leader = loop {
         // The servers first choose who leads.
         let reply = app.request("$JS.API.STREAM.CREATE.FINDINGS", stream.clone().into()).await;
         let reply = reply.map(|m| serde_json::from_slice::<Value>(&m.payload).unwrap());
-        if reply.as_ref().is_ok_and(|reply| reply.get("error").is_none()) {
-            break;
+        match &reply {
+            Ok(reply) if reply.get("error").is_none() => {
+                break reply["cluster"]["leader"].as_str().unwrap().to_owned();
+            }
+            _ => assert!(Instant::now() < until, "{reply:?}"),
         }
-        assert!(Instant::now() < until, "{reply:?}");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    };
+    let elsewhere = ["eu-0", "eu-1"].into_iter().find(|server| *server != leader).unwrap();
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut pager = Command::new(example("page.py"));
-    pager.env("PYTHONPATH", libraries).env("NATS_URL", &url).kill_on_drop(true);
+    pager.env("PYTHONPATH", libraries).kill_on_drop(true);
+    pager.env("NATS_URL", watch.lab.url(elsewhere).unwrap());
     pager.env("NATS_CREDS", watch.lab.creds().unwrap().user("app"));
     pager.env("PAGE_URL", format!("http://{}/", listener.local_addr().unwrap()));
     let mut pager = pager.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(pager.stdout.take().unwrap()).lines();
     let line = timeout(WITHIN, lines.next_line()).await.expect("it starts").unwrap();
     assert_eq!(line.as_deref(), Some("paging"));
+    // It outlives the server that keeps the stream.
+    watch.lab.terminate(&leader).await.unwrap();
+    let line = timeout(WITHIN, lines.next_line()).await.expect("it cannot read").unwrap();
+    assert!(line.as_ref().is_some_and(|line| line.starts_with("not read, trying again")), "{line:?}");
+    watch.lab.start_server(&leader).await.unwrap();
+    watch.lab.wait_healthy(WITHIN).await.unwrap();
 
     watch.start_agent().await;
     let mark = watch.mark();
