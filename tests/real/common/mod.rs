@@ -502,10 +502,18 @@ impl Watch {
         assert!(heard.odd.is_empty(), "{:#?}", heard.odd);
     }
 
-    /// What was found since `mark`, for whoever reads a failed test.
+    /// What was found since `mark` and what the agent saw last, for whoever reads a failed test.
     pub(crate) fn story(&self, mark: usize) -> String {
         let lines: Vec<String> = self.findings(mark).iter().map(Event::line).collect();
-        format!("findings:\n  {}", lines.join("\n  "))
+        let heard = self.since(mark);
+        let epochs: Vec<&Event> = heard.iter().filter(|event| event.is_epoch()).collect();
+        let last = epochs.last().map(|epoch| epoch.body.to_string()).unwrap_or_default();
+        format!(
+            "findings:\n  {}\n{} epochs, {} of them settled; the last: {last}",
+            lines.join("\n  "),
+            epochs.len(),
+            epochs.iter().filter(|epoch| epoch.body["settled"] == true).count(),
+        )
     }
 
     pub(crate) fn agent_log(&self) -> String {
