@@ -9,7 +9,7 @@ use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
     Value, Verdict, Violation, Watched,
 };
-use crate::model::{Life, Link, LinkState, Name, Server, Sight, Snapshot};
+use crate::model::{Life, Link, LinkState, Name, Server, Sight, Snapshot, Time};
 
 pub(super) struct GatewayOneWay;
 
@@ -34,7 +34,8 @@ static MANUAL: Manual = Manual {
               names answers and lists none from that dialer: the connection exists on one side only. For servers: \
               heartbeats arrive, other servers of that cluster answer, and this one has answered no request since it \
               went silent.",
-    silent: "While a link is being made. When the other end does not answer. When the server lacks a route to a peer: \
+    silent: "While a link is being made. When the other end does not answer. When answers come that cannot be read, and \
+             one of them may be the server's: observer_degraded says so. When the server lacks a route to a peer: \
              route_mesh_incomplete says so, for requests enter a cluster at one server and go on by routes. Servers \
              without a connection from the vantage's cluster are heard and cannot be asked: gateway_disconnected of \
              the vantage's server says so.",
@@ -116,6 +117,12 @@ fn judge_link(snapshot: &Snapshot, link: &Link, settings: &Settings) -> Outcome 
     }))
 }
 
+/// What came and could not be read may have been its answer, where it does not tell whose it was.
+fn may_have_answered(snapshot: &Snapshot, server: &Server, since: Time) -> bool {
+    let complaints = &snapshot.observer.complaints;
+    [&*server.info.id, ""].iter().any(|id| complaints.get(*id).is_some_and(|complaint| complaint.at >= since))
+}
+
 fn judge_server(snapshot: &Snapshot, server: &Server, settings: &Settings) -> Outcome {
     match server.sight {
         // By another way a request reaches it; by ours that is not known.
@@ -140,7 +147,7 @@ fn judge_server(snapshot: &Snapshot, server: &Server, settings: &Settings) -> Ou
     let heard = heard_at > since.plus(one_way_for.min(Duration::from_secs(3)));
     // An answer that comes late has come.
     let answers = server.answered_at.is_some_and(|at| at >= since);
-    if !heard || answers || answering.is_empty() {
+    if !heard || answers || answering.is_empty() || may_have_answered(snapshot, server, since) {
         return Outcome::Unknown;
     }
     let (name, cluster) = (short(&server.info.name), short(server.cluster()));
@@ -185,6 +192,7 @@ fn judge_server(snapshot: &Snapshot, server: &Server, settings: &Settings) -> Ou
 #[cfg(test)]
 mod tests {
     use super::super::example::{THREE, Trial, World, secs};
+    use crate::model::{Complaint, Name};
 
     fn trial<'a>(opens: &'a [&'a str]) -> Trial<'a> {
         Trial { of: THREE, from: &["eu-0"], opens, within: secs(6), lasts: secs(30) }
@@ -203,6 +211,25 @@ mod tests {
     fn a_server_that_is_heard_and_that_no_request_reaches_is_one_finding() {
         Trial { within: secs(16), ..trial(&["gateway_one_way us/us-2 path_cut"]) }
             .holds(|w| w.deafen("us-2"), World::heal);
+    }
+
+    #[test]
+    fn a_server_whose_answers_cannot_be_read_is_not_one_way() {
+        for named in [true, false] {
+            let mut world = World::seen_from("eu-0");
+            world.deafen("us-2");
+            let server = named.then(|| world.info("us-2"));
+            let id = server.as_ref().map(|info| info.id.clone()).unwrap_or_default();
+            for _ in 0..60 {
+                let (at, error) = (world.now, "the checksum is wrong".to_owned());
+                let complaint = Complaint { server: server.clone(), count: 9, recent: 9, error, at };
+                world.observer.complaints.insert(Name::clone(&id), complaint);
+                world.run(secs(1));
+            }
+            let story = world.story();
+            assert!(story.iter().all(|line| line.starts_with("opened observer_degraded")), "{story:?}");
+            assert_eq!(story.len(), 1, "{story:?}");
+        }
     }
 
     #[test]
