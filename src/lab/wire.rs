@@ -61,6 +61,13 @@ impl Directory {
         ports.proxies.get(&(kind, reader, target)).copied()
     }
 
+    /// The same of a route, where nothing but the port is said.
+    fn translate_route(&self, reader: usize, port: u16) -> Option<u16> {
+        let ports = self.lock();
+        let (kind, target) = *ports.targets.get(&port)?;
+        (kind == Kind::Route).then(|| ports.proxies.get(&(kind, reader, target)).copied())?
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Ports> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -169,6 +176,13 @@ fn translate_info(directory: &Directory, reader: usize, info: &[u8]) -> Option<V
         }
         urls.retain(|url| seen.insert(url.to_string()));
     }
+    // A server dials an acceptor of routes where its INFO says that it listens.
+    if let Some(port) = fields.get("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok())
+        && let Some(new) = directory.translate_route(reader, port)
+    {
+        fields.insert("port".to_owned(), Value::from(new));
+        changed = true;
+    }
     if let Some(ip) = fields.get_mut("ip")
         && let Some(new) = ip.as_str().and_then(|old| translate_url(directory, reader, old))
     {
@@ -231,6 +245,14 @@ mod tests {
         check(
             "INFO {\"ip\":\"nats-route://127.0.0.1:6001/\"}\r\n",
             "INFO {\"ip\":\"nats-route://127.0.0.1:6101/\"}\r\n",
+        );
+    }
+
+    #[test]
+    fn where_a_server_listens_for_routes_is_the_readers_proxy_and_for_gateways_is_not() {
+        check(
+            "INFO {\"host\":\"127.0.0.1\",\"port\":6001}\r\nINFO {\"port\":7001}\r\n",
+            "INFO {\"host\":\"127.0.0.1\",\"port\":6101}\r\nINFO {\"port\":7001}\r\n",
         );
     }
 
