@@ -23,7 +23,7 @@ use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use gatewatch::collect::decode::{Decoder, Endpoint, go_duration};
-use gatewatch::model::{Fact, Gatewayz, Name, ServerInfo, Time};
+use gatewatch::model::{Fact, Gatewayz, Inbounds, Name, Outbounds, ServerInfo, Time};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
@@ -142,11 +142,12 @@ fn spent(each: Duration) {
         })
         .collect();
     let mut maps = |i: usize| {
-        let outbound: Vec<_> = gatewayz[i].outbound.clone().into_iter().collect();
-        let inbound: Vec<_> = gatewayz[i].inbound.clone().into_iter().collect();
+        let outbound: Vec<_> = gatewayz[i].outbound.iter().map(|(remote, o)| (remote.clone(), o)).collect();
+        let mut inbound: BTreeMap<Name, Vec<_>> = BTreeMap::new();
+        gatewayz[i].inbound.iter().for_each(|(remote, c)| inbound.entry(remote.clone()).or_default().push(c));
+        let inbound: Vec<_> = inbound.into_iter().collect();
         let from = Instant::now();
-        let maps: (BTreeMap<_, _>, BTreeMap<_, _>) =
-            (outbound.into_iter().collect(), inbound.into_iter().collect());
+        let maps: (Outbounds, Inbounds) = (outbound.into_iter().collect(), inbound.into_iter().collect());
         let took = from.elapsed();
         drop(maps);
         took
@@ -157,7 +158,7 @@ fn spent(each: Duration) {
     println!("{:>7.1}  inflating", all - plain);
     println!("{names:>7.1}  finding the names and IDs among those that are known");
     println!("{times:>7.1}  times and durations");
-    println!("{maps:>7.1}  building the maps");
+    println!("{maps:>7.1}  packing the connections");
     println!("{drop_last:>7.1}  dropping the last result");
     let rest = plain - names - times - maps - drop_last;
     println!("{rest:>7.1}  scanning the text, numbers, and memory for the connections");

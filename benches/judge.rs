@@ -174,7 +174,9 @@ fn main() {
             took += begin.elapsed();
         }
         // As the agent does.
-        drop(kept.take());
+        if let Some(shown) = kept.take() {
+            roster.take_back(shown);
+        }
         let begin = Instant::now();
         let snapshot = roster.snapshot(Look {
             epoch: look,

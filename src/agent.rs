@@ -723,7 +723,9 @@ impl Agent {
             .complaints
             .retain(|id, complaint| now.since(complaint.at) < Complaint::APART * 2 || open.contains(id));
         // Of a large supercluster there is room for one.
-        drop(self.desk.put_away());
+        if let Some(shown) = self.desk.put_away() {
+            self.roster.take_back(shown);
+        }
         let settled = self.is_settled(look.asked_at) && answered.contains(&self.vantage.server_id);
         let mut snapshot = self.roster.snapshot(model::Look {
             epoch: look.epoch,

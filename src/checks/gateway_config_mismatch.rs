@@ -308,8 +308,7 @@ impl<'a> Group<'a> {
         }
         let id = &server.info.id;
         let seen = self.snapshot.servers.values().filter_map(|s| s.gatewayz.as_ref()).any(|g| {
-            g.outbound.peers().any(|(_, peer)| peer == id)
-                || g.inbound.peers().any(|(_, peer)| peer == id)
+            g.outbound.peers().any(|(_, peer)| peer == id) || g.inbound.peers().any(|(_, peer)| peer == id)
         });
         // Who did not answer may have one with it.
         let all_told = self

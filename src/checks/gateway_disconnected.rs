@@ -282,9 +282,9 @@ impl Group<'_> {
     /// Both clusters are seen from within, whole, and neither has a connection with the other.
     fn is_parted(&self) -> bool {
         let lacks = |s: &Server, other: &Name| {
-            s.gatewayz.as_ref().is_some_and(|g| {
-                !g.outbound.contains_key(other) && g.inbound.peers_of(other).len() == 0
-            })
+            s.gatewayz
+                .as_ref()
+                .is_some_and(|g| !g.outbound.contains_key(other) && g.inbound.peers_of(other).len() == 0)
         };
         let whole = |of: &Name, other: &Name| {
             let mut servers = self.snapshot.servers_of(of).filter(|s| s.may_run()).peekable();

@@ -86,6 +86,7 @@ mod trouble {
 
     use super::{NO_TROUBLE, Trouble};
 
+    #[allow(clippy::ref_option, reason = "serde asks by reference")]
     pub(super) fn serialize<S: Serializer>(trouble: &Option<Box<Trouble>>, s: S) -> Result<S::Ok, S::Error> {
         trouble.as_deref().unwrap_or(&NO_TROUBLE).serialize(s)
     }
@@ -163,7 +164,8 @@ pub(super) struct Ends<'a> {
 impl Pack for FlowMemory {
     fn pack(&self, to: &mut Packer) {
         let with = |far: &Far| self.near.as_ref().is_some_and(|near| near.peer_id == far.server_id);
-        let ends = u64::from(self.near.is_some()) | self.far.as_ref().map_or(0, |far| 2 | u64::from(with(far)) << 2);
+        let ends =
+            u64::from(self.near.is_some()) | self.far.as_ref().map_or(0, |far| 2 | u64::from(with(far)) << 2);
         let trouble = self.trouble.as_deref();
         to.number(ends | u64::from(trouble.is_some()) << 3);
         if let Some(near) = &self.near {
@@ -312,8 +314,12 @@ impl FlowMemory {
                 .as_ref()
                 .is_none_or(|far| far.server_id != **id || far.cid != now.cid || far.in_msgs != now.in_msgs);
             if moved {
-                self.far =
-                    Some(Far { server_id: Name::clone(id), cid: now.cid, in_msgs: now.in_msgs, moved_at: at });
+                self.far = Some(Far {
+                    server_id: Name::clone(id),
+                    cid: now.cid,
+                    in_msgs: now.in_msgs,
+                    moved_at: at,
+                });
                 self.flows_again();
             } else if let Some(near) = ends.near {
                 match (self.reference, before) {
@@ -424,8 +430,11 @@ mod tests {
             self.near.out_msgs += sent;
             self.far.in_msgs += received;
             self.at = self.at.plus(Duration::from_millis(500));
-            let ends =
-                Ends { near: Some(&self.near), far: Some((&self.far_id, self.far.clone())), unmatched: false };
+            let ends = Ends {
+                near: Some(&self.near),
+                far: Some((&self.far_id, self.far.clone())),
+                unmatched: false,
+            };
             self.memory.look(ends, self.at, |_| true)
         }
     }

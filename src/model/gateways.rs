@@ -265,7 +265,14 @@ mod tests {
                 Connection { idle: lasts, stalls: Some(n), ..connection(n) },
                 Connection { pending_bytes: n, in_msgs: n, ..connection(n) },
                 Connection { in_bytes: n, out_msgs: n, ..connection(n) },
-                Connection { out_bytes: n, start: at, rtt: lasts, idle: lasts, stalls: Some(n), ..connection(n) },
+                Connection {
+                    out_bytes: n,
+                    start: at,
+                    rtt: lasts,
+                    idle: lasts,
+                    stalls: Some(n),
+                    ..connection(n)
+                },
             ] {
                 let outbounds = ["b", "a", "c"].map(|remote| {
                     (remote.into(), Outbound { configured: remote == "b", connection: connection.clone() })
@@ -284,10 +291,11 @@ mod tests {
 
     #[test]
     fn each_is_found_under_its_remote_and_no_other() {
-        let inbounds: Inbounds = [("us", vec![3, 1]), ("eu", vec![2]), ("none", vec![]), ("us", vec![5, 4, 5])]
-            .map(|(remote, of)| (remote.into(), of.into_iter().map(connection).collect()))
-            .into_iter()
-            .collect();
+        let inbounds: Inbounds =
+            [("us", vec![3, 1]), ("eu", vec![2]), ("none", vec![]), ("us", vec![5, 4, 5])]
+                .map(|(remote, of)| (remote.into(), of.into_iter().map(connection).collect()))
+                .into_iter()
+                .collect();
         assert_eq!(inbounds.keys().map(|key| &**key).collect::<Vec<_>>(), ["eu", "us"]);
         let of = |remote| inbounds.peers_of(remote).map(|id| &**id).collect::<Vec<_>>();
         assert_eq!(of("us"), ["N5", "N4", "N5"], "of two the last counts");

@@ -26,8 +26,7 @@ impl<V: Pack> Packed<V> {
     /// `at` is about when what is told in `values` was.
     pub(super) fn of(values: &[(Name, V)], at: Time) -> Self {
         let room = values.len();
-        let mut to =
-            Packer { at, names: Vec::with_capacity(room * 3), bytes: Vec::with_capacity(room * 64) };
+        let mut to = Packer { at, names: Vec::with_capacity(room * 3), bytes: Vec::with_capacity(room * 64) };
         for (name, value) in values {
             to.name(name);
             value.pack(&mut to);

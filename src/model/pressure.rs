@@ -12,7 +12,8 @@ use super::lean::Span;
 use super::packed::{Pack, Packed, Packer, Packet};
 use super::sorted::make_room;
 use super::{
-    Accountz, ByKind, Connection, Fact, Gatewayz, Name, Outbound, RoutePeer, Routez, Server, Statsz, Time, Varz,
+    Accountz, ByKind, Connection, Fact, Gatewayz, Name, Outbound, RoutePeer, Routez, Server, Statsz, Time,
+    Varz,
 };
 
 /// From here on it is remembered. Below is what every busy connection has for a moment.
@@ -159,7 +160,8 @@ impl Loads {
 
     fn gatewayz(&mut self, id: &Name, gatewayz: &Gatewayz, slow: Option<u64>, at: Time) {
         let mut rtts = self.rtts_of(id);
-        self.rtts_held += make_room(&mut rtts, gatewayz.outbound.keys(), LINKS_MAX.saturating_sub(self.rtts_held));
+        self.rtts_held +=
+            make_room(&mut rtts, gatewayz.outbound.keys(), LINKS_MAX.saturating_sub(self.rtts_held));
         let mut kept = rtts.iter_mut().peekable();
         for (remote, Outbound { connection: c, .. }) in gatewayz.outbound.iter() {
             // One that is remembered, or is to be.
@@ -425,7 +427,9 @@ impl RttMemory {
         if c.pending_bytes >= PRESSED_BYTES {
             self.pressed_at = self.pressed_at.max(Some(at));
         }
-        let Some(rtt) = c.rtt.filter(|rtt| !rtt.is_zero() && self.told != Some((*rtt).into())) else { return };
+        let Some(rtt) = c.rtt.filter(|rtt| !rtt.is_zero() && self.told != Some((*rtt).into())) else {
+            return;
+        };
         self.told = Some(rtt.into());
         let sent_at = at.minus(rtt + POLLUTED);
         if self.pressed_at.is_some_and(|pressed_at| pressed_at >= sent_at) {

@@ -595,6 +595,11 @@ impl Roster {
         }
     }
 
+    /// Gives back a snapshot that nobody needs any more: the next one is made in its room.
+    pub fn take_back(&mut self, snapshot: Snapshot) {
+        self.links.take_back(snapshot.links);
+    }
+
     /// Sums up what accounts move over this time. What was summed up before is forgotten.
     pub fn sum_up_over(&mut self, window: Duration) {
         self.traffic = TrafficMemory::over(window);

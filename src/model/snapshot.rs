@@ -292,7 +292,7 @@ pub struct Link {
     /// When a server of this name was last seen connected to the remote, in any life.
     pub ever_connected_at: Option<Time>,
     /// The newest refusal of this server's login by a server of the remote, since the link is absent.
-    pub rejected: Option<Rejection>,
+    pub rejected: Option<Box<Rejection>>,
     /// Whether what is sent arrives, and how often the link was made anew.
     #[serde(default)]
     pub flow: Flow,
@@ -500,9 +500,7 @@ impl Snapshot {
     /// server that the vantage's own leads to comes last, for that server may be what is ill.
     pub fn neighbours_towards(&self, cluster: &Name) -> Vec<Name> {
         let own = &self.vantage.server_id;
-        let peer = |s: &Server| {
-            s.gatewayz.as_ref().and_then(|g| g.outbound.peer(cluster)).cloned()
-        };
+        let peer = |s: &Server| s.gatewayz.as_ref().and_then(|g| g.outbound.peer(cluster)).cloned();
         let own_peer = self.servers.get(own).and_then(peer);
         let of = self.vantage.cluster.as_ref().map(|c| self.servers_of(c)).into_iter().flatten();
         let others = of.filter(|s| s.info.id != *own && !s.elsewhere);

@@ -225,7 +225,9 @@ fn what_cannot_be_done_is_refused_and_said() {
 fn a_heartbeat_crosses_every_gateway_and_an_answer_the_one_to_who_asks() {
     let mut world = world(3, 2);
     let mut answers = Answers::new(&world, renderer("2.15.1"), 1);
-    let sent = |world: &World| ["c0", "c1"].map(|c| gatewayz(world, 4, NOW).outbound.get(c).unwrap().connection.out_msgs);
+    let sent = |world: &World| {
+        ["c0", "c1"].map(|c| gatewayz(world, 4, NOW).outbound.get(c).unwrap().connection.out_msgs)
+    };
     let [to_c0, to_c1] = sent(&world);
     answers.tell(&mut world, Event::Beat(4), NOW, &mut Vec::new());
     assert_eq!(sent(&world), [to_c0 + 1, to_c1 + 1]);

@@ -21,6 +21,8 @@ pub(super) struct Links {
     /// Those of each server, by its ID, in the order of the remotes.
     of: BTreeMap<Name, Packed<LinkMemory>>,
     remembered: usize,
+    /// For the next view: to let go of so much memory at once, and ask for it again, leaves a hole where it was.
+    room: Vec<Link>,
     /// When a server of this cluster and name was last connected to each remote, in any life.
     history: BTreeMap<(Name, Name), Packed<Time>>,
     histories: usize,
@@ -134,6 +136,12 @@ impl Links {
         }
     }
 
+    /// The next view is made in the room of one that nobody needs any more.
+    pub(super) fn take_back(&mut self, mut links: Vec<Link>) {
+        links.clear();
+        self.room = links;
+    }
+
     /// That life of a server is over.
     pub(super) fn forget(&mut self, server_id: &Name) {
         self.remembered -= self.of.remove(server_id).map_or(0, |links| links.len());
@@ -145,7 +153,9 @@ impl Links {
         let Some(packed) = self.of.get_mut(&link.server_id) else { return };
         let mut memories = packed.open();
         // One that there was no room for is judged by whole looks.
-        let Some((_, memory)) = memories.iter_mut().find(|(remote, _)| *remote == link.remote) else { return };
+        let Some((_, memory)) = memories.iter_mut().find(|(remote, _)| *remote == link.remote) else {
+            return;
+        };
         memory.note(state, false, again.at, Some(self.gap));
         link.state = state;
         link.near = true;
@@ -181,7 +191,9 @@ impl Links {
                 of_clusters.entry(cluster).or_default().push(server);
             }
         }
-        let mut links = Vec::with_capacity(self.remembered);
+        let mut links = std::mem::take(&mut self.room);
+        let listed = servers.values().filter_map(|s| Some(s.gatewayz.as_ref()?.outbound.len())).sum();
+        links.reserve_exact(self.remembered.max(listed));
         for (cluster, mut members) in of_clusters {
             members.sort_by_key(|s| (&s.info.name, &s.info.id));
             let shared = scene.remotes_of_all(cluster);
@@ -317,7 +329,7 @@ fn has_left(clusters: &BTreeMap<Name, Cluster>, name: &Name) -> bool {
 
 pub(super) type Rejections = BTreeMap<Name, VecDeque<(Name, Rejection)>>;
 
-fn rejected(rejections: &Rejections, id: &Name, remote: &Name) -> Option<Rejection> {
+fn rejected(rejections: &Rejections, id: &Name, remote: &Name) -> Option<Box<Rejection>> {
     let list = rejections.get(id)?;
-    list.iter().rev().find(|(by_cluster, _)| by_cluster == remote).map(|(_, r)| r.clone())
+    list.iter().rev().find(|(by_cluster, _)| by_cluster == remote).map(|(_, r)| Box::new(r.clone()))
 }
