@@ -186,7 +186,9 @@ impl Pack for FlowMemory {
         to.perhaps(self.reference);
         for counted in [self.sent.base, self.sent.next] {
             to.time(counted.map(|(at, _)| at));
-            counted.iter().for_each(|(_, bytes)| to.number(*bytes));
+            if let Some((_, bytes)) = counted {
+                to.number(bytes);
+            }
         }
         if let Some(trouble) = trouble {
             to.time(trouble.stuck_since);
@@ -231,9 +233,9 @@ impl Pack for FlowMemory {
 
 impl FlowMemory {
     /// Takes in one look; `lives` says whether a server, by its ID, is known to be alive.
-    pub(super) fn look(&mut self, ends: Ends<'_>, at: Time, lives: impl Fn(&Name) -> bool) -> Flow {
+    pub(super) fn look(&mut self, ends: &Ends<'_>, at: Time, lives: impl Fn(&Name) -> bool) -> Flow {
         self.count_remade(ends.near, at, lives);
-        let moved_at = self.compare(&ends, at);
+        let moved_at = self.compare(ends, at);
         if ends.unmatched {
             let trouble = self.trouble.get_or_insert_default();
             trouble.unmatched_since.get_or_insert(at);
@@ -435,7 +437,7 @@ mod tests {
                 far: Some((&self.far_id, self.far.clone())),
                 unmatched: false,
             };
-            self.memory.look(ends, self.at, |_| true)
+            self.memory.look(&ends, self.at, |_| true)
         }
     }
 
@@ -511,7 +513,7 @@ mod tests {
         assert_eq!((flow.stuck_since, flow.remade.len()), (None, 1));
         link.near.cid += 1;
         let ends = Ends { near: Some(&link.near), ..Ends::default() };
-        let flow = link.memory.look(ends, link.at, |_| false);
+        let flow = link.memory.look(&ends, link.at, |_| false);
         assert_eq!(flow.remade.len(), 1, "its other end died: that is another matter");
     }
 
@@ -521,7 +523,7 @@ mod tests {
         link.look(1, 1);
         link.look(0, 0);
         link.look(1, 0);
-        let flow = link.memory.look(Ends { near: Some(&link.near), ..Ends::default() }, link.at, |_| true);
+        let flow = link.memory.look(&Ends { near: Some(&link.near), ..Ends::default() }, link.at, |_| true);
         assert_eq!((flow.stuck_since, flow.both_ends), (None, false));
         assert!(link.look(0, 0).stuck_since.is_some());
     }

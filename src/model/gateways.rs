@@ -160,9 +160,13 @@ struct Row {
 
 impl Rows {
     /// Of what stands under one remote twice the last counts.
-    fn from_list<L: IntoIterator<Item = Connection>>(mut list: Vec<(Name, bool, L)>) -> Self {
+    fn from_list<L>(mut list: Vec<(Name, bool, L)>) -> Self
+    where
+        L: IntoIterator<Item = Connection> + AsRef<[Connection]>,
+    {
         list.sort_by(|(a, ..), (b, ..)| a.cmp(b));
-        let (mut rows, mut bytes) = (Vec::with_capacity(list.len()), Vec::with_capacity(list.len() * 32));
+        let room = list.iter().map(|(.., of)| of.as_ref().len()).sum();
+        let (mut rows, mut bytes) = (Vec::with_capacity(room), Vec::with_capacity(room * 40));
         let mut list = list.into_iter().peekable();
         while let Some((remote, configured, connections)) = list.next() {
             if list.peek().is_some_and(|(next, ..)| *next == remote) {
@@ -174,7 +178,8 @@ impl Rows {
                 rows.push(Row { remote: remote.clone(), peer_id: connection.peer_id, at });
             }
         }
-        Self { rows: rows.into(), bytes: bytes.into() }
+        // A copy, for memory that is cut to size leaves a piece behind that fits nothing.
+        Self { rows: rows.into(), bytes: bytes.as_slice().into() }
     }
 
     fn of_remote(&self, remote: &str) -> std::ops::Range<usize> {

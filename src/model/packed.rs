@@ -26,12 +26,13 @@ impl<V: Pack> Packed<V> {
     /// `at` is about when what is told in `values` was.
     pub(super) fn of(values: &[(Name, V)], at: Time) -> Self {
         let room = values.len();
-        let mut to = Packer { at, names: Vec::with_capacity(room * 3), bytes: Vec::with_capacity(room * 64) };
+        let mut to = Packer { at, names: Vec::with_capacity(room * 2), bytes: Vec::with_capacity(room * 64) };
         for (name, value) in values {
             to.name(name);
             value.pack(&mut to);
         }
-        let (names, bytes) = (to.names.into(), to.bytes.into());
+        // A copy, for memory that is cut to size leaves a piece behind that fits nothing.
+        let (names, bytes) = (to.names.into(), to.bytes.as_slice().into());
         Self { at, len: room, names, bytes, of: PhantomData }
     }
 

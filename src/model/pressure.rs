@@ -400,7 +400,9 @@ impl Pack for RttMemory {
     fn pack(&self, to: &mut Packer) {
         to.number(self.cid);
         to.number(u64::from(self.old));
-        [self.told, self.rtt.last, self.rtt.before].iter().for_each(|span| to.perhaps(*span));
+        for span in [self.told, self.rtt.last, self.rtt.before] {
+            to.perhaps(span);
+        }
         to.time(self.pressed_at);
         to.time(self.taken_at);
     }

@@ -118,11 +118,11 @@ struct Scene<'a> {
 
 impl Links {
     /// Makes known that a server of this name had a gateway to `remote` at `at`.
-    pub(super) fn recall(&mut self, cluster: Name, server: Name, remote: Name, at: Time) {
+    pub(super) fn recall(&mut self, cluster: Name, server: Name, remote: &Name, at: Time) {
         if self.histories < SERVERS_MAX {
             let key = (cluster, server);
             let mut history = self.history.get(&key).map(Packed::open).unwrap_or_default();
-            self.histories += usize::from(set(&mut history, &remote, at, true));
+            self.histories += usize::from(set(&mut history, remote, at, true));
             self.history.insert(key, Packed::of(&history, at));
         }
     }
@@ -131,7 +131,9 @@ impl Links {
     pub(super) fn blink(&mut self) {
         for packed in self.of.values_mut() {
             let mut memories = packed.open();
-            memories.iter_mut().for_each(|(_, memory)| memory.is_absent_no_more());
+            for (_, memory) in &mut memories {
+                memory.is_absent_no_more();
+            }
             *packed = Packed::of(&memories, packed.at());
         }
     }
@@ -258,7 +260,7 @@ impl Links {
             let at = asked_at.filter(|_| server.gatewayz.is_some()).unwrap_or(scene.look.asked_at);
             memory.note(state, is_away, at, scene.gap);
             let alive = |id: &Name| scene.by_id.get(id).is_some_and(|(_, s)| s.life == Life::Alive);
-            let flow = memory.flow.look(ends, scene.look.asked_at, alive);
+            let flow = memory.flow.look(&ends, scene.look.asked_at, alive);
             links.push(Link {
                 cluster: cluster.clone(),
                 server: name.clone(),
