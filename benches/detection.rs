@@ -13,6 +13,8 @@
 )]
 
 mod common;
+#[path = "common/sample.rs"]
+mod sample;
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,7 @@ use gatewatch::lab::{GatewaySpec, Lab, RemoteSpec, Spec};
 use serde_json::Value;
 
 use common::Agent;
+use sample::quantile;
 
 const AGENT_AT: &str = "eu-0";
 const WITHIN: Duration = Duration::from_secs(15);
@@ -219,12 +222,4 @@ async fn subscribe(client: &Client, subject: &str) -> Subscriber {
     let subscriber = client.subscribe(subject.to_owned()).await.expect("subscribes");
     client.flush().await.expect("flushes");
     subscriber
-}
-
-/// The smallest value that at least `percent` of a hundred of the sample do not exceed.
-fn quantile(sample: &[Duration], percent: usize) -> Duration {
-    let mut sorted = sample.to_vec();
-    sorted.sort_unstable();
-    let rank = (percent * sorted.len()).div_ceil(100);
-    sorted[rank.clamp(1, sorted.len()) - 1]
 }

@@ -1,9 +1,9 @@
 //! What the agent costs when nothing happens.
 //!
 //! `cargo bench --bench rest` starts 3 clusters × 3 servers and the agent with defaults, waits a minute
-//! (`GATEWATCH_BENCH_REST=60s`), and prints the agent's memory and processor time as the kernel counts them, the
-//! bytes and requests that it costs the servers, its start time and the size of its binary. It fails when a
-//! bound is broken.
+//! (`GATEWATCH_BENCH_REST=60s`), and prints the agent's memory and processor time as the kernel counts them, its
+//! requests, its start time and the size of its binary; and what the servers spend, with it and in as long a time
+//! without it. It fails when a bound is broken.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,8 @@
 )]
 
 mod common;
+#[path = "common/process.rs"]
+mod process;
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,7 @@ use gatewatch::lab::{Lab, Spec};
 use serde_json::Value;
 
 use common::Agent;
+use process::{cpu, memory_mib};
 
 const AGENT_AT: &str = "eu-0";
 const RSS_MAX_MIB: f64 = 20.0;
@@ -38,10 +41,9 @@ async fn main() {
     let mut epochs = sys.subscribe("gatewatch.epoch.>").await.expect("subscribes");
     sys.flush().await.expect("flushes");
 
-    let servers_before = servers_cpu(&lab).await;
-    let quiet_from = Instant::now();
-    tokio::time::sleep(rest / 2).await;
-    let quiet = (servers_cpu(&lab).await - servers_before) / quiet_from.elapsed().as_secs_f64() * 100.0;
+    let (before, from) = (Spent::of(&lab, &sys).await, Instant::now());
+    tokio::time::sleep(rest).await;
+    let without = Spent::of(&lab, &sys).await.since(before, from);
 
     let started = Instant::now();
     let agent = Agent::start(&lab, binary, AGENT_AT, &[]);
@@ -51,7 +53,7 @@ async fn main() {
     tokio::time::sleep(Duration::from_secs(5)).await;
     while futures_util::FutureExt::now_or_never(epochs.next()).is_some() {}
 
-    let (cpu_before, servers_before, from) = (cpu(agent.0.id()), servers_cpu(&lab).await, Instant::now());
+    let (cpu_before, before, from) = (cpu(agent.0.id()), Spent::of(&lab, &sys).await, Instant::now());
     let (mut count, mut requests, mut replies, mut bytes_in) = (0_u64, 0_u64, 0_u64, 0_u64);
     while from.elapsed() < rest {
         let epoch = next(&mut epochs).await;
@@ -64,8 +66,8 @@ async fn main() {
     }
     let seconds = from.elapsed().as_secs_f64();
     let core = (cpu(agent.0.id()) - cpu_before) / seconds * 100.0;
-    let watched = (servers_cpu(&lab).await - servers_before) / seconds * 100.0;
-    let (rss, peak) = memory_mib(agent.0.id());
+    let with = Spent::of(&lab, &sys).await.since(before, from);
+    let (rss, peak) = memory_mib(agent.0.id()).expect("it runs");
     let size = std::fs::metadata(binary).expect("the binary is there").len() as f64 / 1024.0 / 1024.0;
     drop(agent);
     lab.down().await.expect("the lab ends");
@@ -75,12 +77,18 @@ async fn main() {
     println!("memory (RSS, peak)              {rss:.1} MiB, {peak:.1} MiB");
     println!("processor time of the agent     {core:.2} % of a core");
     println!("requests, replies               {:.1}/s, {:.1}/s", per_s(requests), per_s(replies));
-    println!("bytes received                  {:.0} B/s", per_s(bytes_in));
-    println!(
-        "processor time of nine servers  {quiet:.2} % of a core without the agent, {watched:.2} % with it"
-    );
+    println!("bytes received by the agent     {:.0} B/s", per_s(bytes_in));
     println!("start to first epoch            {} ms", first_epoch.as_millis());
     println!("binary                          {size:.1} MiB");
+    println!("\n{:<32}{:>10}{:>10}{:>8}", "what the nine servers spend", "without", "with it", "ratio");
+    let line = |what: &str, of: fn(&Spent) -> f64, decimals: usize| {
+        let [without, with] = [&without, &with].map(of);
+        println!("{what:<32}{without:>10.decimals$}{with:>10.decimals$}{:>8.2}", with / without);
+    };
+    line("processor time, % of a core", |s| s.cpu_s * 100.0, 2);
+    line("bytes of messages received, B/s", |s| s.bytes_in, 0);
+    line("bytes of messages sent, B/s", |s| s.bytes_out, 0);
+    println!();
     assert!(rss <= RSS_MAX_MIB, "RSS is {rss:.1} MiB, and {RSS_MAX_MIB} is the bound");
     assert!(
         core <= CORE_MAX_PERCENT,
@@ -95,28 +103,37 @@ async fn next(epochs: &mut async_nats::Subscriber) -> Value {
     serde_json::from_slice(&message.payload).expect("events are JSON")
 }
 
-async fn servers_cpu(lab: &Lab) -> f64 {
-    let mut sum = 0.0;
-    for server in lab.servers() {
-        sum += cpu(lab.pid(&server).await.expect("a server of the lab").expect("it runs"));
+/// What all servers have spent; or in a second.
+#[derive(Clone, Copy)]
+struct Spent {
+    cpu_s: f64,
+    /// Of messages, to and from clients and other servers alike.
+    bytes_in: f64,
+    bytes_out: f64,
+}
+
+impl Spent {
+    async fn of(lab: &Lab, sys: &async_nats::Client) -> Self {
+        let mut spent = Self { cpu_s: 0.0, bytes_in: 0.0, bytes_out: 0.0 };
+        let inbox = sys.new_inbox();
+        let mut replies = sys.subscribe(inbox.clone()).await.expect("subscribes");
+        sys.publish_with_reply("$SYS.REQ.SERVER.PING.VARZ", inbox, "".into()).await.expect("asks");
+        for server in lab.servers() {
+            spent.cpu_s += cpu(lab.pid(&server).await.expect("a server of the lab").expect("it runs"));
+            let data = &next(&mut replies).await["data"];
+            spent.bytes_in += data["in_bytes"].as_f64().expect("a number");
+            spent.bytes_out += data["out_bytes"].as_f64().expect("a number");
+        }
+        spent
     }
-    sum
-}
 
-/// User and system time of a process, in seconds (`man 5 proc`; a tick is 10 ms).
-fn cpu(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a running process");
-    // The name in parentheses may hold blanks.
-    let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
-    let ticks = |n: usize| fields[n].parse::<f64>().expect("ticks");
-    (ticks(11) + ticks(12)) / 100.0
-}
-
-fn memory_mib(pid: u32) -> (f64, f64) {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");
-    let kib = |key: &str| {
-        let line = status.lines().find(|l| l.starts_with(key)).expect("the line is there");
-        line.split_whitespace().nth(1).and_then(|n| n.parse::<f64>().ok()).expect("a number") / 1024.0
-    };
-    (kib("VmRSS:"), kib("VmHWM:"))
+    /// In each second since it was `before`.
+    fn since(self, before: Self, from: Instant) -> Self {
+        let seconds = from.elapsed().as_secs_f64();
+        Self {
+            cpu_s: (self.cpu_s - before.cpu_s) / seconds,
+            bytes_in: (self.bytes_in - before.bytes_in) / seconds,
+            bytes_out: (self.bytes_out - before.bytes_out) / seconds,
+        }
+    }
 }

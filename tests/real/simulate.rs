@@ -1,73 +1,20 @@
 //! The agent beside synthetic servers: it cannot tell them from real ones.
 
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::time::timeout;
 
+use crate::common::simulation::Simulation;
 use crate::common::sweep::output;
-use crate::common::{LABS, WITHIN, binary, gatewatch};
+use crate::common::{LABS, WITHIN, gatewatch};
 
-struct Simulation {
-    child: Child,
-    input: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
-    url: String,
-}
-
-impl Simulation {
-    async fn start(version: &str) -> Self {
-        let mut command = gatewatch();
-        command.args(["lab", "simulate", "--clusters", "3", "--servers", "3", "--version", version]);
-        command.arg("--nats-server").arg(binary("2.15.1").await);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let input = child.stdin.take().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut url = String::new();
-        // `end` is the last of what it says at the start.
-        loop {
-            let line = timeout(WITHIN, lines.next_line()).await.unwrap().unwrap().expect("it starts");
-            if let Some(found) = line.split_whitespace().find(|word| word.starts_with("nats://")) {
-                found.clone_into(&mut url);
-            }
-            if line.starts_with("end ") {
-                return Self { child, input, lines, url };
-            }
-        }
-    }
-
-    /// Says a line, and hands back the answer.
-    async fn tell(&mut self, line: &str) -> String {
-        self.input.write_all(format!("{line}\n").as_bytes()).await.unwrap();
-        timeout(WITHIN, self.lines.next_line()).await.unwrap().unwrap().expect("it answers")
-    }
-
-    async fn check(&self) -> (Option<i32>, String) {
-        let mut command = gatewatch();
-        command.args(["check", "--server", &self.url]);
-        let said = output(command, WITHIN).await;
-        (said.status.code(), String::from_utf8(said.stdout).unwrap())
-    }
-}
-
-/// Killed, it would leave its nats-server behind.
-impl Drop for Simulation {
-    fn drop(&mut self) {
-        let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) else { return };
-        if kill(Pid::from_raw(pid), Signal::SIGTERM).is_err() {
-            return;
-        }
-        let until = Instant::now() + WITHIN;
-        while Instant::now() < until && matches!(self.child.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
+async fn check(simulation: &Simulation) -> (Option<i32>, String) {
+    let mut command = gatewatch();
+    command.args(["check", "--server", &simulation.url]);
+    let said = output(command, WITHIN).await;
+    (said.status.code(), String::from_utf8(said.stdout).unwrap())
 }
 
 #[tokio::test]
@@ -82,8 +29,8 @@ async fn synthetic_servers_are_whole_and_a_cut_among_them_is_one_finding_on_the_
 
 async fn a_cut_is_found_and_healed(version: &str) {
     let _permit = LABS.acquire().await.unwrap();
-    let mut simulation = Simulation::start(version).await;
-    let (exit, text) = simulation.check().await;
+    let mut simulation = Simulation::start(gatewatch(), 3, 3, version).await;
+    let (exit, text) = check(&simulation).await;
     assert_eq!(exit, Some(0), "{text}");
     assert!(text.contains("3 of 3 clusters, 9 of 9 servers, 18 of 18 links"), "{text}");
 
@@ -117,7 +64,7 @@ async fn a_cut_is_found_and_healed(version: &str) {
         assert_eq!(names, [action, "gateway_disconnected", "c1-1", "c2"], "{event}");
     };
     is(&next("what is opened").await, "opened");
-    let (exit, text) = simulation.check().await;
+    let (exit, text) = check(&simulation).await;
     assert_eq!(exit, Some(2), "{text}");
     simulation.tell("heal").await;
     is(&next("what is resolved").await, "resolved");

@@ -2,6 +2,7 @@
 //! contract as it arrives.
 
 pub(crate) mod load;
+pub(crate) mod simulation;
 pub(crate) mod sweep;
 
 use std::collections::BTreeMap;
