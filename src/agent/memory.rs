@@ -78,7 +78,7 @@ fn recall(roster: &mut Roster, finding: &Finding) {
     if let (Some(cluster), Some(name), Some(remote), Some(at)) =
         (&entity.cluster, &entity.server, &entity.remote, was)
     {
-        roster.recall_link(cluster.clone(), name.clone(), remote.clone(), at);
+        roster.recall_link(cluster.clone(), name.clone(), remote, at);
     }
     if &*finding.check == "cluster_unreachable"
         && let Some(cluster) = &entity.cluster

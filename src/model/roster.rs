@@ -355,8 +355,8 @@ impl Roster {
     }
 
     /// Makes known that a server of this name had a gateway to `remote` at `at`.
-    pub fn recall_link(&mut self, cluster: Name, server: Name, remote: Name, at: Time) {
-        self.links.recall(cluster, server, &remote, at);
+    pub fn recall_link(&mut self, cluster: Name, server: Name, remote: &Name, at: Time) {
+        self.links.recall(cluster, server, remote, at);
     }
 
     /// Makes a cluster known that an earlier start of the agent knew.

@@ -116,7 +116,7 @@ impl World {
             if let (Some(cluster), Some(name), Some(remote), Some(at)) =
                 (&e.cluster, &e.server, &e.remote, was)
             {
-                self.roster.recall_link(cluster.clone(), name.clone(), remote.clone(), at);
+                self.roster.recall_link(cluster.clone(), name.clone(), remote, at);
             }
             if let (true, Some(cluster)) = (&*finding.check == "cluster_unreachable", &e.cluster) {
                 self.roster.recall_cluster(cluster.clone());

@@ -213,7 +213,7 @@ fn what_an_earlier_start_knew_is_known_and_does_not_stand_beside_its_next_life()
     roster.recall(info("us-1", "U1", "us", 0), at(0));
     roster.recall(info("us-1", "U2", "us", 0), at(0));
     roster.recall_cluster("ap".into());
-    roster.recall_link("eu".into(), "eu-0".into(), "us".into(), at(0));
+    roster.recall_link("eu".into(), "eu-0".into(), &"us".into(), at(0));
     assert_eq!(roster.clusters_with_silence(), BTreeSet::from(["us".into()]));
     roster.answer(info("eu-0", "E0", "eu", 1), Fact::Gatewayz(to(&[])), at(500)).unwrap();
     let snapshot = roster.snapshot(look(500, &["E0"]));
