@@ -1,9 +1,12 @@
 //! The agent beside synthetic servers: it cannot tell them from real ones.
 
 use std::process::Stdio;
+use std::time::Instant;
 
+use async_nats::Subscriber;
 use futures_util::StreamExt as _;
 use serde_json::Value;
+use tokio::process::Child;
 use tokio::time::timeout;
 
 use crate::common::simulation::Simulation;
@@ -15,6 +18,46 @@ async fn check(simulation: &Simulation) -> (Option<i32>, String) {
     command.args(["check", "--server", &simulation.url]);
     let said = output(command, WITHIN).await;
     (said.status.code(), String::from_utf8(said.stdout).unwrap())
+}
+
+/// The agent beside a simulation, and what it says.
+struct Agent {
+    heard: Subscriber,
+    _child: Child,
+}
+
+impl Agent {
+    async fn start(simulation: &Simulation, args: &[&str]) -> Self {
+        let client = async_nats::connect(&simulation.url).await.unwrap();
+        let heard = client.subscribe("gatewatch.*.>").await.unwrap();
+        client.flush().await.unwrap();
+        let mut command = gatewatch();
+        command.args(["run", "--server", &simulation.url]).args(args);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self { heard, _child: child }
+    }
+
+    /// The next finding, or settled epoch where that is wanted.
+    async fn next(&mut self, wanted: &str) -> Value {
+        let until = Instant::now() + WITHIN;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let message = timeout(left, self.heard.next()).await.expect(wanted).unwrap();
+            let body: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+            let is_epoch = body["type"] == "io.nats.gatewatch.metric.v1.epoch" && body["settled"] == true;
+            if body["type"] == "io.nats.gatewatch.advisory.v1.finding" || is_epoch && wanted == "an epoch" {
+                return body;
+            }
+        }
+    }
+
+    /// The next finding is that of the link that is cut.
+    async fn tells(&mut self, action: &str) {
+        let event = self.next(action).await;
+        let entity = &event["entity"];
+        let names = [&event["action"], &event["check"], &entity["server"], &entity["remote"]];
+        assert_eq!(names, [action, "gateway_disconnected", "c1-1", "c2"], "{event}");
+    }
 }
 
 #[tokio::test]
@@ -34,39 +77,37 @@ async fn a_cut_is_found_and_healed(version: &str) {
     assert_eq!(exit, Some(0), "{text}");
     assert!(text.contains("3 of 3 clusters, 9 of 9 servers, 18 of 18 links"), "{text}");
 
-    let client = async_nats::connect(&simulation.url).await.unwrap();
-    let mut heard = client.subscribe("gatewatch.*.>").await.unwrap();
-    client.flush().await.unwrap();
-    let mut command = gatewatch();
-    command.args(["run", "--server", &simulation.url]).stdout(Stdio::null()).stderr(Stdio::null());
-    let _agent = command.spawn().unwrap();
-    let mut next = async |wanted: &str| loop {
-        let message = timeout(WITHIN, heard.next()).await.expect(wanted).unwrap();
-        let body: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
-        if body["type"] == "io.nats.gatewatch.metric.v1.epoch"
-            && wanted == "an epoch"
-            && body["settled"] == true
-        {
-            return body;
-        }
-        if body["type"] == "io.nats.gatewatch.advisory.v1.finding" {
-            return body;
-        }
-    };
-    let epoch = next("an epoch").await;
+    let mut agent = Agent::start(&simulation, &[]).await;
+    let epoch = agent.next("an epoch").await;
     assert_eq!(epoch["links"]["connected"], 18, "{epoch}");
 
     let said = simulation.tell("cut c1-1 c2").await;
     assert!(said.ends_with("cut c1-1 c2: c1-1"), "{said}");
-    let is = |event: &Value, action: &str| {
-        let entity = &event["entity"];
-        let names = [&event["action"], &event["check"], &entity["server"], &entity["remote"]];
-        assert_eq!(names, [action, "gateway_disconnected", "c1-1", "c2"], "{event}");
-    };
-    is(&next("what is opened").await, "opened");
+    agent.tells("opened").await;
     let (exit, text) = check(&simulation).await;
     assert_eq!(exit, Some(2), "{text}");
     simulation.tell("heal").await;
-    is(&next("what is resolved").await, "resolved");
+    agent.tells("resolved").await;
     assert!(simulation.tell("explode").await.contains("is not understood"));
+}
+
+/// Where the budget makes a round long, what a heartbeat tells of does not wait for two of them.
+#[tokio::test]
+async fn a_cut_is_told_of_and_healed_within_less_than_two_slow_rounds() {
+    let _permit = LABS.acquire().await.unwrap();
+    let mut simulation = Simulation::start(gatewatch(), 8, 3, "2.15.1").await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("gatewatch.toml");
+    std::fs::write(&config, "[poll]\nbudget_bytes_per_s = 10_000\n").unwrap();
+    let mut agent = Agent::start(&simulation, &["--config", config.to_str().unwrap()]).await;
+    let mut ms = 0;
+    while ms < 10_000 {
+        let epoch = timeout(WITHIN * 3, agent.next("an epoch")).await.unwrap();
+        assert_eq!(epoch["links"]["connected"], 24 * 7, "{epoch}");
+        ms = epoch["duration_ms"].as_u64().unwrap();
+    }
+    simulation.tell("cut c1-1 c2").await;
+    agent.tells("opened").await;
+    simulation.tell("heal").await;
+    agent.tells("resolved").await;
 }
