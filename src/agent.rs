@@ -12,6 +12,7 @@ mod peers;
 mod questions;
 mod service;
 mod sweep;
+mod thrift;
 mod ways;
 
 pub use sweep::{Enough, Sweep, sweep};
@@ -32,6 +33,7 @@ use questions::{ACCOUNTZ_EVERY, ACCOUNTZ_PER_WINDOW};
 use service::Desk;
 
 use crate::checks::{self, Severity, Verdict};
+use crate::clock;
 use crate::collect::decode::{self, Decoder, Endpoint, Garbled};
 use crate::collect::{Arrival, Look, Pace, Request, Sizes, Target, parse_inbox};
 use crate::config::Config;
@@ -114,6 +116,7 @@ pub async fn run(
     loop {
         let action = io.select(agent.due()).await?;
         let stops = matches!(action, Action::Stop(_));
+        agent.spent = clock::spent();
         let effects = agent.apply(action, io.identity(), io.clock.now());
         io.perform(effects).await;
         if stops {
@@ -175,6 +178,9 @@ struct Agent {
     asked_all: BTreeMap<Endpoint, Time>,
     slowest: Duration,
     sizes: Sizes,
+    thrift: thrift::Thrift,
+    /// The processor's time that was spent so far.
+    spent: Duration,
     /// When the budget is free for another look.
     free_at: Time,
     /// Until when our own server is given to tell how many there are, before all are asked.
@@ -247,6 +253,8 @@ impl Agent {
             asked_all: BTreeMap::new(),
             slowest: Duration::ZERO,
             sizes: Sizes::default(),
+            thrift: thrift::Thrift::default(),
+            spent: Duration::ZERO,
             free_at: now,
             greeted: None,
             cost: EpochCost::default(),
@@ -465,7 +473,8 @@ impl Agent {
             Pace::of(self.config.timeout, self.slowest),
             &requests,
         );
-        if let Some(parts) = parts {
+        if let Some(mut parts) = parts {
+            self.thrift.slow_down(&mut parts, self.spent, self.config.budget_cpu_percent, now);
             requests.retain(|(request, _)| request.target != Target::All);
             look.ask_in_parts(parts);
         }

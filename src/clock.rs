@@ -1,7 +1,8 @@
 //! The one place where a clock is read.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 use crate::model::Time;
@@ -31,4 +32,9 @@ impl Clock {
     pub fn instant(&self, t: Time) -> Instant {
         self.at + t.since(self.wall)
     }
+}
+
+/// The processor's time that this process has spent; zero where the system does not tell.
+pub fn spent() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Into::into)
 }

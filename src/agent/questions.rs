@@ -178,6 +178,7 @@ impl Agent {
             bytes_per_s: self.config.budget_bytes_per_s,
             answers_per_s: self.config.budget_requests_per_s,
             at_once: self.config.interval / LOOKS_PER_EPOCH,
+            in_a_part: self.config.interval,
         }
     }
 }

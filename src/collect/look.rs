@@ -146,7 +146,7 @@ impl Look {
         let part = self.later.pop_front()?;
         // What was slept through is not made up for.
         self.next_at = self.next_at.plus(part.lasts).max(now);
-        self.asked.insert(part.cluster.clone(), now);
+        self.asked.extend(part.clusters.iter().map(|cluster| (cluster.clone(), now)));
         self.asked_last_at = now;
         self.last_at = self.last_at.max(now);
         Some(part)
@@ -269,7 +269,7 @@ mod tests {
     fn a_look_in_parts_asks_one_after_the_other_and_waits_for_the_last() {
         let mut look = look(&["a", "b"]);
         let part = |cluster: &str| Part {
-            cluster: cluster.into(),
+            clusters: vec![cluster.into()],
             requests: Vec::new(),
             lasts: Duration::from_millis(700),
         };

@@ -48,11 +48,11 @@ impl Sizes {
     }
 }
 
-/// What is asked of one cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is asked at once, of some clusters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Part {
     /// Of which.
-    pub cluster: Name,
+    pub clusters: Vec<Name>,
     /// What.
     pub requests: Vec<Request>,
     /// How long the replies take up the budget.
@@ -68,6 +68,8 @@ pub struct Share {
     pub answers_per_s: u64,
     /// At once.
     pub at_once: Duration,
+    /// Of what comes in parts, each is so much: many answers in a row cost less than each by itself.
+    pub in_a_part: Duration,
 }
 
 impl Share {
@@ -97,14 +99,23 @@ pub fn parts(
     if lasts(census.values().sum()) <= share.at_once {
         return None;
     }
-    let part = |(cluster, servers): (&Name, &usize)| Part {
-        cluster: cluster.clone(),
-        requests: of_all()
-            .map(|r| Request { endpoint: r.endpoint, target: Target::Cluster(cluster.clone()) })
-            .collect(),
-        lasts: lasts(*servers),
-    };
-    Some(census.iter().map(part).collect())
+    let mut parts = VecDeque::from([Part::default()]);
+    for (cluster, servers) in census {
+        let more = lasts(*servers);
+        if parts.back().is_some_and(|part| {
+            !part.clusters.is_empty() && part.lasts.saturating_add(more) > share.in_a_part
+        }) {
+            parts.push_back(Part::default());
+        }
+        if let Some(part) = parts.back_mut() {
+            part.lasts = part.lasts.saturating_add(more);
+            part.clusters.push(cluster.clone());
+            let of_cluster =
+                |r: &Request| Request { endpoint: r.endpoint, target: Target::Cluster(cluster.clone()) };
+            part.requests.extend(of_all().map(of_cluster));
+        }
+    }
+    Some(parts)
 }
 
 #[cfg(test)]
@@ -116,7 +127,8 @@ mod tests {
     }
 
     fn share(bytes_per_s: u64) -> Share {
-        Share { bytes_per_s, answers_per_s: 1000, at_once: Duration::from_millis(500) }
+        let ms = Duration::from_millis;
+        Share { bytes_per_s, answers_per_s: 1000, at_once: ms(500), in_a_part: ms(1000) }
     }
 
     fn census(clusters: usize, each: usize) -> BTreeMap<Name, usize> {
@@ -138,8 +150,8 @@ mod tests {
         let one = Request { endpoint: Endpoint::Varz, target: Target::Server("N".into()) };
         let census = census(100, 10);
         let parts = parts(&[all(Endpoint::Gatewayz), one], &census, &sizes, share(2_000_000)).unwrap();
-        assert!(parts.iter().map(|p| &p.cluster).eq(census.keys()));
-        assert!(parts.iter().all(|p| p.requests.len() == 1));
+        assert!(parts.iter().flat_map(|p| &p.clusters).eq(census.keys()));
+        assert!(parts.iter().all(|p| p.requests.len() == p.clusters.len() && p.clusters.len() == 10));
         let lasts: Duration = parts.iter().map(|p| p.lasts).sum();
         assert_eq!(lasts, Duration::from_secs(10));
     }

@@ -37,6 +37,8 @@ const REPEAT_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 const BUDGET_RANGE: (u64, u64) = (10_000, 10_000_000_000);
 /// How many questions the servers may be asked to answer in a second; each that answers counts.
 const REQUESTS_RANGE: (u64, u64) = (10, 1_000_000);
+/// A hundred is one processor, and more never slows a round.
+const PERCENT_RANGE: (u64, u64) = (1, 100);
 
 /// How to reach NATS: one connection's address and credentials. Its `Debug` shows no secret.
 #[derive(Clone, Default)]
@@ -80,6 +82,8 @@ pub struct Config {
     pub budget_bytes_per_s: u64,
     /// How many questions the servers may be asked to answer in a second; each that answers counts.
     pub budget_requests_per_s: u64,
+    /// What the agent may take up of a processor, in percent, where a supercluster is too large to be asked at once.
+    pub budget_cpu_percent: u64,
     /// The first token of every subject we publish on.
     pub prefix: String,
     /// Whether events carry `CloudEvents` headers.
@@ -362,6 +366,7 @@ impl Config {
             timeout: timeout.or(file.timeout).unwrap_or(Duration::from_secs(2)),
             budget_bytes_per_s: file.budget_bytes_per_s.unwrap_or(2_000_000),
             budget_requests_per_s: file.budget_requests_per_s.unwrap_or(1000),
+            budget_cpu_percent: file.budget_cpu_percent.unwrap_or(3),
             prefix: flags.prefix.clone().or(file.prefix).unwrap_or_else(|| "gatewatch".to_owned()),
             cloudevents: file.cloudevents.unwrap_or(false),
             sign: file.sign,
@@ -720,6 +725,7 @@ struct FileConfig {
     timeout: Option<Duration>,
     budget_bytes_per_s: Option<u64>,
     budget_requests_per_s: Option<u64>,
+    budget_cpu_percent: Option<u64>,
     prefix: Option<String>,
     cloudevents: Option<bool>,
     sign: Option<PathBuf>,
@@ -789,6 +795,7 @@ impl FileConfig {
             out.timeout = s.duration("timeout", TIMEOUT_RANGE);
             out.budget_bytes_per_s = s.whole("budget_bytes_per_s", BUDGET_RANGE);
             out.budget_requests_per_s = s.whole("budget_requests_per_s", REQUESTS_RANGE);
+            out.budget_cpu_percent = s.whole("budget_cpu_percent", PERCENT_RANGE);
             s.finish();
         }
         if let Some(s) = root.section("publish") {

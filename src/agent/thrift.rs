@@ -1,0 +1,105 @@
+//! How slowly a large supercluster is looked at, so that the agent takes up no more of a processor than it may.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::collect::Part;
+use crate::model::Time;
+
+/// A round is made no longer than this for it: a machine may be too small for what it is given to watch.
+const ROUND_MAX: Duration = Duration::from_secs(60);
+/// How much slower, or faster, a round may be than the one before it.
+const STEP_MAX: f64 = 2.0;
+
+/// What the rounds cost.
+#[derive(Debug)]
+pub(super) struct Thrift {
+    /// When the last one began, and what the agent had spent then.
+    began: Option<(Time, Duration)>,
+    /// How many times longer they are than the budget of bytes wants.
+    slowness: f64,
+}
+
+impl Default for Thrift {
+    fn default() -> Self {
+        Self { began: None, slowness: 1.0 }
+    }
+}
+
+impl Thrift {
+    /// A round begins: it takes its time if the last one cost more than `percent` of a processor, with all that came
+    /// meanwhile. `spent` is what the agent has spent since it started; where that stands still, nothing is measured.
+    pub(super) fn slow_down(&mut self, parts: &mut VecDeque<Part>, spent: Duration, percent: u64, now: Time) {
+        let before = self.began.replace((now, spent));
+        let lasts =
+            parts.iter().fold(Duration::ZERO, |sum, part| sum.saturating_add(part.lasts)).as_secs_f64();
+        if let Some((at, before)) = before {
+            let share = spent.saturating_sub(before).as_secs_f64() / now.since(at).as_secs_f64().max(0.001);
+            let over = share * 100.0 / percent.max(1) as f64;
+            self.slowness *= over.clamp(1.0 / STEP_MAX, STEP_MAX);
+        }
+        self.slowness = self.slowness.clamp(1.0, (ROUND_MAX.as_secs_f64() / lasts.max(0.001)).max(1.0));
+        for part in parts {
+            let longer = Duration::try_from_secs_f64(part.lasts.as_secs_f64() * self.slowness);
+            part.lasts = longer.unwrap_or(part.lasts);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten seconds in all.
+    fn round() -> VecDeque<Part> {
+        (0..10).map(|_| Part { lasts: Duration::from_secs(1), ..Part::default() }).collect()
+    }
+
+    fn lasts(parts: &VecDeque<Part>) -> Duration {
+        parts.iter().map(|part| part.lasts).sum()
+    }
+
+    /// How long the last of many rounds is, where each costs `each` and a second that passes costs `idle`.
+    fn after_many(each: Duration, idle: Duration, percent: u64) -> Duration {
+        let (mut thrift, mut now, mut spent) = (Thrift::default(), Time::from_millis(1000), Duration::ZERO);
+        let mut last = Duration::ZERO;
+        for _ in 0..40 {
+            let mut parts = round();
+            thrift.slow_down(&mut parts, spent, percent, now);
+            last = lasts(&parts);
+            now = now.plus(last);
+            spent += each + idle.mul_f64(last.as_secs_f64());
+        }
+        last
+    }
+
+    #[test]
+    fn a_round_lasts_until_what_it_costs_is_in_the_budget() {
+        let ms = Duration::from_millis;
+        assert_eq!(after_many(ms(200), ms(0), 3), Duration::from_secs(10), "two percent");
+        let lasts = after_many(ms(600), ms(0), 3).as_secs_f64();
+        assert!((19.9..20.1).contains(&lasts), "{lasts}");
+        // Half of what may be spent goes where no pace helps.
+        let lasts = after_many(ms(600), ms(15), 3).as_secs_f64();
+        assert!((39.0..41.0).contains(&lasts), "{lasts}");
+        let lasts = after_many(ms(600), ms(15), 6).as_secs_f64();
+        assert!((13.0..14.0).contains(&lasts), "{lasts}");
+    }
+
+    #[test]
+    fn a_machine_that_is_too_small_gets_a_round_a_minute_and_a_longer_one_stays_as_it_is() {
+        assert_eq!(after_many(Duration::from_secs(9), Duration::from_millis(500), 3), ROUND_MAX);
+        let mut thrift = Thrift { slowness: 5.0, ..Thrift::default() };
+        let mut parts: VecDeque<Part> = (0..10).flat_map(|_| round()).collect();
+        thrift.slow_down(&mut parts, Duration::ZERO, 3, Time::from_millis(1000));
+        assert_eq!(lasts(&parts), Duration::from_secs(100));
+        let mut parts = VecDeque::from([Part { lasts: Duration::MAX, ..Part::default() }]);
+        thrift.slow_down(&mut parts, Duration::MAX, 0, Time::from_millis(1000));
+        assert_eq!(parts[0].lasts, Duration::MAX);
+    }
+
+    #[test]
+    fn where_nothing_is_measured_nothing_is_slowed() {
+        assert_eq!(after_many(Duration::ZERO, Duration::ZERO, 3), Duration::from_secs(10));
+    }
+}
