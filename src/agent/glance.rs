@@ -97,7 +97,7 @@ impl Agent {
     /// A heartbeat came.
     pub(super) fn note_what_moved(&mut self, server: &ServerInfo, told: &Statsz, now: Time) {
         let Some(cluster) = server.cluster.as_ref().filter(|_| self.glances.are_needed) else { return };
-        let remotes = self.roster.moved(&server.id, told);
+        let remotes = self.roster.moved(server, told, self.vantage.cluster.as_ref());
         self.glances.add(remotes.into_iter().map(|remote| (cluster.clone(), remote)), now);
     }
 
@@ -142,7 +142,16 @@ impl Agent {
             let target = Target::Cluster(cluster.clone());
             (Request { endpoint: Endpoint::Gatewayz, target }, self.roster.members(cluster, &prompt))
         };
-        let requests: Vec<(Request, BTreeSet<Name>)> = clusters.iter().map(of_cluster).collect();
+        let mut requests: Vec<(Request, BTreeSet<Name>)> = clusters.iter().map(of_cluster).collect();
+        // Who has no way to our cluster cannot answer: that it lives, its peers tell.
+        let own = self.vantage.cluster.as_ref();
+        for (a, b) in self.glances.pairs.keys() {
+            let other = [(a, b), (b, a)].into_iter().find(|(one, _)| own == Some(*one));
+            requests.extend(other.map(|(_, other)| {
+                let target = Target::Cluster(other.clone());
+                (Request { endpoint: Endpoint::Routez, target }, BTreeSet::new())
+            }));
+        }
         self.looks += 1;
         let pace = Pace::of(self.config.timeout, self.slowest);
         let look = Look::new(self.looks, self.epoch, false, now, pace, &requests);

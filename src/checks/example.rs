@@ -802,17 +802,15 @@ impl World {
 
     fn statsz(&self, server: &str) -> Statsz {
         let node = &self.nodes[server];
+        let inbounds = self.gatewayz(server).inbound;
+        let up = node.dials.iter().filter(|(_, d)| d.up.is_some());
+        let gateways = up.map(|(to, d)| (to.clone(), d.cid, inbounds.peers_of(to).len() as u32)).collect();
         Statsz {
             start: Some(node.started_at),
             active_servers: Some(self.nodes.values().filter(|n| n.power == Power::Up).count() as u64),
-            gateways: node
-                .dials
-                .iter()
-                .filter(|(_, d)| d.up.is_some())
-                .map(|(remote, d)| (remote.clone(), d.cid))
-                .collect(),
             ..Statsz::default()
         }
+        .with_gateways(gateways)
     }
 
     fn gatewayz(&self, server: &str) -> Gatewayz {

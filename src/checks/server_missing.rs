@@ -1,5 +1,6 @@
 //! A server went silent without saying goodbye.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -48,15 +49,16 @@ impl Check for ServerMissing {
     }
 
     fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
-        // Two lives of one name may stand side by side for a look: the one that is well counts.
-        let mut by_name: BTreeMap<(&Option<Name>, &Name), (u8, Verdict)> = BTreeMap::new();
+        // Two lives of one name may stand side by side for a look: the one that is well counts, or that has more time.
+        let mut by_name: BTreeMap<(&Option<Name>, &Name), ((u8, Reverse<Option<Time>>), Verdict)> =
+            BTreeMap::new();
         for server in snapshot.servers.values() {
             let outcome = judge(snapshot, server, settings);
-            let rank = match outcome {
-                Outcome::Healthy => 0,
-                Outcome::Unknown => 1,
-                Outcome::Violated(_) => 2,
-                Outcome::Gone => 3,
+            let rank = match &outcome {
+                Outcome::Healthy => (0, Reverse(None)),
+                Outcome::Unknown => (1, Reverse(None)),
+                Outcome::Violated(violation) => (2, Reverse(Some(violation.ripe_at))),
+                Outcome::Gone => (3, Reverse(None)),
             };
             let verdict = Verdict {
                 check: MANUAL.slug,

@@ -266,7 +266,7 @@ fn statsz(json: &[u8], names: &mut Names, others: &mut Vec<u8>) -> Result<(Serve
         && let Ok(body) = serde_json::from_slice::<wire::Statsz<'_>>(others)
         && let Fact::Statsz(statsz) = body.into_fact(&server, names)
     {
-        return Ok((server, Fact::Statsz(Statsz { gateways, ..statsz })));
+        return Ok((server, Fact::Statsz(statsz.with_gateways(gateways))));
     }
     open::<wire::Statsz<'_>>(Endpoint::Statsz, json, names)
 }
@@ -432,14 +432,17 @@ impl<'a> Body<'a> for wire::Statsz<'a> {
     }
 
     fn into_fact(self, _server: &ServerInfo, names: &mut Names) -> Fact {
+        let inbounds = |g: &wire::Gateway<'_>| u32::try_from(g.inbound_connections).unwrap_or(u32::MAX);
         let gateways = self.gateways.unwrap_or_default();
-        Fact::Statsz(Statsz {
+        let gateways = gateways.iter().map(|g| (names.get(&g.name), g.gwid, inbounds(g))).collect();
+        let statsz = Statsz {
             start: time(self.start.as_ref()),
             active_servers: self.active_servers,
-            gateways: gateways.iter().map(|g| (names.get(&g.name), g.gwid)).collect(),
             slow_consumers: self.slow_consumer_stats,
             stale_connections: self.stale_connection_stats,
-        })
+            ..Statsz::default()
+        };
+        Fact::Statsz(statsz.with_gateways(gateways))
     }
 }
 

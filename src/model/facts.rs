@@ -265,12 +265,32 @@ pub struct Statsz {
     pub active_servers: Option<u64>,
     /// The outbound gateways' connection IDs, by remote cluster.
     pub gateways: BTreeMap<Name, u64>,
+    /// How many servers of each of these remotes have a gateway to this one, in the same order.
+    #[serde(skip)]
+    pub inbounds: Box<[u32]>,
     /// Write deadlines that were missed, where there are any; since 2.11.
     #[serde(default)]
     pub slow_consumers: Option<ByKind>,
     /// Connections that were closed for they did not answer, where there are any; since 2.12.
     #[serde(default)]
     pub stale_connections: Option<ByKind>,
+}
+
+impl Statsz {
+    /// With these gateways: the remote, the connection's ID, and how many come from there.
+    #[must_use]
+    pub fn with_gateways(mut self, mut gateways: Vec<(Name, u64, u32)>) -> Self {
+        gateways.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        gateways.dedup_by(|(a, ..), (b, ..)| a == b);
+        self.inbounds = gateways.iter().map(|(_, _, inbounds)| *inbounds).collect();
+        self.gateways = gateways.into_iter().map(|(remote, cid, _)| (remote, cid)).collect();
+        self
+    }
+
+    /// How many servers of each remote have a gateway to this one.
+    pub fn inbounds(&self) -> impl Iterator<Item = (&Name, u32)> {
+        self.gateways.keys().zip(self.inbounds.iter().copied())
+    }
 }
 
 /// ACCOUNT STATZ: what each account has on this server.

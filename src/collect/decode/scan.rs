@@ -5,8 +5,6 @@
 //! decides what it is. So whatever this reads, that reads alike; it is tested with each answer cut and changed in
 //! many places.
 
-use std::collections::BTreeMap;
-
 use serde_json::Deserializer;
 
 use super::duration::go_duration;
@@ -61,7 +59,7 @@ pub(super) fn statsz(
     json: &[u8],
     names: &mut Names,
     others: &mut Vec<u8>,
-) -> Option<(ServerInfo, BTreeMap<Name, u64>)> {
+) -> Option<(ServerInfo, Vec<(Name, u64, u32)>)> {
     const GATEWAYS: &str = ",\"gateways\":[";
     let mut scan = Scan { rest: std::str::from_utf8(json).ok()? };
     scan.eat(b"{\"server\":")?;
@@ -83,9 +81,9 @@ pub(super) fn statsz(
         scan.eat(b",\"bytes\":")?;
         scan.number()?;
         scan.eat(b"},\"inbound_connections\":")?;
-        scan.number()?;
+        let inbounds = u32::try_from(scan.number()?).unwrap_or(u32::MAX);
         scan.eat(b"}")?;
-        Some((remote, cid))
+        Some((remote, cid, inbounds))
     })?;
     let after = scan.rest.strip_suffix('}')?;
     let key = GATEWAYS.get(1..GATEWAYS.len() - 2)?;
@@ -95,7 +93,7 @@ pub(super) fn statsz(
     others.clear();
     others.extend_from_slice(before.as_bytes());
     others.extend_from_slice(after.as_bytes());
-    Some((server, gateways.into_iter().collect()))
+    Some((server, gateways))
 }
 
 /// How many brackets are open at the end of `json`; none where it ends within a text, or was closed before.

@@ -111,6 +111,8 @@ fn every_answer_of_every_version_is_read_plain_and_compressed() {
                 for gateway in raw["gateways"].as_array().into_iter().flatten() {
                     let name = gateway["name"].as_str().unwrap();
                     assert_eq!(s.gateways.get(name).copied(), gateway["gwid"].as_u64());
+                    let told = s.inbounds().find(|(remote, _)| &***remote == name).map(|(_, n)| u64::from(n));
+                    assert_eq!(told, gateway["inbound_connections"].as_u64());
                 }
                 assert!(!s.gateways.is_empty());
             }

@@ -268,6 +268,8 @@ pub(super) struct Gateway<'a> {
     pub(super) gwid: u64,
     #[serde(borrow)]
     pub(super) name: Str<'a>,
+    #[serde(default)]
+    pub(super) inbound_connections: u64,
 }
 
 #[derive(Deserialize)]

@@ -1,10 +1,10 @@
 //! A few clusters, looked at again between two looks at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::links::Again;
 use super::{Record, Roster};
-use crate::model::{Link, LinkState, Name, Server, Sight, Snapshot, Statsz, Time};
+use crate::model::{Cluster, Link, LinkState, Name, Server, ServerInfo, Sight, Snapshot, Statsz, Time};
 
 /// What was asked, and who answered.
 #[derive(Clone, Debug, Default)]
@@ -18,19 +18,27 @@ pub struct Glance {
 }
 
 impl Roster {
-    /// The remotes to which a server's gateways are other ones than it told before.
-    pub fn moved(&self, id: &str, told: &Statsz) -> Vec<Name> {
+    /// The remotes to which a server's gateways are other ones than it told before; of a server of the cluster `own`
+    /// also those from where more or fewer come. Who loses its gateway to our cluster is not heard in it any more.
+    pub fn moved(&self, server: &ServerInfo, told: &Statsz, own: Option<&Name>) -> Vec<Name> {
+        let (id, own) = (&server.id, server.cluster.is_some() && server.cluster.as_ref() == own);
         let Some((_, before)) = self.records.get(id).and_then(|r| r.statsz.as_ref()) else {
             return Vec::new();
         };
-        if before.gateways == told.gateways {
+        let comes = own && before.inbounds != told.inbounds;
+        if before.gateways == told.gateways && !comes {
             return Vec::new();
         }
         let differs =
             |(remote, cid): &(&Name, &u64), other: &Statsz| other.gateways.get(*remote) != Some(*cid);
         let new = told.gateways.iter().filter(|link| differs(link, before));
         let old = before.gateways.iter().filter(|link| differs(link, told));
-        let remotes: BTreeSet<&Name> = new.chain(old).map(|(remote, _)| remote).collect();
+        let mut remotes: BTreeSet<&Name> = new.chain(old).map(|(remote, _)| remote).collect();
+        if comes {
+            let before: BTreeMap<&Name, u32> = before.inbounds().collect();
+            remotes
+                .extend(told.inbounds().filter(|(r, n)| before.get(r) != Some(n)).map(|(remote, _)| remote));
+        }
         remotes.into_iter().cloned().collect()
     }
 
@@ -38,7 +46,7 @@ impl Roster {
     /// between the clusters asked. What cannot be told by so little is unknown in them: a server that does not answer
     /// any more, or one that starts or left, is for the look at all to judge.
     pub fn glance(&mut self, snapshot: &mut Snapshot, glance: &Glance) -> Vec<Link> {
-        let Snapshot { servers, clusters, links, .. } = snapshot;
+        let Snapshot { servers, clusters, links, vantage, .. } = snapshot;
         let mut fresh: BTreeSet<Name> = BTreeSet::new();
         let mut unsteady: BTreeSet<Name> = BTreeSet::new();
         for cluster in &glance.clusters {
@@ -55,7 +63,7 @@ impl Roster {
             }
             for id in ids {
                 if let (Some(server), Some(record)) = (servers.get_mut(id), self.records.get(id))
-                    && server.sight == Sight::Answered
+                    && matches!(server.sight, Sight::Answered | Sight::Unreachable)
                     && glance.answered.contains(id)
                 {
                     record.bring_up_to_date(server, glance.asked_at);
@@ -68,34 +76,84 @@ impl Roster {
         };
         let steady: BTreeSet<&Name> =
             glance.clusters.iter().filter(|c| answers(c) && !unsteady.contains(*c)).collect();
+        let own = vantage.cluster.as_ref().filter(|own| steady.contains(own)).and_then(|own| {
+            let door = Door::of(clusters.get(own)?, servers, &fresh)?;
+            Some((own, door))
+        });
         let mut between = Vec::new();
         for cluster in &glance.clusters {
             let begin = links.partition_point(|l| l.cluster < *cluster);
-            let own = links.iter_mut().skip(begin).take_while(|l| l.cluster == *cluster);
-            for link in own.filter(|l| glance.clusters.contains(&l.remote)) {
+            let own_links = links.iter_mut().skip(begin).take_while(|l| l.cluster == *cluster);
+            for link in own_links.filter(|l| glance.clusters.contains(&l.remote)) {
+                let again = Again { at: glance.asked_at, rejections: &self.rejections };
                 let near = servers.get(&link.server_id).filter(|s| fresh.contains(&s.info.id));
                 let known = steady.contains(&link.remote);
-                let Some(gatewayz) = near.and_then(|s| s.gatewayz.as_ref()).filter(|_| known) else {
+                if let Some(gatewayz) = near.and_then(|s| s.gatewayz.as_ref()).filter(|_| known) {
+                    let peer_id = gatewayz.outbound.peer(&link.remote);
+                    let peer = peer_id.map(|id| servers.get(id).map_or(id, |s| &s.info.name).clone());
+                    self.links.look_again(link, peer, &again);
+                } else if let Some((_, door)) = own.as_ref().filter(|(own, _)| **own == link.remote)
+                    && steady.contains(cluster)
+                    && door.is_shut_to(&link.server_id, cluster)
+                    && let Some(server) = servers.get_mut(&link.server_id)
+                    && server.answered_at.is_some()
+                    && let Some(named_by) = self.named_since(server, &fresh, glance.asked_at)
+                {
+                    // Its answers come over the link that is lost.
+                    server.gatewayz = None;
+                    server.sight = Sight::Unreachable;
+                    server.alive_at = Some(glance.asked_at);
+                    server.named_by = named_by;
+                    self.links.look_again(link, None, &again);
+                    link.near = false;
+                } else {
                     between.push(Link { state: LinkState::Unknown, near: false, ..link.clone() });
                     continue;
-                };
-                let peer_id = gatewayz.outbound.peer(&link.remote);
-                let peer = peer_id.map(|id| servers.get(id).map_or(id, |s| &s.info.name).clone());
-                self.links.look_again(
-                    link,
-                    peer,
-                    &Again { at: glance.asked_at, rejections: &self.rejections },
-                );
+                }
                 between.push(link.clone());
             }
         }
         between
+    }
+
+    /// Those of its cluster that answer, and told since `at` that they have a route to it; none where nobody did.
+    fn named_since(&self, server: &Server, fresh: &BTreeSet<Name>, at: Time) -> Option<BTreeSet<Name>> {
+        let has_route = |r: &Record| {
+            r.info.cluster == server.info.cluster
+                && r.routez.as_ref().is_some_and(|(told_at, routez)| {
+                    *told_at >= at && routez.peers.contains_key(&server.info.id)
+                })
+        };
+        let named = fresh.iter().filter_map(|id| self.records.get(id)).filter(|r| has_route(r));
+        let named: BTreeSet<Name> = named.map(|r| r.info.name.clone()).collect();
+        (!named.is_empty()).then_some(named)
+    }
+}
+
+/// The gateways into the vantage's cluster, where all of its servers tell.
+struct Door {
+    open: BTreeSet<(Name, Name)>,
+}
+
+impl Door {
+    fn of(own: &Cluster, servers: &BTreeMap<Name, Server>, fresh: &BTreeSet<Name>) -> Option<Self> {
+        let mut open = BTreeSet::new();
+        for server in own.servers.iter().filter_map(|id| servers.get(id)).filter(|s| s.may_run()) {
+            let gatewayz = server.gatewayz.as_ref().filter(|_| fresh.contains(&server.info.id))?;
+            open.extend(gatewayz.inbound.peers().map(|(cluster, id)| (cluster.clone(), id.clone())));
+        }
+        Some(Self { open })
+    }
+
+    fn is_shut_to(&self, id: &Name, cluster: &Name) -> bool {
+        !self.open.contains(&(cluster.clone(), id.clone()))
     }
 }
 
 impl Record {
     fn bring_up_to_date(&self, server: &mut Server, at: Time) {
         server.gatewayz = self.gatewayz.as_ref().map(|(_, gatewayz)| std::sync::Arc::clone(gatewayz));
+        server.sight = Sight::Answered;
         server.answered_at = self.answered_at;
         server.heard_at = self.heard_at;
         server.alive_at = Some(at);

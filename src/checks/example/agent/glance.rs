@@ -18,7 +18,12 @@ impl World {
                 self.node(&name).seq += 1;
                 let (info, fact) = (self.info(&name), Fact::Gatewayz(self.gatewayz(&name)));
                 answered.insert(info.id.clone());
-                let _ = self.roster.answer(info, fact, asked_at);
+                let _ = self.roster.answer(info.clone(), fact, asked_at);
+                let own = self.node(&vantage).cluster.clone();
+                if clusters.contains(&&*own) && info.cluster != Some(own) && !self.muted.contains(&name) {
+                    let routes = Fact::Routez(self.routez(&name));
+                    let _ = self.roster.answer(info, routes, asked_at);
+                }
             }
         }
         if whole.settled && whole.vantage.server_id == self.id(&vantage) && asked_at > whole.at {
@@ -81,6 +86,27 @@ fn a_link_that_is_lost_and_healed_is_told_of_by_glances_alone() {
     world.glance_for(4, &["us", "ap"]);
     assert_eq!(world.state("us-1", "ap"), LinkState::Connected);
     assert_eq!(world.take_story(), [HEALED]);
+}
+
+#[test]
+fn a_server_that_lost_its_way_to_us_is_told_of_by_what_our_own_cluster_shows() {
+    let mut world = World::seen_from("eu-0");
+    world.cut("us-1", "eu");
+    world.glance_for(2, &["us", "eu"]);
+    assert_eq!(world.story(), [""; 0]);
+    assert_eq!(world.state("us-1", "eu"), LinkState::Absent);
+    world.glance_for(1, &["us", "eu"]);
+    let story = world.take_story();
+    let [line] = &story[..] else { panic!("one fault, one finding: {story:?}") };
+    assert!(line.starts_with("opened gateway_disconnected us/us-1→eu"), "{line}");
+    world.run(secs(5));
+    assert_eq!(world.take_story(), [""; 0], "the look at all says the same");
+    world.heal();
+    world.glance_for(4, &["us", "eu"]);
+    assert_eq!(world.take_story(), ["resolved gateway_disconnected us/us-1→eu"]);
+    world.kill("us-1");
+    world.glance_for(8, &["us", "eu"]);
+    assert_eq!(world.take_story(), [""; 0], "who died lost no gateway");
 }
 
 #[test]
