@@ -20,6 +20,7 @@ mod hostile;
 mod lab;
 mod level;
 mod mistakes;
+mod scale;
 mod service;
 mod sign;
 mod silence;
