@@ -185,6 +185,7 @@ fn main() {
             vantage: vantage.clone(),
             answered: all.iter().map(|(c, s)| world.servers[*c][*s].1.clone()).collect(),
             elsewhere: BTreeSet::new(),
+            late: BTreeMap::new(),
             observer: Observer::default(),
             lasts: Duration::ZERO,
             asked: BTreeMap::new(),

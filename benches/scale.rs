@@ -215,6 +215,7 @@ async fn look(url: &str, servers: usize) {
         vantage,
         answered,
         elsewhere: BTreeSet::new(),
+        late: BTreeMap::new(),
         observer: Observer::default(),
         lasts: from.elapsed(),
     });

@@ -7,6 +7,7 @@
 mod glance;
 mod io;
 mod kept;
+mod late;
 mod memory;
 mod peers;
 mod questions;
@@ -158,6 +159,7 @@ struct Agent {
     skew_ns: BTreeMap<Name, i128>,
     look: Option<Look>,
     glances: Glances,
+    late: late::Late,
     /// What was in the outbox when the newest look asked.
     mark: u64,
     looks: u64,
@@ -237,6 +239,7 @@ impl Agent {
             skew_ns: BTreeMap::new(),
             look: None,
             glances: Glances::default(),
+            late: late::Late::default(),
             mark: 0,
             looks: 0,
             epoch: 0,
@@ -303,6 +306,7 @@ impl Agent {
         self.looking_since = now;
         self.look = None;
         self.glances = Glances::default();
+        self.late = late::Late::default();
         self.greeted = None;
         self.grid_at = now;
         self.grid_step = 0;
@@ -616,10 +620,13 @@ impl Agent {
                 asked_at
             }
             // A late reply says how it was when it was made.
-            None => self.made_at(&server, now),
+            None => self.made_at(&server, number, now),
         };
         if !on_time {
             tracing::debug!(server = %server.name, late_ms = millis(now.since(made_at)), "late reply");
+        }
+        if endpoint == Endpoint::Gatewayz && !elsewhere {
+            self.note_how_late(&server, on_time, made_at, number, now);
         }
         let taken = if elsewhere {
             self.roster.answer_elsewhere(server.clone(), fact, made_at)
@@ -634,12 +641,25 @@ impl Agent {
         }
     }
 
-    /// When a late reply was made, by our clock; now where that cannot be told.
-    fn made_at(&self, server: &ServerInfo, now: Time) -> Time {
+    /// The next look waits for whoever can be waited for.
+    fn note_how_late(&mut self, server: &ServerInfo, on_time: bool, made_at: Time, number: u64, now: Time) {
+        if on_time {
+            return self.late.forget(&server.id);
+        }
+        let took = self.late.asked_at(number, server.cluster.as_ref()).map(|asked_at| now.since(asked_at));
+        let slow = took.is_none_or(|took| took > self.config.timeout);
+        if let Some(took) = took.filter(|_| !slow) {
+            self.slowest = self.slowest.max(took);
+        }
+        self.late.note(&server.id, made_at, slow);
+    }
+
+    /// When a late reply was made, by our clock. Where that cannot be told it is not older than the question.
+    fn made_at(&self, server: &ServerInfo, number: u64, now: Time) -> Time {
         let told = server.time.zip(self.skew_ns.get(&server.id)).and_then(|(time, skew)| {
             u64::try_from(i128::from(time.as_nanos()) - skew).ok().map(Time::from_nanos)
         });
-        told.map_or(now, |t| t.min(now))
+        told.or_else(|| self.late.asked_at(number, server.cluster.as_ref())).map_or(now, |t| t.min(now))
     }
 
     fn complain(&mut self, garbled: &Garbled, now: Time) {
@@ -735,6 +755,7 @@ impl Agent {
         if let Some(shown) = self.desk.put_away() {
             self.roster.take_back(shown);
         }
+        let late = self.late.after(&look, &answered, |id| self.roster.knows(id));
         let settled = self.is_settled(look.asked_at) && answered.contains(&self.vantage.server_id);
         let mut snapshot = self.roster.snapshot(model::Look {
             epoch: look.epoch,
@@ -744,6 +765,7 @@ impl Agent {
             vantage: self.vantage.clone(),
             answered,
             elsewhere: look.answered(Endpoint::Gatewayz, true),
+            late,
             observer: self.observer.clone(),
             lasts: now.since(look.asked_at),
         });

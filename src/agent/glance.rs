@@ -137,7 +137,7 @@ impl Agent {
         let mut census = self.roster.census(&self.vantage.server_id);
         census.retain(|cluster, _| clusters.contains(cluster));
         let lasts = self.sizes.lasts(Endpoint::Gatewayz, &census, self.share());
-        let prompt: BTreeSet<Name> = self.roster.prompt(self.asked_before_at).cloned().collect();
+        let prompt = self.prompt();
         let of_cluster = |cluster: &Name| {
             let target = Target::Cluster(cluster.clone());
             (Request { endpoint: Endpoint::Gatewayz, target }, self.roster.members(cluster, &prompt))

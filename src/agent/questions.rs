@@ -37,11 +37,7 @@ impl Agent {
     /// What this look asks, each with those whose answer is waited for.
     pub(super) fn requests(&mut self, opens_epoch: bool, now: Time) -> Vec<(Request, BTreeSet<Name>)> {
         // Before the first look only our own server has answered: the others are still to be known.
-        let prompt: BTreeSet<Name> = if self.looks == 0 {
-            BTreeSet::new()
-        } else {
-            self.roster.prompt(self.asked_before_at).cloned().collect()
-        };
+        let prompt: BTreeSet<Name> = if self.looks == 0 { BTreeSet::new() } else { self.prompt() };
         let mut requests = vec![(all(Endpoint::Gatewayz), prompt.clone())];
         let due = self.due_of_all(opens_epoch, now);
         self.asked_all.extend(due.iter().map(|endpoint| (*endpoint, now)));
@@ -62,6 +58,11 @@ impl Agent {
             }
         }
         requests
+    }
+
+    /// Those whose answers are waited for.
+    pub(super) fn prompt(&self) -> BTreeSet<Name> {
+        self.roster.prompt(self.asked_before_at).filter(|id| !self.late.is_slow(id)).cloned().collect()
     }
 
     /// What all are to be asked besides their gateways. Where that takes its time it is one thing a look, the one

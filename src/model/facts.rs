@@ -266,7 +266,7 @@ pub struct Statsz {
     /// The outbound gateways' connection IDs, by remote cluster.
     pub gateways: BTreeMap<Name, u64>,
     /// How many servers of each of these remotes have a gateway to this one, in the same order.
-    #[serde(skip)]
+    #[serde(default, skip_serializing_if = "<[u32]>::is_empty")]
     pub inbounds: Box<[u32]>,
     /// Write deadlines that were missed, where there are any; since 2.11.
     #[serde(default)]

@@ -548,6 +548,7 @@ mod tests {
                 observer: super::super::Observer::default(),
                 lasts: Duration::ZERO,
                 asked: BTreeMap::new(),
+                late: BTreeMap::new(),
             };
             roster.snapshot(look).servers
         };

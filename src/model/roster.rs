@@ -75,6 +75,8 @@ pub struct Look {
     pub answered: BTreeSet<Name>,
     /// The IDs of those who answered it to a question that went another way than by the vantage's server.
     pub elsewhere: BTreeSet<Name>,
+    /// The IDs of those whose answers come after a look is over, with when they were asked what they answered last.
+    pub late: BTreeMap<Name, Time>,
     /// How well the agent itself can see.
     pub observer: Observer,
     /// How long it took to ask all of them: about as far apart looks are.

@@ -350,6 +350,7 @@ impl World {
                 ways: Vec::new(),
             },
             answered,
+            late: BTreeMap::new(),
             elsewhere,
             observer: self.observer.clone(),
             lasts: Duration::ZERO,

@@ -6,9 +6,14 @@ use super::{Look, Odd, Record, Roster};
 use crate::model::{Fact, Name, ServerInfo, Signal, Time};
 
 impl Look {
-    /// Whether it answered, by whatever way.
+    /// Whether it answered, by whatever way, or does so late.
     pub(super) fn hears(&self, id: &Name) -> bool {
-        self.answered.contains(id) || self.elsewhere.contains(id)
+        self.answered.contains(id) || self.elsewhere.contains(id) || self.late.contains_key(id)
+    }
+
+    /// Whether what it tells is older than this look.
+    pub(super) fn is_late(&self, id: &Name) -> bool {
+        self.late.contains_key(id)
     }
 }
 

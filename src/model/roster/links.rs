@@ -224,7 +224,7 @@ impl Links {
         links: &mut Vec<Link>,
     ) {
         let (id, name) = (&server.info.id, &server.info.name);
-        let asked_at = scene.look.asked.get(cluster).copied();
+        let asked_at = scene.look.late.get(id).or_else(|| scene.look.asked.get(cluster)).copied();
         let config = server.varz.as_ref().map(|v| v.gateway.as_ref());
         let remotes_configured = config.flatten().map(|g| &g.remotes);
         let key = (cluster.clone(), name.clone());
@@ -248,10 +248,12 @@ impl Links {
             let (state, peer_id) = match (&server.gatewayz, &near) {
                 (Some(_), Some(connection)) => (LinkState::Connected, Some(connection.peer_id.clone())),
                 (Some(_), None) => (LinkState::Absent, None),
-                (None, _) => far_end(server, cluster, scene.servers_of(&remote), memory.connected_at),
+                (None, _) => {
+                    far_end(server, cluster, scene.servers_of(&remote), memory.connected_at, scene.look)
+                }
             };
             let far = peer_id.as_ref().and_then(|id| scene.by_id.get(id));
-            let ends = ends(server, cluster, near.as_ref(), far);
+            let ends = ends(server, cluster, near.as_ref(), far, scene.look);
             if state == LinkState::Connected {
                 let room = self.histories < LINKS_MAX;
                 self.histories += usize::from(set(&mut history, &remote, scene.look.asked_at, room));

@@ -42,6 +42,7 @@ fn look(millis: u64, answered: &[&str]) -> Look {
         },
         answered: answered.iter().map(|id| Name::from(*id)).collect(),
         elsewhere: BTreeSet::new(),
+        late: BTreeMap::new(),
         observer: Observer::default(),
         lasts: Duration::ZERO,
         asked: BTreeMap::new(),

@@ -21,7 +21,9 @@ pub(super) struct Witness {
 impl Witness {
     pub(super) fn of(records: &BTreeMap<Name, Record>, look: &Look) -> Self {
         let mut witness = Self { named: BTreeMap::new(), hearable: BTreeSet::new(), routes: BTreeMap::new() };
-        let (answering, silent): (Vec<_>, Vec<_>) = records.iter().partition(|(id, _)| look.hears(id));
+        // Whom a late answer names may have died since.
+        let tells = |id: &Name| look.hears(id) && !look.is_late(id);
+        let (answering, silent): (Vec<_>, Vec<_>) = records.iter().partition(|(id, _)| tells(id));
         let silent = Index::of(silent.into_iter().map(|(id, _)| (&**id, ())));
         for (_, record) in answering {
             let mut name = |id: &Name| {
@@ -124,10 +126,11 @@ pub(super) fn far_end<'a>(
     cluster: &Name,
     far: impl Iterator<Item = &'a Server>,
     was_connected_at: Option<Time>,
+    look: &Look,
 ) -> (LinkState, Option<Name>) {
     let (mut all, mut any) = (true, false);
     for end in far.filter(|s| s.may_run()) {
-        let Some(gatewayz) = &end.gatewayz else {
+        let Some(gatewayz) = end.gatewayz.as_ref().filter(|_| !look.is_late(&end.info.id)) else {
             all = false;
             continue;
         };
@@ -142,13 +145,18 @@ pub(super) fn far_end<'a>(
     if any && all && lives { (LinkState::Absent, None) } else { (LinkState::Unknown, None) }
 }
 
-/// Both ends of a link, as far as they answered in this look; `far` is the server at the other end.
+/// Both ends of a link, as far as they answered in this look; `far` is the server at the other end. What is told of two
+/// moments is not compared.
 pub(super) fn ends<'a>(
     server: &Server,
     cluster: &Name,
     near: Option<&'a Connection>,
     far: Option<(&'a Name, &'a Server)>,
+    look: &Look,
 ) -> Ends<'a> {
+    if look.is_late(&server.info.id) || far.is_some_and(|(id, _)| look.is_late(id)) {
+        return Ends::default();
+    }
     let Some((id, gatewayz)) = far.and_then(|(id, peer)| Some((id, peer.gatewayz.as_ref()?))) else {
         return Ends { near, ..Ends::default() };
     };
