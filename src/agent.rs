@@ -706,12 +706,12 @@ impl Agent {
                 Err(garbled) => Err(garbled),
             }
         };
-        let (server, signal) = match heard {
+        let (server, mut signal) = match heard {
             Ok(heard) => heard,
             Err(garbled) => return self.complain(&garbled, now),
         };
         let news = !self.roster.knows(&server.id) || !matches!(signal, Signal::Heartbeat(_));
-        if let (Signal::Heartbeat(told), false) = (&signal, elsewhere) {
+        if let (Signal::Heartbeat(told), false) = (&mut signal, elsewhere) {
             self.note_what_moved(&server, told, now);
         }
         let taken = if elsewhere {

@@ -94,10 +94,14 @@ fn undecided(verdicts: &[Verdict], ledger: &Ledger, seen_at: Time) -> BTreeSet<(
 }
 
 impl Agent {
-    /// A heartbeat came.
-    pub(super) fn note_what_moved(&mut self, server: &ServerInfo, told: &Statsz, now: Time) {
+    /// A heartbeat came. What it tells of gateways is used up here, but for our own cluster.
+    pub(super) fn note_what_moved(&mut self, server: &ServerInfo, told: &mut Statsz, now: Time) {
         let Some(cluster) = server.cluster.as_ref().filter(|_| self.glances.are_needed) else { return };
-        let remotes = self.roster.moved(server, told, self.vantage.cluster.as_ref());
+        let own = self.vantage.cluster.as_ref();
+        let remotes = self.roster.moved(server, told, own);
+        if Some(cluster) != own {
+            (told.gateways, told.inbounds) = Default::default();
+        }
         self.glances.add(remotes.into_iter().map(|remote| (cluster.clone(), remote)), now);
     }
 

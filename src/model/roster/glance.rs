@@ -18,23 +18,31 @@ pub struct Glance {
 }
 
 impl Roster {
-    /// The remotes to which a server's gateways are other ones than it told before; of a server of the cluster `own`
-    /// also those from where more or fewer come. Who loses its gateway to our cluster is not heard in it any more.
+    /// The remotes to which a server tells other gateways than it answered; of a server of the cluster `own` also those
+    /// from where more or fewer come than it told before. Who loses its gateway to our cluster is not heard in it any
+    /// more.
     pub fn moved(&self, server: &ServerInfo, told: &Statsz, own: Option<&Name>) -> Vec<Name> {
-        let (id, own) = (&server.id, server.cluster.is_some() && server.cluster.as_ref() == own);
-        let Some((_, before)) = self.records.get(id).and_then(|r| r.statsz.as_ref()) else {
-            return Vec::new();
-        };
-        let comes = own && before.inbounds != told.inbounds;
-        if before.gateways == told.gateways && !comes {
-            return Vec::new();
+        let Some(record) = self.records.get(&server.id) else { return Vec::new() };
+        let mut remotes: BTreeSet<&Name> = BTreeSet::new();
+        if let Some((_, answered)) = &record.gatewayz {
+            let mut told = told.gateways.iter().peekable();
+            for (remote, outbound) in answered.outbound.iter() {
+                remotes.extend(
+                    std::iter::from_fn(|| told.next_if(|(new, _)| *new < remote)).map(|(new, _)| new),
+                );
+                if told
+                    .next_if(|(same, _)| *same == remote)
+                    .is_none_or(|(_, cid)| *cid != outbound.connection.cid)
+                {
+                    remotes.insert(remote);
+                }
+            }
+            remotes.extend(told.map(|(new, _)| new));
         }
-        let differs =
-            |(remote, cid): &(&Name, &u64), other: &Statsz| other.gateways.get(*remote) != Some(*cid);
-        let new = told.gateways.iter().filter(|link| differs(link, before));
-        let old = before.gateways.iter().filter(|link| differs(link, told));
-        let mut remotes: BTreeSet<&Name> = new.chain(old).map(|(remote, _)| remote).collect();
-        if comes {
+        let is_own = server.cluster.is_some() && server.cluster.as_ref() == own;
+        if let Some((_, before)) =
+            record.statsz.as_ref().filter(|(_, s)| is_own && s.inbounds != told.inbounds)
+        {
             let before: BTreeMap<&Name, u32> = before.inbounds().collect();
             remotes
                 .extend(told.inbounds().filter(|(r, n)| before.get(r) != Some(n)).map(|(remote, _)| remote));

@@ -174,3 +174,29 @@ fn what_waits_and_may_explain_it_holds_back_a_finding() {
         "{story:?}"
     );
 }
+
+#[test]
+fn a_heartbeat_tells_to_where_gateways_are_other_ones_than_were_answered() {
+    let mut world = World::seen_from("eu-0");
+    let moved = |world: &World, server: &str, own: Option<&str>| {
+        let own = own.map(Name::from);
+        let remotes = world.roster.moved(&world.info(server), &world.statsz(server), own.as_ref());
+        remotes.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for name in world.names() {
+        assert_eq!(moved(&world, &name, Some("eu")), [""; 0], "{name}");
+    }
+    world.agent = None;
+    world.cut("us-1", "ap");
+    world.cut("us-2", "eu");
+    world.run(secs(1));
+    assert_eq!(moved(&world, "us-1", None), ["ap"]);
+    assert_eq!(moved(&world, "us-0", None), [""; 0]);
+    let end: Vec<Name> = world.names().into_iter().filter(|n| n.starts_with("eu")).collect();
+    let of_own = end.iter().filter(|name| moved(&world, name, Some("eu")) == ["us"]);
+    assert_eq!(of_own.count(), 1, "where it ended");
+    assert!(end.iter().all(|name| moved(&world, name, None).is_empty()));
+    world.heal();
+    world.run(secs(5));
+    assert_eq!(moved(&world, "us-1", None), ["ap"], "it is another connection");
+}
