@@ -628,6 +628,9 @@ impl Agent {
         if endpoint == Endpoint::Gatewayz && !elsewhere {
             self.note_how_late(&server, on_time, made_at, number, now);
         }
+        if let (Fact::Gatewayz(told), false) = (&fact, elsewhere) {
+            self.note_what_is_new(&server, told, now);
+        }
         let taken = if elsewhere {
             self.roster.answer_elsewhere(server.clone(), fact, made_at)
         } else {

@@ -12,7 +12,7 @@ use crate::checks::{self, Outcome, Verdict};
 use crate::collect::decode::Endpoint;
 use crate::collect::{Look, Pace, Request, Target};
 use crate::findings::{Judgement, Ledger};
-use crate::model::{self, LinkState, Name, ServerInfo, Statsz, Time};
+use crate::model::{self, Gatewayz, LinkState, Name, ServerInfo, Statsz, Time};
 
 /// How many pairs of clusters are looked at before their turn: where more moved, the look at all is what tells.
 const PAIRS_MAX: usize = 4;
@@ -102,6 +102,13 @@ impl Agent {
         if Some(cluster) != own {
             (told.gateways, told.inbounds) = Default::default();
         }
+        self.glances.add(remotes.into_iter().map(|remote| (cluster.clone(), remote)), now);
+    }
+
+    /// A server tells its gateways, in a look at all or in a glance.
+    pub(super) fn note_what_is_new(&mut self, server: &ServerInfo, told: &Gatewayz, now: Time) {
+        let Some(cluster) = server.cluster.as_ref().filter(|_| self.glances.are_needed) else { return };
+        let remotes = self.roster.answers_anew(&server.id, told);
         self.glances.add(remotes.into_iter().map(|remote| (cluster.clone(), remote)), now);
     }
 

@@ -42,6 +42,11 @@ impl Outbounds {
         self.0.peers()
     }
 
+    /// Each remote, and the connection's ID.
+    pub fn cids(&self) -> impl Iterator<Item = (&Name, u64)> {
+        self.0.rows.iter().map(|row| (&row.remote, self.0.cid(row)))
+    }
+
     /// The one to `remote`.
     pub fn get(&self, remote: &str) -> Option<Outbound> {
         self.0.of(remote).first().map(|row| self.0.read(row))
@@ -194,6 +199,13 @@ impl Rows {
 
     fn peers(&self) -> impl Iterator<Item = (&Name, &Name)> {
         self.rows.iter().map(|row| (&row.remote, &row.peer_id))
+    }
+
+    fn cid(&self, row: &Row) -> u64 {
+        let at = usize::try_from(row.at).unwrap_or(usize::MAX);
+        let mut bytes = Bytes(self.bytes.get(at..).unwrap_or_default());
+        bytes.byte();
+        bytes.number()
     }
 
     fn read(&self, row: &Row) -> Outbound {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::links::Again;
 use super::{Record, Roster};
-use crate::model::{Cluster, Link, LinkState, Name, Server, ServerInfo, Sight, Snapshot, Statsz, Time};
+use crate::model::{
+    Cluster, Gatewayz, Link, LinkState, Name, Server, ServerInfo, Sight, Snapshot, Statsz, Time,
+};
 
 /// What was asked, and who answered.
 #[derive(Clone, Debug, Default)]
@@ -23,22 +25,9 @@ impl Roster {
     /// more.
     pub fn moved(&self, server: &ServerInfo, told: &Statsz, own: Option<&Name>) -> Vec<Name> {
         let Some(record) = self.records.get(&server.id) else { return Vec::new() };
-        let mut remotes: BTreeSet<&Name> = BTreeSet::new();
-        if let Some((_, answered)) = &record.gatewayz {
-            let mut told = told.gateways.iter().peekable();
-            for (remote, outbound) in answered.outbound.iter() {
-                remotes.extend(
-                    std::iter::from_fn(|| told.next_if(|(new, _)| *new < remote)).map(|(new, _)| new),
-                );
-                if told
-                    .next_if(|(same, _)| *same == remote)
-                    .is_none_or(|(_, cid)| *cid != outbound.connection.cid)
-                {
-                    remotes.insert(remote);
-                }
-            }
-            remotes.extend(told.map(|(new, _)| new));
-        }
+        let answered = record.gatewayz.as_ref().map(|(_, answered)| answered.outbound.cids());
+        let told_now = told.gateways.iter().map(|(remote, cid)| (remote, *cid));
+        let mut remotes = answered.map(|answered| differing(answered, told_now)).unwrap_or_default();
         let is_own = server.cluster.is_some() && server.cluster.as_ref() == own;
         if let Some((_, before)) =
             record.statsz.as_ref().filter(|(_, s)| is_own && s.inbounds != told.inbounds)
@@ -48,6 +37,14 @@ impl Roster {
                 .extend(told.inbounds().filter(|(r, n)| before.get(r) != Some(n)).map(|(remote, _)| remote));
         }
         remotes.into_iter().cloned().collect()
+    }
+
+    /// The remotes to which a server answers other gateways than it did before.
+    pub fn answers_anew(&self, id: &str, told: &Gatewayz) -> Vec<Name> {
+        let Some((_, held)) = self.records.get(id).and_then(|r| r.gatewayz.as_ref()) else {
+            return Vec::new();
+        };
+        differing(held.outbound.cids(), told.outbound.cids()).into_iter().cloned().collect()
     }
 
     /// Brings `snapshot`, which is of the last look at all, up to date by those who answered now, and gives the links
@@ -156,6 +153,22 @@ impl Door {
     fn is_shut_to(&self, id: &Name, cluster: &Name) -> bool {
         !self.open.contains(&(cluster.clone(), id.clone()))
     }
+}
+
+/// The remotes whose connections are not the same in both; each is in order.
+fn differing<'a>(
+    a: impl Iterator<Item = (&'a Name, u64)>,
+    b: impl Iterator<Item = (&'a Name, u64)>,
+) -> BTreeSet<&'a Name> {
+    let (mut remotes, mut b) = (BTreeSet::new(), b.peekable());
+    for (remote, cid) in a {
+        remotes.extend(std::iter::from_fn(|| b.next_if(|(new, _)| *new < remote)).map(|(new, _)| new));
+        if b.next_if(|(same, _)| *same == remote).is_none_or(|(_, now)| now != cid) {
+            remotes.insert(remote);
+        }
+    }
+    remotes.extend(b.map(|(new, _)| new));
+    remotes
 }
 
 impl Record {

@@ -192,6 +192,8 @@ fn a_heartbeat_tells_to_where_gateways_are_other_ones_than_were_answered() {
     world.run(secs(1));
     assert_eq!(moved(&world, "us-1", None), ["ap"]);
     assert_eq!(moved(&world, "us-0", None), [""; 0]);
+    let anew = |server: &str| world.roster.answers_anew(&world.id(server), &world.gatewayz(server));
+    assert!(anew("us-1").iter().eq(["ap"].map(Name::from).iter()) && anew("us-0").is_empty());
     let end: Vec<Name> = world.names().into_iter().filter(|n| n.starts_with("eu")).collect();
     let of_own = end.iter().filter(|name| moved(&world, name, Some("eu")) == ["us"]);
     assert_eq!(of_own.count(), 1, "where it ended");
