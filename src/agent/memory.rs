@@ -83,7 +83,7 @@ fn recall(roster: &mut Roster, finding: &Finding) {
     if &*finding.check == "cluster_unreachable"
         && let Some(cluster) = &entity.cluster
     {
-        roster.recall_cluster(cluster.clone());
+        roster.recall_cluster(cluster);
     }
 }
 

@@ -41,7 +41,7 @@ static MANUAL: Manual = Manual {
     detects: "The agent cannot see all of the supercluster, or cannot tell what it sees.",
     matters: "What cannot be seen cannot be judged: a fault may stand where no finding does.",
     decides: "From its own work: a permission that the server refused; a further vantage that does not let it in; \
-              replies that do not decode, carry an error, or claim another server's ID; more servers than it can \
+              replies that do not decode, carry an error, or claim another server's ID; more servers, clusters, answers or findings than it can \
               remember; messages that came faster than they could be read; looks that begin late; events that it had to give up because its connection stayed away for \
               too long; a sink that does not take findings for 5 seconds.",
     silent: "When one reply of one look was lost: the next look is half a second away. A server that does not answer \
@@ -146,9 +146,16 @@ fn itself(snapshot: &Snapshot, settings: &Settings) -> Outcome {
     if !permissions.is_empty() {
         steps.push(Step::run("give the agent's user the permissions it needs", "gatewatch permissions"));
     }
-    if observer.servers_over > 0 {
-        reasons.push(format!("{} servers more than are remembered", observer.servers_over));
-        essence.push("servers".into());
+    for (over, what, kind) in [
+        (observer.servers_over, "servers more than are remembered", "servers"),
+        (observer.clusters_over, "clusters more than are remembered", "clusters"),
+        (observer.answers_over, "answers more than there is memory for", "answers"),
+        (observer.findings_over, "findings more than are kept open", "findings"),
+    ] {
+        if over > 0 {
+            reasons.push(format!("{over} {what}"));
+            essence.push(kind.into());
+        }
     }
     if observer.outbox.dropped > 0 {
         reasons
@@ -303,12 +310,22 @@ mod tests {
     }
 
     #[test]
-    fn more_servers_than_are_remembered_are_told_of() {
-        let mut snapshot = World::seen_from("eu-0").view().clone();
-        snapshot.observer.servers_over = 12;
-        let settings = Settings::of(&ObserverDegraded);
-        let Outcome::Violated(violation) = itself(&snapshot, &settings) else { panic!("it cannot see them") };
-        assert!(violation.summary.ends_with("12 servers more than are remembered"), "{}", violation.summary);
+    fn more_than_is_remembered_is_told_of() {
+        let over: [(&str, fn(&mut Observer)); 4] = [
+            ("12 servers more than are remembered", |o| o.servers_over = 12),
+            ("3 clusters more than are remembered", |o| o.clusters_over = 3),
+            ("7 answers more than there is memory for", |o| o.answers_over = 7),
+            ("1 findings more than are kept open", |o| o.findings_over = 1),
+        ];
+        for (told, set) in over {
+            let mut snapshot = World::seen_from("eu-0").view().clone();
+            set(&mut snapshot.observer);
+            let settings = Settings::of(&ObserverDegraded);
+            let Outcome::Violated(violation) = itself(&snapshot, &settings) else {
+                panic!("it cannot see them")
+            };
+            assert!(violation.summary.ends_with(told), "{}", violation.summary);
+        }
     }
 
     #[test]

@@ -424,6 +424,30 @@ impl Fact {
             Self::Interest(_) => 6,
         }
     }
+
+    /// About how much memory it takes, in bytes, for who has to keep within a bound.
+    pub fn bytes(&self) -> usize {
+        // With the room that a tree has for more.
+        const CONNECTION: usize = 256;
+        const ENTRY: usize = 128;
+        const URL: usize = 16;
+        let entries = |count: usize| count.saturating_mul(ENTRY);
+        let text = match self {
+            Self::Gatewayz(g) => (g.outbound.len() + g.inbound.iter().count()).saturating_mul(CONNECTION),
+            Self::Varz(varz) => {
+                let remotes = varz.gateway.as_ref().map(|gateway| &gateway.remotes);
+                let urls: usize = remotes.iter().flat_map(|r| r.values()).map(|urls| urls.len()).sum();
+                entries(remotes.map_or(0, BTreeMap::len)).saturating_add(urls.saturating_mul(URL))
+            }
+            Self::Routez(routez) => routez.peers.len().saturating_mul(CONNECTION),
+            Self::Statsz(statsz) => entries(statsz.gateways.len()),
+            Self::Accountz(accountz) => accountz.accounts.len().saturating_mul(CONNECTION),
+            // The answer before the last is held too.
+            Self::Jsz(jsz) => entries(jsz.leads.values().map(|led| 1 + led.names.len()).sum::<usize>()) * 2,
+            Self::Interest(i) => entries(i.remotes.values().map(|modes| 1 + modes.optimistic.len()).sum()),
+        };
+        text.saturating_add(ENTRY)
+    }
 }
 
 /// What is heard without asking.

@@ -27,6 +27,10 @@ use super::{
 
 /// How many servers are remembered. What the network says beyond that is counted and not taken in.
 pub const SERVERS_MAX: usize = 20_000;
+/// How many clusters are remembered, as [`SERVERS_MAX`].
+pub const CLUSTERS_MAX: usize = 4096;
+/// How much memory the answers may take that are held, in bytes: a million links, told by both ends, and as much again.
+const FACTS_BYTES_MAX: usize = 1 << 30;
 /// How many IDs of ended lives are remembered, so that an old answer does not bring one back.
 const RETIRED_MAX: usize = 4 * SERVERS_MAX;
 /// How long a refused login stands for the present: a server dials again after 1.0 to 1.15 s.
@@ -56,6 +60,12 @@ pub enum Odd {
     /// The roster is full.
     #[error("more than {SERVERS_MAX} servers")]
     Full,
+    /// Its cluster is new, and one too many.
+    #[error("more than {CLUSTERS_MAX} clusters")]
+    Clusters,
+    /// There is no room for what it says.
+    #[error("what the servers say takes more than {} MiB", FACTS_BYTES_MAX >> 20)]
+    Facts,
 }
 
 /// One look that is over.
@@ -95,6 +105,10 @@ pub struct Roster {
     retired: BTreeSet<Name>,
     retired_order: VecDeque<Name>,
     over: u64,
+    clusters_over: u64,
+    facts_over: u64,
+    /// How much memory the answers take that are held.
+    facts_bytes: usize,
     began_at: Option<Time>,
     traffic: TrafficMemory,
 }
@@ -132,6 +146,8 @@ struct Record {
     /// once the newer may come first.
     told_seq: [u64; Fact::KINDS],
     told_elsewhere_seq: [u64; Fact::KINDS],
+    /// How much memory its answers of each kind take.
+    facts_bytes: [usize; Fact::KINDS],
 }
 
 #[derive(Debug, Default)]
@@ -175,6 +191,7 @@ impl Record {
             voice: None,
             told_seq: [0; Fact::KINDS],
             told_elsewhere_seq: [0; Fact::KINDS],
+            facts_bytes: [0; Fact::KINDS],
         }
     }
 
@@ -231,6 +248,7 @@ impl Roster {
             record.varz.as_ref().map(|(_, v)| &**v),
             record.statsz.as_ref().map(|(_, s)| &**s),
         );
+        self.make_room(&id, &fact)?;
         self.loads.answer(&id, &fact, slow, made_at);
         let Some(record) = self.records.get_mut(&id) else { return Ok(()) };
         record.hear(made_at, elsewhere);
@@ -284,6 +302,21 @@ impl Roster {
         Ok(())
     }
 
+    /// Counts what `fact` takes in place of what the server said before.
+    fn make_room(&mut self, id: &Name, fact: &Fact) -> Result<(), Odd> {
+        let held = self.records.get_mut(id).and_then(|record| record.facts_bytes.get_mut(fact.kind()));
+        let Some(held) = held else { return Ok(()) };
+        let (bytes, others) = (fact.bytes(), self.facts_bytes.saturating_sub(*held));
+        // What grows no larger is taken in, whoever else has filled the room.
+        if bytes > *held && others.saturating_add(bytes) > FACTS_BYTES_MAX {
+            self.facts_over += 1;
+            return Err(Odd::Facts);
+        }
+        self.facts_bytes = others.saturating_add(bytes);
+        *held = bytes;
+        Ok(())
+    }
+
     fn accounts(&mut self, id: &Name, started_at: Option<Time>, told: Accountz, made_at: Time) {
         let at = self.traffic.poll_at(made_at);
         let Some(record) = self.records.get_mut(id) else { return };
@@ -306,7 +339,7 @@ impl Roster {
     }
 
     fn listen(&mut self, server: ServerInfo, signal: Signal, now: Time, elsewhere: bool) -> Result<(), Odd> {
-        let seq = server.seq;
+        let (seq, id) = (server.seq, server.id.clone());
         let record = self.introduce(server, now)?;
         record.hear(now, elsewhere);
         match signal {
@@ -319,7 +352,11 @@ impl Roster {
                 while record.heartbeats.len() > 16 {
                     record.heartbeats.pop_front();
                 }
-                replace(&mut record.statsz, now, statsz);
+                let fact = Fact::Statsz(statsz);
+                self.make_room(&id, &fact)?;
+                if let (Some(record), Fact::Statsz(statsz)) = (self.records.get_mut(&id), fact) {
+                    replace(&mut record.statsz, now, statsz);
+                }
             }
             Signal::Shutdown | Signal::LameDuck => record.left_at = Some(now),
             Signal::GatewayRejected { dialer_id } => {
@@ -346,7 +383,11 @@ impl Roster {
     /// Makes a server known that an earlier start of the agent knew, last heard at `at`.
     pub fn recall(&mut self, info: ServerInfo, at: Time) {
         if let Some(cluster) = &info.cluster {
-            self.clusters.entry(cluster.clone()).or_default().existed = true;
+            self.has_existed(cluster);
+        }
+        if self.records.len() >= SERVERS_MAX {
+            self.over += 1;
+            return;
         }
         let known = self.records.values().any(|r| r.info.name == info.name && r.info.cluster == info.cluster);
         if !known && !info.id.is_empty() && !self.records.contains_key(&info.id) {
@@ -362,8 +403,22 @@ impl Roster {
     }
 
     /// Makes a cluster known that an earlier start of the agent knew.
-    pub fn recall_cluster(&mut self, cluster: Name) {
-        self.clusters.entry(cluster).or_default().existed = true;
+    pub fn recall_cluster(&mut self, cluster: &Name) {
+        self.has_existed(cluster);
+    }
+
+    /// Remembers that there is or was such a cluster; whether there is room for it.
+    fn has_existed(&mut self, cluster: &Name) -> bool {
+        if let Some(memory) = self.clusters.get_mut(cluster) {
+            memory.existed = true;
+            return true;
+        }
+        if self.clusters.len() >= CLUSTERS_MAX {
+            self.clusters_over += 1;
+            return false;
+        }
+        self.clusters.insert(cluster.clone(), ClusterMemory { existed: true, ..ClusterMemory::default() });
+        true
     }
 
     /// The connection was lost: what was counted in looks begins anew, for nobody looked in between.
@@ -512,10 +567,14 @@ impl Roster {
     /// The record of a server that speaks for itself.
     fn introduce(&mut self, server: ServerInfo, at: Time) -> Result<&mut Record, Odd> {
         self.hold_to_its_id(&server)?;
-        if let Some(cluster) = &server.cluster {
-            self.clusters.entry(cluster.clone()).or_default().existed = true;
-        }
         let full = self.records.len() >= SERVERS_MAX;
+        if full && !self.records.contains_key(&server.id) {
+            self.over += 1;
+            return Err(Odd::Full);
+        }
+        if !server.cluster.as_ref().is_none_or(|cluster| self.has_existed(cluster)) {
+            return Err(Odd::Clusters);
+        }
         match self.records.entry(server.id.clone()) {
             std::collections::btree_map::Entry::Occupied(entry) => {
                 let record = entry.into_mut();
@@ -528,10 +587,6 @@ impl Roster {
                 }
                 record.introduced = true;
                 Ok(record)
-            }
-            std::collections::btree_map::Entry::Vacant(_) if full => {
-                self.over += 1;
-                Err(Odd::Full)
             }
             std::collections::btree_map::Entry::Vacant(entry) => {
                 self.retired.remove(&server.id);
@@ -582,6 +637,8 @@ impl Roster {
         let movement = self.movement(&look, &servers);
         let mut observer = look.observer;
         observer.servers_over = self.over;
+        observer.clusters_over = self.clusters_over;
+        observer.answers_over = self.facts_over;
         Snapshot {
             epoch: look.epoch,
             at: look.asked_at,
@@ -725,6 +782,7 @@ impl Roster {
             .collect();
         for id in over {
             let Some(record) = self.records.remove(&id) else { continue };
+            self.facts_bytes = self.facts_bytes.saturating_sub(record.facts_bytes.iter().sum());
             let introduced = record.introduced;
             // A cluster whose servers all said goodbye is forgotten with the last of them.
             if record.left_at.is_some()

@@ -340,6 +340,11 @@ pub struct Rejection {
     pub at: Time,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// How well the agent itself can see.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -350,6 +355,15 @@ pub struct Observer {
     pub complaints: BTreeMap<Name, Complaint>,
     /// Servers that were not taken in, for there are more than the roster holds.
     pub servers_over: u64,
+    /// Clusters that were not taken in, for there are more than the roster holds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub clusters_over: u64,
+    /// Answers that were not taken in, for those that are held take up all the memory there is for them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub answers_over: u64,
+    /// Findings that did not open, for so many are open.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub findings_over: u64,
     /// How late the last look began.
     pub behind: Duration,
     /// When messages last came faster than they were read, and some were not taken in.

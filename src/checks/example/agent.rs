@@ -119,7 +119,7 @@ impl World {
                 self.roster.recall_link(cluster.clone(), name.clone(), remote, at);
             }
             if let (true, Some(cluster)) = (&*finding.check == "cluster_unreachable", &e.cluster) {
-                self.roster.recall_cluster(cluster.clone());
+                self.roster.recall_cluster(cluster);
             }
         }
         self.ledger = Ledger::restore(open);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::witness::Home;
-use super::{ABSENCE_GAP, Look, Roster};
+use super::{ABSENCE_GAP, CLUSTERS_MAX, Look, Roster};
 use crate::model::sorted::union;
 use crate::model::{Cluster, Life, Name, Server};
 
@@ -22,7 +22,7 @@ impl Roster {
         }
         for server in servers.values() {
             let Some(own) = &server.info.cluster else { continue };
-            let cluster = clusters.entry(own.clone()).or_default();
+            let Some(cluster) = place(&mut clusters, own) else { continue };
             cluster.servers.insert(server.info.id.clone());
             cluster.answered += usize::from(look.hears(&server.info.id));
             cluster.heard_at = cluster.heard_at.max(server.last_sign_at());
@@ -77,6 +77,8 @@ impl Roster {
             cluster.elsewhere_since = memory.elsewhere_since;
             cluster.severed_since = memory.severed_since;
         }
+        // What is only a name in a configuration is forgotten with it.
+        self.clusters.retain(|name, memory| memory.existed || clusters.contains_key(name));
         clusters
     }
 
@@ -102,14 +104,27 @@ impl Roster {
                 }
             }
             for remote in configured {
-                clusters.entry(remote.clone()).or_default().configured_by.insert(own.clone());
+                if let Some(cluster) = place(clusters, remote) {
+                    cluster.configured_by.insert(own.clone());
+                }
             }
             for (remote, names) in seen_by(&members) {
-                self.clusters.entry(remote.clone()).or_default().existed = true;
-                clusters.entry(remote.clone()).or_default().seen_by.insert(own.clone(), names);
+                if self.has_existed(remote)
+                    && let Some(cluster) = place(clusters, remote)
+                {
+                    cluster.seen_by.insert(own.clone(), names);
+                }
             }
         }
     }
+}
+
+/// The cluster of this name; none where there are too many already.
+fn place<'a>(clusters: &'a mut BTreeMap<Name, Cluster>, name: &Name) -> Option<&'a mut Cluster> {
+    if clusters.len() >= CLUSTERS_MAX && !clusters.contains_key(name) {
+        return None;
+    }
+    Some(clusters.entry(name.clone()).or_default())
 }
 
 /// The names of the servers that have a connection to or from each cluster.

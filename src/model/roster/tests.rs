@@ -213,7 +213,7 @@ fn what_an_earlier_start_knew_is_known_and_does_not_stand_beside_its_next_life()
     let mut roster = Roster::default();
     roster.recall(info("us-1", "U1", "us", 0), at(0));
     roster.recall(info("us-1", "U2", "us", 0), at(0));
-    roster.recall_cluster("ap".into());
+    roster.recall_cluster(&"ap".into());
     roster.recall_link("eu".into(), "eu-0".into(), &"us".into(), at(0));
     assert_eq!(roster.clusters_with_silence(), BTreeSet::from(["us".into()]));
     roster.answer(info("eu-0", "E0", "eu", 1), Fact::Gatewayz(to(&[])), at(500)).unwrap();
@@ -392,4 +392,86 @@ fn how_long_a_server_runs_is_told_by_its_own_clock() {
     let statsz = Statsz { start: Some(at(68_500)), ..Statsz::default() };
     roster.answer(spoke_at(70_100), Fact::Statsz(statsz), at(0)).unwrap();
     assert_eq!(roster.uptime("E0"), Some(Duration::from_millis(1600)));
+}
+
+#[test]
+fn whoever_makes_up_clusters_fills_no_memory_and_the_known_ones_stay() {
+    let mut roster = Roster::default();
+    roster.answer(info("eu-0", "E0", "eu", 1), Fact::Gatewayz(to(&[("us", "U0")])), at(0)).unwrap();
+    drop(roster.snapshot(look(100, &["E0"])));
+    // One server after the other takes the name of the one before, each in a cluster of its own.
+    for n in 0..CLUSTERS_MAX {
+        drop(roster.answer(
+            info("evil", &n.to_string(), &format!("c{n}"), 1),
+            Fact::Statsz(Statsz::default()),
+            at(0),
+        ));
+    }
+    let late = roster.answer(info("new", "N", "new", 1), Fact::Gatewayz(Gatewayz::default()), at(10));
+    assert_eq!(late.unwrap_err().to_string(), "more than 4096 clusters");
+    // Others name clusters that nobody has seen, other ones each time.
+    for round in 0..3 {
+        let names: Vec<String> = (0..2 * CLUSTERS_MAX).map(|n| format!("r{round}-{n}")).collect();
+        let remotes: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "X")).collect();
+        let config = GatewayConfig {
+            name: "eu".into(),
+            remotes: names.iter().map(|name| (name.as_str().into(), Urls::default())).collect(),
+            ..GatewayConfig::default()
+        };
+        let varz = Varz { gateway: Some(config), ..Varz::default() };
+        roster.answer(info("eu-0", "E0", "eu", 2 + round), Fact::Varz(Box::new(varz)), at(20)).unwrap();
+        roster.answer(info("eu-0", "E0", "eu", 2 + round), Fact::Gatewayz(to(&remotes)), at(20)).unwrap();
+        let snapshot = roster.snapshot(look(1000 * (1 + round), &["E0"]));
+        assert!(snapshot.clusters.len() <= CLUSTERS_MAX, "{}", snapshot.clusters.len());
+        assert!(snapshot.clusters["eu"].servers.contains("E0") && snapshot.observer.clusters_over > 0);
+        assert!(roster.clusters.len() <= CLUSTERS_MAX);
+    }
+}
+
+#[test]
+fn answers_that_there_is_no_memory_for_are_told_of_and_what_is_known_stays() {
+    let mut roster = Roster::default();
+    let large = || {
+        let peers = (0..100_000).map(|n| (Name::from(format!("{n}")), RoutePeer::default()));
+        Fact::Routez(Routez { peers: peers.collect() })
+    };
+    let small = || Fact::Gatewayz(to(&[("us", "U0")]));
+    roster.answer(info("eu-0", "E0", "eu", 1), small(), at(0)).unwrap();
+    roster.facts_bytes = FACTS_BYTES_MAX - 1_000_000;
+    let odd = roster.answer(info("evil", "X", "eu", 1), large(), at(10)).unwrap_err();
+    assert_eq!(odd.to_string(), "what the servers say takes more than 1024 MiB");
+    roster.answer(info("eu-0", "E0", "eu", 2), small(), at(20)).unwrap();
+    roster.facts_bytes = FACTS_BYTES_MAX;
+    roster.answer(info("eu-0", "E0", "eu", 3), small(), at(30)).expect("what grows no larger has its room");
+    let snapshot = roster.snapshot(look(100, &["E0"]));
+    assert_eq!(snapshot.observer.answers_over, 1);
+    assert!(snapshot.servers["X"].routez.is_none() && snapshot.servers["E0"].gatewayz.is_some());
+}
+
+#[test]
+fn what_ends_gives_its_memory_back() {
+    let mut roster = Roster::default();
+    let statsz = || Fact::Statsz(Statsz { gateways: [("us".into(), 1)].into(), ..Statsz::default() });
+    roster.answer(info("eu-0", "E0", "eu", 1), statsz(), at(0)).unwrap();
+    let one = roster.facts_bytes;
+    assert!(one > 0);
+    for life in 1..100_u64 {
+        let id = format!("E{life}");
+        roster.answer(info("eu-0", &id, "eu", 1), statsz(), at(life * 5000)).unwrap();
+        drop(roster.snapshot(look(life * 5000 + 100, &[&id])));
+        roster
+            .hear(info("eu-0", &id, "eu", 2), Signal::Heartbeat(Statsz::default()), at(life * 5000 + 200))
+            .unwrap();
+    }
+    assert!(roster.facts_bytes <= 2 * one, "{} of one server", roster.facts_bytes);
+}
+
+#[test]
+fn what_others_have_open_makes_no_more_servers_known_than_there_may_be() {
+    let mut roster = Roster::default();
+    for n in 0..SERVERS_MAX {
+        roster.records.insert(n.to_string().into(), Record::new(info("s", "S", "eu", 1), true, at(0)));
+    }
+    roster.recall(info("new", "N", "eu", 1), at(0));
+    assert_eq!((roster.records.len(), roster.over), (SERVERS_MAX, 1));
 }
