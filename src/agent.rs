@@ -747,6 +747,7 @@ impl Agent {
             self.vantage.cluster = Some(cluster);
         }
         self.vantage.ways = self.ways_now();
+        self.observer.findings_over = self.ledger.over();
         self.observer.outbox = self.outbox.stat();
         self.observer.sink = self.kept.trouble();
         // One that a finding is open about is kept until it was judged to be over.

@@ -201,8 +201,7 @@ impl Peers {
         if self.due().is_none_or(|due| now < due) {
             return None;
         }
-        self.known
-            .retain(|_, peer| now.since(peer.heard_at) < peer.next_in.mul_f64(EPOCHS_SILENT) + STANDBY_EVERY);
+        self.forget_the_gone(now);
         match &self.role {
             Role::Asking { until } if *until <= self.vacant_at => {
                 self.role = Role::Asking { until: now.plus(LISTEN) };
@@ -215,6 +214,11 @@ impl Peers {
             }
             _ => Some(self.lead("no other agent leads", now)),
         }
+    }
+
+    fn forget_the_gone(&mut self, now: Time) {
+        self.known
+            .retain(|_, peer| now.since(peer.heard_at) < peer.next_in.mul_f64(EPOCHS_SILENT) + STANDBY_EVERY);
     }
 
     /// The servers say that nobody listens to the question.
@@ -266,6 +270,10 @@ impl Peers {
         let before = self.known.remove(&beat.instance);
         if beat.stops {
             return self.vacate(&beat.instance, now);
+        }
+        if self.known.len() >= PEERS_MAX {
+            // Who leads has nothing due, and each start of an agent is another one.
+            self.forget_the_gone(now);
         }
         if self.known.len() >= PEERS_MAX {
             return None;
@@ -647,5 +655,32 @@ mod tests {
         }
         assert!(peers.known.len() <= PEERS_MAX);
         assert!(peers.turn() <= TURNS_MAX);
+    }
+
+    #[test]
+    fn no_more_agents_are_known_than_there_may_be_and_those_that_are_gone_make_room() {
+        let mut peers = Peers::new(Name::from("ME"), at(0));
+        let beat = |n: usize| Beat {
+            instance: format!("I{n}").into(),
+            agent: "a".into(),
+            leading_since: None,
+            next_in: INTERVAL,
+            hears: Vec::new(),
+            succeeds: None,
+            changes: 0,
+            stops: false,
+        };
+        peers.tick(at(0));
+        peers.tick(at(2000));
+        assert!(peers.leads());
+        for n in 0..2 * PEERS_MAX {
+            peers.hear(beat(n), at(3000));
+        }
+        assert_eq!(peers.known.len(), PEERS_MAX);
+        assert!(!peers.known.contains_key("I5000"));
+        peers.hear(beat(7), at(60_000));
+        peers.hear(beat(5000), at(60_000));
+        assert!(peers.known.contains_key("I5000"), "nobody else was heard of for a minute");
+        assert_eq!(peers.known.len(), 2);
     }
 }

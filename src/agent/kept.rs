@@ -6,9 +6,8 @@ use tokio::sync::mpsc;
 
 use super::Agent;
 use super::io::Effect;
-use super::peers::OPEN_MAX;
 use crate::config::Config;
-use crate::findings::{Action, Change, Finding, Reason};
+use crate::findings::{Action, Change, FINDINGS_MAX, Finding, Reason};
 use crate::model::{SinkTrouble, Time};
 use crate::publish::{Message, event};
 use crate::sink::{Event, Holds, Sink};
@@ -104,7 +103,7 @@ impl Agent {
             self.ledger.follow(Action::Resolved, finding);
         }
         let (mut theirs, mut stale) = (Vec::new(), Vec::new());
-        for finding in holds.open.into_iter().take(OPEN_MAX) {
+        for finding in holds.open.into_iter().take(FINDINGS_MAX) {
             if self.company.has_ended(&finding) { stale.push(finding) } else { theirs.push(finding) }
         }
         for finding in stale {

@@ -1,10 +1,10 @@
 //! What survives a restart, and what an agent knows by findings that it did not open itself.
 
-use super::Agent;
 use super::io::Effect;
+use super::{Agent, COMPLAINTS_MAX};
 use crate::findings::{Finding, Ledger};
 use crate::model::{Complaint, Name, Roster, ServerInfo, Time};
-use crate::publish::{Message, State};
+use crate::publish::{Message, State, event};
 
 impl Agent {
     /// Takes up what an earlier start left.
@@ -22,6 +22,12 @@ impl Agent {
                 return;
             }
         };
+        self.take_up(state, now);
+    }
+
+    pub(super) fn take_up(&mut self, mut state: State, now: Time) {
+        state.findings.retain(Finding::is_named_right);
+        state.unconfirmed.retain(|m| m.is_sound() && event::is_finding(m.payload.as_bytes()));
         self.recall(&state.findings);
         self.owes = !state.unconfirmed.is_empty();
         for message in state.unconfirmed {
@@ -49,7 +55,8 @@ impl Agent {
     pub(super) fn recall(&mut self, findings: &[Finding]) {
         for finding in findings {
             recall(&mut self.roster, finding);
-            self.observer.complaints.extend(recall_complaint(finding));
+            let room = self.observer.complaints.len() < COMPLAINTS_MAX;
+            self.observer.complaints.extend(recall_complaint(finding).filter(|_| room));
         }
     }
 }

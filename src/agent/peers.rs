@@ -14,15 +14,18 @@ use serde::{Deserialize, Serialize};
 
 use super::io::Effect;
 use super::{Agent, millis};
-use crate::findings::{Action, Change, Finding, Ledger, Silence};
+use crate::findings::{Action, Change, FINDINGS_MAX, Finding, Ledger, Silence};
 use crate::model::{Name, Observer, Snapshot, Time};
 use crate::peers::{Beat, Peers, STANDBY_EVERY, Turn};
 use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Told};
 
 /// How large the findings of one page may be, in bytes.
 const PAGE_BYTES: usize = 256 * 1024;
-/// How many findings are taken over from others, or from where they are kept.
-pub(super) const OPEN_MAX: usize = 65_536;
+/// How much of a ledger is taken over from others, in bytes as it is written: twice what a thousand findings of the
+/// largest kind take, or all that there may be of the usual kind.
+const LEDGER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The longest name of an agent: what a configuration may say.
+const AGENT_BYTES_MAX: usize = 128;
 /// How long nothing is judged while another agent hands over what it has open.
 const HOLD: Duration = Duration::from_secs(2);
 /// A ledger that did not come, or does not fit, is asked for again.
@@ -73,6 +76,7 @@ struct Page {
 #[derive(Debug, Default)]
 struct Copy {
     pages: u32,
+    bytes: usize,
     findings: Vec<Finding>,
 }
 
@@ -96,6 +100,8 @@ pub(super) struct Company {
     offered_at: Option<Time>,
     hold_until: Time,
     ended: VecDeque<(String, Time)>,
+    /// How much was taken over from others since this agent leads, or had nothing open.
+    taken_bytes: usize,
     /// For each beat that did not come back yet, what was sent before it.
     receipts: VecDeque<u64>,
 }
@@ -115,6 +121,7 @@ impl Company {
             offered_at: None,
             hold_until: Time::default(),
             ended: VecDeque::new(),
+            taken_bytes: 0,
             receipts: VecDeque::new(),
         }
     }
@@ -249,6 +256,7 @@ impl Agent {
     fn lead(&mut self, reason: &str, now: Time) -> Vec<Effect> {
         let company = &mut self.company;
         company.changes = 0;
+        company.taken_bytes = 0;
         company.owns = true;
         company.follows = None;
         company.copy = Copy::default();
@@ -419,7 +427,7 @@ impl Agent {
         let (kind, _) = rest.split_once('.')?;
         Some(match kind {
             "peer" => match serde_json::from_slice::<Beat>(&message.payload) {
-                Ok(beat) if is_instance(&beat.instance) => self.hear_beat(beat, now),
+                Ok(beat) if is_sound(&beat) => self.hear_beat(beat, now),
                 _ => Vec::new(),
             },
             "finding" => self.follow(message, now),
@@ -485,8 +493,8 @@ impl Agent {
                 let open: Vec<Finding> = self.ledger.open().cloned().collect();
                 self.pages(&open, &instance, Word::Copy, now)
             }
-            Ok(Word::Copy(page)) if is_instance(&page.beat.instance) => self.copy(page, now),
-            Ok(Word::Offer(page)) if is_instance(&page.beat.instance) => self.take_over(page, now),
+            Ok(Word::Copy(page)) if is_sound(&page.beat) => self.copy(page, message.payload.len(), now),
+            Ok(Word::Offer(page)) if is_sound(&page.beat) => self.take_over(page, message.payload.len(), now),
             Ok(Word::Taken) if !self.company.estate.is_empty() => {
                 self.company.estate.clear();
                 self.company.offered_at = None;
@@ -496,8 +504,9 @@ impl Agent {
         }
     }
 
-    fn copy(&mut self, page: Page, now: Time) -> Vec<Effect> {
+    fn copy(&mut self, page: Page, bytes: usize, now: Time) -> Vec<Effect> {
         let (instance, changes) = (page.beat.instance.clone(), page.beat.changes);
+        let agent = page.beat.agent.clone();
         let mut effects = Vec::new();
         if let Some(Turn::StandBy(agent)) = self.company.peers.hear(page.beat, now) {
             effects.extend(self.stand_by(&agent, now));
@@ -516,7 +525,13 @@ impl Agent {
         if page.number == 0 {
             company.copy = Copy::default();
         }
-        if page.number != company.copy.pages || company.copy.findings.len() > OPEN_MAX {
+        if page.number != company.copy.pages || company.copy.findings.len() > FINDINGS_MAX {
+            return effects;
+        }
+        company.copy.bytes = company.copy.bytes.saturating_add(bytes);
+        if company.copy.bytes > LEDGER_BYTES_MAX {
+            tracing::warn!(from = ?agent, "sends more of a ledger than is taken in");
+            company.copy = Copy::default();
             return effects;
         }
         company.copy.pages += 1;
@@ -535,14 +550,22 @@ impl Agent {
     }
 
     /// Another agent gives way and hands over what it has open.
-    fn take_over(&mut self, page: Page, now: Time) -> Vec<Effect> {
+    fn take_over(&mut self, page: Page, bytes: usize, now: Time) -> Vec<Effect> {
         if !self.company.peers.leads() {
             return Vec::new();
         }
-        let room = OPEN_MAX.saturating_sub(self.ledger.len());
+        if self.ledger.is_empty() {
+            self.company.taken_bytes = 0;
+        }
+        self.company.taken_bytes = self.company.taken_bytes.saturating_add(bytes);
+        let mut room = FINDINGS_MAX.saturating_sub(self.ledger.len());
+        if self.company.taken_bytes > LEDGER_BYTES_MAX {
+            tracing::warn!(from = ?page.beat.agent, "hands over more than is taken in");
+            room = 0;
+        }
         let known = |f: &Finding| f.is_named_right() && !self.company.has_ended(f);
         let findings: Vec<Finding> = page.findings.into_iter().filter(known).take(room).collect();
-        tracing::info!(from = %page.beat.agent, findings = findings.len(), "took over what another agent had open");
+        tracing::info!(from = ?page.beat.agent, findings = findings.len(), "took over what another agent had open");
         self.recall(&findings);
         self.take_silences(page.silences, now);
         let changes = self.ledger.adopt(findings, now);
@@ -579,7 +602,7 @@ impl Agent {
                 action = change.action.as_str(),
                 reason = ?change.reason,
                 severity = f.severity.as_str(),
-                check = %f.check,
+                check = ?f.check,
                 cause = f.cause.kind.as_str(),
                 "{}",
                 f.summary.escape_debug()
@@ -593,6 +616,13 @@ impl Agent {
             self.desk.take(change);
         }
     }
+}
+
+/// Whether it can be of an agent like this one.
+fn is_sound(beat: &Beat) -> bool {
+    is_instance(&beat.instance)
+        && beat.agent.len() <= AGENT_BYTES_MAX
+        && !beat.agent.chars().any(char::is_control)
 }
 
 /// Whether it can be the end of a subject.

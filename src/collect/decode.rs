@@ -28,6 +28,12 @@ use crate::model::{
 /// 1.5 MB: 3,000 connections with all details.
 pub const REPLY_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// The longest name that is taken in, in bytes: of a server, a cluster, an account, a stream, an address. What servers
+/// call themselves is read by people, and kept a thousand times.
+pub const NAME_BYTES_MAX: usize = 1024;
+/// Of the tags and of the metadata of a server so many are kept.
+const TAGS_MAX: usize = 64;
+
 /// What is asked of servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Endpoint {
@@ -108,6 +114,12 @@ pub enum DecodeError {
     /// No ID to know it by.
     #[error("reply names no server")]
     Nameless,
+    /// Nothing of it is taken in.
+    #[error("a name of {bytes} bytes is longer than the {NAME_BYTES_MAX} that are taken in")]
+    LongName {
+        /// The longest one.
+        bytes: usize,
+    },
 }
 
 /// A reply that could not be used, with its sender where that could be read.
@@ -149,7 +161,8 @@ impl Decoder {
             return Err(nameless(DecodeError::TooLarge { bytes: json.len() }));
         }
         let names = &mut self.names;
-        match endpoint {
+        names.take_longest();
+        let read = match endpoint {
             Endpoint::Gatewayz => match scan::gatewayz(json, names) {
                 Some((server, gatewayz)) => Ok((server, Fact::Gatewayz(gatewayz))),
                 None => open::<wire::Gatewayz<'_>>(endpoint, json, names),
@@ -160,7 +173,8 @@ impl Decoder {
             Endpoint::Accountz => open::<wire::Accountz<'_>>(endpoint, json, names),
             Endpoint::Jsz => open::<wire::Jsz<'_>>(endpoint, json, names),
             Endpoint::Interest => open::<wire::Interest<'_>>(endpoint, json, names),
-        }
+        };
+        within_bounds(read, names.take_longest())
     }
 
     /// Reads one heartbeat.
@@ -175,17 +189,55 @@ impl Decoder {
     }
 }
 
+/// What was read, unless a name in it is too long.
+fn within_bounds(
+    read: Result<(ServerInfo, Fact), Box<Garbled>>,
+    longest: usize,
+) -> Result<(ServerInfo, Fact), Box<Garbled>> {
+    if longest <= NAME_BYTES_MAX {
+        return read;
+    }
+    let server = read.map_or_else(|garbled| garbled.server, |(server, _)| Some(server)).and_then(introduced);
+    Err(Box::new(Garbled { server, error: DecodeError::LongName { bytes: longest } }))
+}
+
+/// How long its longest name is, in bytes.
+fn longest_of(server: &ServerInfo) -> usize {
+    let own = [&server.name, &server.host, &server.id, &server.ver].into_iter();
+    own.chain(&server.cluster).chain(&server.domain).map(|name| name.len()).max().unwrap_or_default()
+}
+
+/// The server, if its names are not too long; without the tags and the metadata that are.
+fn introduced(mut server: ServerInfo) -> Option<ServerInfo> {
+    let short = |name: &str| name.len() <= NAME_BYTES_MAX;
+    if longest_of(&server) > NAME_BYTES_MAX {
+        return None;
+    }
+    server.tags.retain(|tag| short(tag));
+    server.tags.truncate(TAGS_MAX);
+    server.metadata.retain(|key, value| short(key) && short(value));
+    while server.metadata.len() > TAGS_MAX {
+        server.metadata.pop_last();
+    }
+    Some(server)
+}
+
+/// Who says something unasked.
+fn speaker(server: ServerInfo) -> Result<ServerInfo, Box<Garbled>> {
+    let fail = |error| Err(Box::new(Garbled { server: None, error }));
+    if server.id.is_empty() {
+        return fail(DecodeError::Nameless);
+    }
+    let bytes = longest_of(&server);
+    introduced(server).map_or_else(|| fail(DecodeError::LongName { bytes }), Ok)
+}
+
 /// Reads the bare server block of a SHUTDOWN or LAMEDUCK advisory.
 ///
 /// # Errors
 /// As [`Decoder::reply`].
 pub fn goodbye(payload: &[u8]) -> Result<ServerInfo, Box<Garbled>> {
-    parse::<ServerInfo>("a goodbye", payload).and_then(|server| {
-        if server.id.is_empty() {
-            return Err(Box::new(Garbled { server: None, error: DecodeError::Nameless }));
-        }
-        Ok(server)
-    })
+    parse::<ServerInfo>("a goodbye", payload).and_then(speaker)
 }
 
 /// Reads an AUTH.ERR advisory; none when it is not about a gateway.
@@ -207,14 +259,16 @@ pub fn auth_error(payload: &[u8]) -> Result<Option<(ServerInfo, Signal)>, Box<Ga
         #[serde(default)]
         name: Name,
     }
-    let advisory = parse::<Advisory>("AUTH.ERR", payload)?;
-    if advisory.server.id.is_empty() {
-        return Err(Box::new(Garbled { server: None, error: DecodeError::Nameless }));
+    let Advisory { server, client, reason } = parse::<Advisory>("AUTH.ERR", payload)?;
+    let server = speaker(server)?;
+    if client.name.len() > NAME_BYTES_MAX {
+        let error = DecodeError::LongName { bytes: client.name.len() };
+        return Err(Box::new(Garbled { server: Some(server), error }));
     }
     // Who was too slow to log in was not refused.
-    let refused = !advisory.reason.contains("Timeout");
-    Ok((refused && &*advisory.client.kind == "Gateway" && !advisory.client.name.is_empty())
-        .then_some((advisory.server, Signal::GatewayRejected { dialer_id: advisory.client.name })))
+    let refused = !reason.contains("Timeout");
+    Ok((refused && &*client.kind == "Gateway" && !client.name.is_empty())
+        .then_some((server, Signal::GatewayRejected { dialer_id: client.name })))
 }
 
 fn parse<'a, T: Deserialize<'a>>(endpoint: &'static str, json: &'a [u8]) -> Result<T, Box<Garbled>> {
@@ -224,7 +278,7 @@ fn parse<'a, T: Deserialize<'a>>(endpoint: &'static str, json: &'a [u8]) -> Resu
             server: ServerInfo,
         }
         Box::new(Garbled {
-            server: serde_json::from_slice::<Head>(json).ok().map(|h| h.server),
+            server: serde_json::from_slice::<Head>(json).ok().and_then(|h| introduced(h.server)),
             error: DecodeError::Json { endpoint, error: clip(&error.to_string()) },
         })
     })
@@ -251,7 +305,7 @@ fn open<'a, B: Body<'a>>(
     };
     match body.server_id() {
         Some(id) if *id != *server.id => {
-            let error = DecodeError::TwoServers { envelope: server.id.clone(), body: id.into() };
+            let error = DecodeError::TwoServers { envelope: server.id.clone(), body: clip(id).into() };
             fail(server, error)
         }
         _ => {
@@ -297,6 +351,7 @@ fn duration(text: Option<&Str<'_>>) -> Option<Duration> {
 
 impl wire::Server<'_> {
     fn into_info(self, names: &mut Names) -> ServerInfo {
+        let short = |text: &str| text.len() <= NAME_BYTES_MAX;
         ServerInfo {
             name: names.get(&self.name),
             host: names.get(&self.host),
@@ -304,10 +359,19 @@ impl wire::Server<'_> {
             cluster: self.cluster.map(|cluster| names.get(&cluster)),
             domain: self.domain.map(|domain| names.get(&domain)),
             ver: names.get(&self.ver),
-            tags: self.tags.iter().map(|tag| names.get(tag)).collect(),
+            // These are the operator's own words: what is too much of them spoils no reply.
+            tags: self
+                .tags
+                .iter()
+                .filter(|tag| short(tag))
+                .take(TAGS_MAX)
+                .map(|tag| names.get(tag))
+                .collect(),
             metadata: self
                 .metadata
                 .into_iter()
+                .filter(|(key, value)| short(key) && short(value))
+                .take(TAGS_MAX)
                 .map(|(key, value)| (names.get(&key), names.get(&value)))
                 .collect(),
             jetstream: self.jetstream,
@@ -524,6 +588,18 @@ impl<'a> Body<'a> for wire::Interest<'a> {
             remotes.map(|(remote, r)| (names.get(&remote), modes(r.accounts.unwrap_or_default(), names)));
         Fact::Interest(Interest { remotes: remotes.collect() })
     }
+}
+
+/// Reads a reply the general way, where there is a short one too.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn generally(endpoint: Endpoint, json: &[u8]) -> Result<(ServerInfo, Fact), Box<Garbled>> {
+    let names = &mut Names::default();
+    let read = match endpoint {
+        Endpoint::Gatewayz => open::<wire::Gatewayz<'_>>(endpoint, json, names),
+        Endpoint::Statsz => open::<wire::Statsz<'_>>(endpoint, json, names),
+        _ => return Decoder::default().reply(endpoint, None, json),
+    };
+    within_bounds(read, names.take_longest())
 }
 
 #[cfg(test)]

@@ -23,6 +23,18 @@ const UPDATE_PAUSE: Duration = Duration::from_secs(2);
 /// How many fingerprints of what it explains a finding lists.
 const INHIBITS_MAX: usize = 256;
 
+/// How many findings are open at once, and how many violations are counted: a supercluster of a thousand servers without
+/// a single gateway has fewer. What is beyond that is told of by how many there are.
+pub const FINDINGS_MAX: usize = 65_536;
+const PENDING_MAX: usize = 4 * FINDINGS_MAX;
+/// What the agent says of itself is not kept back for that.
+const OWN_SIGHT: &str = "observer_degraded";
+
+/// The longest name of a check, known or not.
+const CHECK_BYTES_MAX: usize = 64;
+/// Of a fingerprint.
+const PRINT_CHARS: usize = 16;
+
 /// What happened to a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -224,7 +236,7 @@ impl Finding {
     }
 
     fn end(&mut self, at: Time) {
-        self.revision += 1;
+        self.revision = self.revision.saturating_add(1);
         self.published_at = at;
         self.resolved_at = Some(at);
     }
@@ -234,9 +246,22 @@ impl Finding {
         (self.essence.as_deref(), &self.scope)
     }
 
-    /// Whether its fingerprint is that of its names.
+    /// Leaves out what only agents need of it, beyond what there is of their own.
+    pub fn lighten(&mut self) {
+        self.essence = None;
+        self.scope = Scope::default();
+        self.inhibits.retain(|print| print.len() <= PRINT_CHARS);
+        while self.inhibits.len() > INHIBITS_MAX {
+            self.inhibits.pop_last();
+        }
+    }
+
+    /// Whether its check can be one, which is a token of its subject, and its fingerprint is that of its names.
     pub fn is_named_right(&self) -> bool {
-        self.fingerprint == fingerprint(&self.check, self.severity, &self.entity)
+        let slug = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        (1..=CHECK_BYTES_MAX).contains(&self.check.len())
+            && self.check.bytes().all(slug)
+            && self.fingerprint == fingerprint(&self.check, self.severity, &self.entity)
     }
 
     /// Takes over what a newer look tells.
@@ -319,13 +344,15 @@ pub struct Ledger {
     open: Open,
     pending: BTreeMap<Key, Pending>,
     silences: Silences,
+    /// How many did not open in the last step, for so many are open.
+    over: u64,
 }
 
 impl Ledger {
     /// The ledger that an earlier start left.
     pub fn restore(findings: impl IntoIterator<Item = Finding>) -> Self {
         let mut ledger = Self::default();
-        for finding in findings {
+        for finding in findings.into_iter().take(FINDINGS_MAX) {
             ledger.open.insert(Key::of(&finding.check, &finding.entity), finding);
         }
         ledger
@@ -378,6 +405,16 @@ impl Ledger {
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.open.len() == 0
+    }
+
+    /// How many more would have opened in the last step if there were room.
+    pub fn over(&self) -> u64 {
+        self.over
+    }
+
+    /// Whether there is room for one about this.
+    fn has_room(&self, key: &Key) -> bool {
+        self.open.len() < FINDINGS_MAX || &*key.check == OWN_SIGHT || self.open.contains_key(key)
     }
 
     /// How many of each check and severity are open.
@@ -458,6 +495,12 @@ impl Ledger {
             view.violated.contains_key(key) || view.unknown.contains(key) || unseen()
         });
         for key in view.violated.keys() {
+            if self.pending.len() >= PENDING_MAX
+                && &*key.check != OWN_SIGHT
+                && !self.pending.contains_key(key)
+            {
+                continue;
+            }
             let pending = self.pending.entry(key.clone()).or_default();
             if pending.epoch != epoch {
                 pending.epochs = pending.epochs.saturating_add(1);
@@ -630,12 +673,17 @@ impl Ledger {
         settings: &BTreeMap<&'static str, Settings>,
         changes: &mut Vec<Change>,
     ) {
+        self.over = 0;
         for (key, (verdict, violation)) in &view.violated {
             if self.open.contains_key(key) || explained.contains_key(key) {
                 continue;
             }
             let open_after = settings.get(verdict.check).map_or(1, |s| s.open_after);
             if !self.ripe(key, violation, seen_at, open_after) {
+                continue;
+            }
+            if !self.has_room(key) {
+                self.over += 1;
                 continue;
             }
             let mut finding = Finding::new(verdict, violation, view.inhibited_by(key), at);
@@ -712,7 +760,7 @@ impl Ledger {
             }
             // The first that subscribers hear of it is the first revision.
             if !std::mem::take(&mut finding.unsaid) {
-                finding.revision += 1;
+                finding.revision = finding.revision.saturating_add(1);
             }
             finding.published_at = at;
             changes.push(Change { action, reason, finding: finding.clone() });

@@ -7,5 +7,7 @@ mod silence;
 
 pub use explain::{RULES, Rule};
 pub use judge::judge;
-pub use ledger::{Action, Change, Finding, Judgement, Ledger, Listed, Reason, State, fingerprint};
+pub use ledger::{
+    Action, Change, FINDINGS_MAX, Finding, Judgement, Ledger, Listed, Reason, State, fingerprint,
+};
 pub use silence::{Match, SILENCE_MAX, SILENCES_MAX, Silence, SilenceError, Silences};

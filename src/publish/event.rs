@@ -196,9 +196,9 @@ pub(super) struct FindingEvent<'a> {
 /// The message that tells of `change`. `id` is unique.
 pub fn finding(change: &Change, sight: &Sight, style: &Style, id: &str) -> Message {
     let f = &change.finding;
-    let (essence, scope) = f.memo();
     let state = change.action.state();
     let payload_of = |f: &Finding| {
+        let (essence, scope) = f.memo();
         body(&FindingEvent {
             r#type: FINDING,
             id,
@@ -268,6 +268,7 @@ pub fn abridged(f: &Finding, bytes: usize) -> Finding {
     }
     f.evidence = Map::from_iter([("left_out_bytes".to_owned(), json!(bytes))]);
     f.remediation.clear();
+    f.lighten();
     f.server = None;
     f
 }
@@ -303,6 +304,16 @@ pub fn read(payload: &[u8]) -> Option<Told> {
     body.insert("published_at".to_owned(), published_at);
     let finding = Finding::deserialize(Value::Object(body)).ok().filter(Finding::is_named_right)?;
     Some(Told { action, finding, instance, change })
+}
+
+/// Whether it is something that [`finding`] wrote.
+pub fn is_finding(payload: &[u8]) -> bool {
+    let is_abridged = || {
+        let body: Value = serde_json::from_slice(payload).unwrap_or_default();
+        body.get("type").and_then(Value::as_str) == Some(FINDING)
+            && body.pointer("/evidence/left_out_bytes").is_some()
+    };
+    read(payload).is_some() || is_abridged()
 }
 
 /// What happened to an agent.

@@ -27,6 +27,19 @@ pub struct Message {
 }
 
 impl Message {
+    /// Whether it can be published: a file may say that anything was.
+    pub fn is_sound(&self) -> bool {
+        let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '*' && c != '>';
+        let subject = self.subject.split('.').all(|token| !token.is_empty() && token.chars().all(plain));
+        let one_line = |text: &str| !text.contains(['\r', '\n']);
+        let headers = self.headers.iter().all(|(name, value)| {
+            one_line(value)
+                && !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        });
+        subject && headers && one_line(&self.payload)
+    }
+
     fn bytes(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(k, v)| k.len() + v.len()).sum();
         self.subject.len() + headers + self.payload.len()

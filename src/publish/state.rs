@@ -30,6 +30,18 @@ pub struct State {
 impl State {
     /// The format that is written, and the only one that is read.
     pub const VERSION: u32 = 1;
+
+    /// Reads what [`StateFile::save`] wrote.
+    ///
+    /// # Errors
+    /// Where and what is wrong with it.
+    pub fn read(text: &[u8]) -> Result<Self, String> {
+        let state: Self = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+        if state.version != Self::VERSION {
+            return Err(format!("its format is {}, and {} is known", state.version, Self::VERSION));
+        }
+        Ok(state)
+    }
 }
 
 /// Why the file is of no use.
@@ -75,12 +87,8 @@ impl StateFile {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StateError::Io { path: self.path.clone(), error }),
         };
-        let damaged = |why: String| StateError::Damaged { path: self.path.clone(), why };
-        let state: State = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
-        if state.version != State::VERSION {
-            return Err(damaged(format!("its format is {}, and {} is known", state.version, State::VERSION)));
-        }
-        Ok(Some(state))
+        let damaged = |why| StateError::Damaged { path: self.path.clone(), why };
+        State::read(&text).map(Some).map_err(damaged)
     }
 
     /// Puts a file that cannot be used aside, so that the next write does not lose it.

@@ -16,6 +16,8 @@ pub(super) struct Names {
     known: HashSet<Name>,
     /// The URLs of each remote cluster as they were told last: all servers tell the same ones.
     urls: BTreeMap<Name, Urls>,
+    /// The length of the longest name since this was last asked for.
+    longest: usize,
 }
 
 impl Names {
@@ -27,6 +29,7 @@ impl Names {
     const URLS_MAX: (usize, usize) = (1024, 1024);
 
     pub(super) fn get(&mut self, text: &str) -> Name {
+        self.longest = self.longest.max(text.len());
         if let Some(name) = self.known.get(text) {
             return Name::clone(name);
         }
@@ -38,6 +41,11 @@ impl Names {
             self.known.insert(Name::clone(&name));
         }
         name
+    }
+
+    /// How long the longest was that was read since the last time, in bytes.
+    pub(super) fn take_longest(&mut self) -> usize {
+        std::mem::take(&mut self.longest)
     }
 
     /// The URLs of `remote`, which come in any order.

@@ -455,7 +455,7 @@ fn a_large_answer_is_read_and_a_bomb_is_not() {
 
 #[test]
 fn names_are_taken_as_they_are() {
-    let long = "n".repeat(4096);
+    let long = "n".repeat(NAME_BYTES_MAX);
     for name in ["a.b c", "x\ny", "*", ">", "\u{0}", "ä\u{202e}", "\"}{", &long] {
         let data = json!({ "server_id": "NEU0", "name": name,
             "outbound_gateways": { name: { "connection": { "cid": 1, "name": name } } },
@@ -465,6 +465,60 @@ fn names_are_taken_as_they_are() {
         assert_eq!(read.outbound.peer(name).map(|id| &**id), Some(name));
         assert!(!read.outbound.get(name).unwrap().configured, "what is not told is not configured");
         assert!(read.inbound.keys().all(|remote| &**remote != "none"));
+    }
+}
+
+#[test]
+fn a_name_that_is_too_long_spoils_its_reply_wherever_it_stands() {
+    let long = "n".repeat(NAME_BYTES_MAX + 1);
+    let told = "a name of 1025 bytes is longer than the 1024 that are taken in";
+    let bodies = [
+        (Endpoint::Gatewayz, json!({ "outbound_gateways": { &long: { "connection": {} } } })),
+        (Endpoint::Gatewayz, json!({ "inbound_gateways": { "us": [{ "connection": { "name": long } }] } })),
+        (
+            Endpoint::Varz,
+            json!({ "gateway": { "name": "eu", "gateways": [{ "name": "us", "urls": [long] }] } }),
+        ),
+        (Endpoint::Routez, json!({ "routes": [{ "remote_id": long }] })),
+        (Endpoint::Accountz, json!({ "account_statz": [{ "acc": long }] })),
+        (Endpoint::Jsz, json!({ "account_details": [{ "name": "A", "stream_detail": [{ "name": long }] }] })),
+    ];
+    for (endpoint, body) in bodies {
+        let garbled = reply(endpoint, None, &envelope(&body)).expect_err("too long a name");
+        assert_eq!(garbled.error.to_string(), told, "{endpoint:?}");
+        assert_eq!(garbled.server.map(|server| server.id), Some("NEU0".into()), "who said it is known");
+    }
+    for key in ["name", "host", "id", "cluster", "domain", "ver"] {
+        let mut head = server();
+        head[key] = long.as_str().into();
+        let text = |body: &Value| body.to_string().into_bytes();
+        let errors = [
+            reply(Endpoint::Varz, None, &text(&json!({ "server": head, "data": {} }))).err(),
+            reply(Endpoint::Varz, None, &text(&json!({ "server": head, "data": 7 }))).err(),
+            heartbeat(&text(&json!({ "server": head, "statsz": {} }))).err(),
+            goodbye(&text(&head)).err(),
+            auth_error(&text(&json!({ "server": head, "client": {} }))).err(),
+        ];
+        for garbled in errors {
+            let garbled = garbled.expect("too long a name");
+            assert_eq!(garbled.server, None, "{key}: nothing of it is kept");
+        }
+    }
+    let dialer = json!({ "server": server(), "client": { "kind": "Gateway", "name": long } }).to_string();
+    assert_eq!(auth_error(dialer.as_bytes()).unwrap_err().error.to_string(), told);
+}
+
+#[test]
+fn of_tags_and_metadata_as_much_is_kept_as_is_reasonable() {
+    let mut head = server();
+    let long = "n".repeat(NAME_BYTES_MAX + 1);
+    head["tags"] = (0..100).map(|n| n.to_string()).chain([long.clone()]).rev().collect();
+    head["metadata"] =
+        (0..100).map(|n| (n.to_string(), json!("x"))).chain([(long.clone(), json!(long))]).collect();
+    let reply = reply(Endpoint::Gatewayz, None, json!({ "server": head, "data": {} }).to_string().as_bytes());
+    for info in [reply.unwrap().0, goodbye(head.to_string().as_bytes()).unwrap()] {
+        assert_eq!((info.tags.len(), info.metadata.len()), (64, 64));
+        assert!(info.tags.iter().chain(info.metadata.keys()).all(|text| text.len() < 10));
     }
 }
 

@@ -14,6 +14,10 @@ impl Ledger {
         for mut their in theirs.into_iter().filter(|finding| finding.resolved_at.is_none()) {
             let key = Key::of(&their.check, &their.entity);
             let Some(our) = self.open.get_mut(&key) else {
+                if !self.has_room(&key) {
+                    self.over += 1;
+                    continue;
+                }
                 // Only what this ledger sees from here on ends it.
                 their.healthy_epochs = 0;
                 let muted_until = self.silences.until(&their);
@@ -67,7 +71,7 @@ impl Ledger {
             if self.open.get(&key).is_some_and(|ours| ours.fingerprint == finding.fingerprint) {
                 self.open.remove(&key);
             }
-        } else {
+        } else if self.has_room(&key) {
             self.open.insert(key, finding);
         }
     }

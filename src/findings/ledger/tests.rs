@@ -447,3 +447,47 @@ fn a_check_that_this_version_does_not_have_is_left_alone() {
     assert_eq!(case.epoch(3000, &[(LINK, link("a"), Outcome::Healthy)]), NOTHING);
     assert_eq!(case.ledger.open().count(), 1);
 }
+
+#[test]
+fn no_more_open_than_there_may_be_and_what_does_not_is_counted() {
+    let mut case = Case::new();
+    let violated = |n: usize| (SERVER, link(&n.to_string()), bad(0, 0, "gone"));
+    case.epoch(0, &[violated(0)]);
+    case.epoch(1000, &[violated(0)]);
+    let one = case.ledger.open().next().expect("one is open").clone();
+    let many = (1..2 * FINDINGS_MAX).map(|n| Finding { entity: link(&n.to_string()), ..one.clone() });
+    case.ledger = Ledger::restore(many);
+    assert_eq!(case.ledger.len(), FINDINGS_MAX);
+    let own = ("observer_degraded", Entity::default(), bad(0, 0, "full"));
+    let new = [violated(0), (SERVER, link("another"), bad(0, 0, "gone")), own];
+    case.epoch(2000, &new);
+    let said = case.epoch(3000, &new);
+    assert_eq!(said, [(Action::Opened, Reason::Violated)], "that it cannot see all is said all the same");
+    assert_eq!((case.ledger.len(), case.ledger.over()), (FINDINGS_MAX + 1, 2));
+    case.ledger.follow(Action::Opened, Finding { entity: link("of-another"), ..one.clone() });
+    case.ledger.adopt([Finding { entity: link("of-another"), ..one }], at(3000));
+    assert_eq!(case.ledger.len(), FINDINGS_MAX + 1);
+    assert_eq!(case.ledger.over(), 3);
+}
+
+#[test]
+fn what_waits_to_open_is_bounded_too() {
+    let mut ledger = Ledger::default();
+    let key = |n: usize| Key::of(SERVER, &link(&n.to_string()));
+    ledger.pending = (0..PENDING_MAX).map(|n| (key(n), Pending::default())).collect();
+    let mut view = View::default();
+    for n in [0, PENDING_MAX] {
+        let verdict = Verdict {
+            check: SERVER,
+            severity: Severity::Warning,
+            entity: link(&n.to_string()),
+            outcome: Outcome::Unknown,
+        };
+        let Outcome::Violated(violation) = bad(0, 0, "gone") else { panic!() };
+        view.violated.insert(key(n), (verdict, *violation));
+    }
+    view.unknown = (0..PENDING_MAX).map(key).collect();
+    ledger.count_streaks(&view, 1, false);
+    assert_eq!(ledger.pending.len(), PENDING_MAX);
+    assert!(ledger.pending.contains_key(&key(0)) && !ledger.pending.contains_key(&key(PENDING_MAX)));
+}
