@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Severity;
+use crate::config::redact;
 use crate::model::{Link, Name, Server, ServerInfo, Snapshot, Time};
 
 /// What a finding is about. IDs stand beside names for the reader; they are no part of its identity, for a
@@ -272,9 +273,7 @@ where
 /// A name short enough for a sentence, whatever a server calls itself, and without characters that control.
 pub(super) fn short(name: &str) -> String {
     const CHARS_MAX: usize = 80;
-    // Those that turn the direction of a line, or end it, change what a reader sees around the name.
-    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let clean = name.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c });
+    let clean = name.chars().map(|c| if redact::hostile(c) { '\u{fffd}' } else { c });
     let mut out: String = clean.take(CHARS_MAX).collect();
     if name.chars().nth(CHARS_MAX).is_some() {
         out.push('…');

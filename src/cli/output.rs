@@ -1,9 +1,12 @@
 //! Writing to standard output and to terminals.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) use crate::api::wrap;
+use crate::config::redact;
 
 /// Text is never wider than this, also where the terminal is.
 const WIDTH_MAX: usize = 100;
@@ -22,6 +25,25 @@ pub(super) fn bytes(bytes: &[u8]) -> io::Result<()> {
     out.flush()
 }
 
+/// JSON with all that steers a terminal written as escapes, which says the same. Line ends stand between values only.
+pub(super) fn harmless(json: &str) -> Cow<'_, str> {
+    let steers = |c: char| c != '\n' && redact::hostile(c);
+    if !json.contains(steers) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if steers(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// Whether a picture is on the terminal that a line of a log would spoil.
 static SCREEN: AtomicBool = AtomicBool::new(false);
 
@@ -32,7 +54,39 @@ pub(super) fn screen(ours: bool) {
 
 /// Where logs go: standard error, and nowhere while they would spoil the picture.
 pub(super) fn log() -> Box<dyn Write> {
-    if SCREEN.load(Ordering::Relaxed) { Box::new(io::sink()) } else { Box::new(io::stderr()) }
+    if SCREEN.load(Ordering::Relaxed) { Box::new(io::sink()) } else { Box::new(Harmless(io::stderr())) }
+}
+
+/// Writes whole lines, and what would steer a terminal as escapes: what others call themselves stands in logs too.
+struct Harmless<W>(W);
+
+impl<W: Write> Write for Harmless<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        write_harmless(&mut self.0, line)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+pub(super) fn write_harmless(out: &mut impl Write, line: &[u8]) -> io::Result<()> {
+    let text = String::from_utf8_lossy(line);
+    let (text, end) = text.strip_suffix('\n').map_or((&*text, ""), |text| (text, "\n"));
+    let mut parts = text.split("\u{1b}[");
+    let mut written = redact::control(parts.next().unwrap_or_default()).into_owned();
+    for part in parts {
+        // Colours are our own: they are taken out of what is logged before.
+        let is_colour = |code: &str| code.bytes().all(|b| b.is_ascii_digit() || b == b';');
+        let (colour, rest) = match part.split_once('m').filter(|(code, _)| is_colour(code)) {
+            Some((code, rest)) => (format!("\u{1b}[{code}m"), rest),
+            None => ("\\u{1b}[".to_owned(), part),
+        };
+        written += &colour;
+        written += &redact::control(rest);
+    }
+    out.write_all((written + end).as_bytes())
 }
 
 /// Whether to colour what goes to `stream`: a terminal, and the user has nothing against it (`NO_COLOR`).

@@ -60,7 +60,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     match args.output.as_deref().filter(|path| *path != Path::new("-")) {
         Some(path) => std::fs::write(path, text)
             .map_err(|e| Failure::new(1, format!("cannot write {}: {e}", path.display()), None))?,
-        None => output::print(&text)?,
+        None => output::print(&output::harmless(&text))?,
     }
     if !sweep.snapshot.settled {
         return Err(Failure::new(

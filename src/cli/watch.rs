@@ -239,13 +239,7 @@ fn show(subject: &str, payload: &[u8], json: bool, colour: bool, clusters: &[Str
         return Ok(());
     }
     if json {
-        let mut line = payload.trim_ascii_end().to_vec();
-        if line.iter().any(|b| matches!(b, b'\n' | b'\r')) {
-            // One line each is the promise; this sender did not keep it.
-            line = event.to_string().into_bytes();
-        }
-        line.push(b'\n');
-        return Ok(output::bytes(&line)?);
+        return Ok(output::print(&line_of(payload).unwrap_or_default())?);
     }
     // A pipe carries whole lines; only a terminal has a width.
     let width = io::stdout().is_terminal().then(output::width);
@@ -256,9 +250,18 @@ fn show(subject: &str, payload: &[u8], json: bool, colour: bool, clusters: &[Str
     Ok(())
 }
 
+/// An event as it came, but for what steers a terminal; none where it is none.
+pub(super) fn line_of(payload: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(payload).ok()?.trim_ascii_end();
+    let event: Value = serde_json::from_str(text).ok().filter(Value::is_object)?;
+    // One line each is the promise; where this sender did not keep it we do.
+    let whole = if text.contains(['\n', '\r']) { &event.to_string() } else { text };
+    Some(format!("{}\n", output::harmless(whole)))
+}
+
 /// What the heartbeat of an agent that leads says of how things stand: what opened before is not told again soon, and
 /// who sees all and is silent must not look like one who sees little.
-fn standing(payload: &[u8]) -> Option<String> {
+pub(super) fn standing(payload: &[u8]) -> Option<String> {
     let epoch: Value = serde_json::from_slice(payload).ok()?;
     let number = |pointer: &str| epoch.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
     let text = |pointer: &str| epoch.pointer(pointer).and_then(Value::as_str).map(clean);

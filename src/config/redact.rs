@@ -27,7 +27,8 @@ const SECRET_WORDS: &[&str] = &["password", "passwd", "pass", "token", "secret",
 
 /// Whether `word` is the name of something that nobody may see; also when it is misspelt.
 pub fn names_a_secret(word: &str) -> bool {
-    let word = word.to_ascii_lowercase();
+    // What is longer is none of them, and comparing it takes long.
+    let word = Some(word).filter(|word| word.len() <= 16).map(str::to_ascii_lowercase).unwrap_or_default();
     SECRET_WORDS.iter().any(|s| {
         let most = if s.len() > 5 { 2 } else { 1 };
         strsim::damerau_levenshtein(s, &word) <= most
@@ -36,7 +37,7 @@ pub fn names_a_secret(word: &str) -> bool {
 
 /// A line of a configuration file as it may be shown: the key, and the value only when it is wanted and
 /// holds no secret.
-pub(super) fn line(line: &str, show_value: bool) -> String {
+pub(crate) fn line(line: &str, show_value: bool) -> String {
     let line = control(line.trim_end());
     if line.trim_start().starts_with('[') {
         return line.into_owned();
@@ -58,7 +59,7 @@ pub(super) fn line(line: &str, show_value: bool) -> String {
 }
 
 /// A line of a JSON file as it may be shown: its key, and never the value.
-pub(super) fn json_line(line: &str) -> String {
+pub(crate) fn json_line(line: &str) -> String {
     let line = control(line.trim_end());
     let key = line.split_once(':').map(|(key, _)| key);
     let is_key = |key: &&str| {
@@ -91,10 +92,14 @@ pub fn control(text: &str) -> Cow<'_, str> {
         .into()
 }
 
-/// Whether `c` controls a terminal, or is not seen.
-pub(super) fn hostile(c: char) -> bool {
+/// Whether `c` controls a terminal, turns the direction of a line, or is not seen.
+pub(crate) fn hostile(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 #[cfg(test)]

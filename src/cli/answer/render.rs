@@ -12,6 +12,7 @@ use crate::api::metrics::Text;
 use crate::checks::{CauseKind, Severity};
 use crate::cli::output;
 use crate::cli::watch::{flow, found};
+use crate::config::redact;
 use crate::findings::Finding;
 
 /// What it is called where a name is wanted.
@@ -68,7 +69,7 @@ impl Answer {
     pub(in crate::cli) fn render(&self, format: Format, look: Look) -> String {
         match format {
             Format::Text => self.text(look),
-            Format::Json => format!("{:#}\n", self.json()),
+            Format::Json => format!("{}\n", output::harmless(&format!("{:#}", self.json()))),
             Format::Nagios => self.nagios(),
             Format::Prometheus => self.prometheus(),
             Format::Junit => self.junit(),
@@ -77,7 +78,7 @@ impl Answer {
 
     /// Each finding as the agent publishes it, a line each.
     pub(in crate::cli) fn lines(&self) -> String {
-        self.findings.iter().map(|finding| self.event(finding) + "\n").collect()
+        self.findings.iter().map(|f| output::harmless(&self.event(f)).into_owned() + "\n").collect()
     }
 
     /// Is it whole, and if not, where and why.
@@ -401,7 +402,7 @@ fn xml(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\n' => out.push('\n'),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => {
+            c if redact::hostile(c) || matches!(c, '\u{fffe}' | '\u{ffff}') => {
                 let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
             }
             c => out.push(c),

@@ -194,7 +194,7 @@ pub(super) fn thickness(bytes_per_s: Option<u64>, state: CellState) -> f64 {
 
 /// One line, which ends nothing.
 fn comment(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
+    text.chars().filter(|c| !crate::config::redact::hostile(*c)).collect()
 }
 
 /// A string of Graphviz, whole.

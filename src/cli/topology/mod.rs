@@ -86,16 +86,49 @@ struct Asked {
     title: Option<String>,
 }
 
+/// Each format, and a snapshot in it.
+#[cfg(any(test, fuzzing))]
+pub(super) fn in_every_format(
+    snapshot: &Snapshot,
+    settings: &BTreeMap<&'static str, Settings>,
+) -> Vec<(&'static str, String)> {
+    let formats = [
+        ("topology --format text", Format::Text),
+        ("topology --format json", Format::Json),
+        ("topology --format mermaid", Format::Mermaid),
+        ("topology --format dot", Format::Dot),
+        ("topology --format svg", Format::Svg),
+        ("topology --format toml", Format::Toml),
+    ];
+    let style = text::Style { width: 80, colour: false };
+    let written = formats.into_iter().filter_map(|(name, format)| {
+        let asked = Asked { format, servers: true, settings: settings.clone(), title: None };
+        Some((name, written(snapshot, style, &asked).ok()?))
+    });
+    let toml = topology::write(&Topology::of(snapshot));
+    written.chain([("topology --format toml", toml)]).collect()
+}
+
 fn show(snapshot: &Snapshot, asked: &Asked) -> Result<(), Failure> {
     let (blind, format) = (unseen(snapshot), asked.format);
-    let text = match format {
-        Format::Text => {
-            let style = text::Style { width: output::columns(), colour: output::colour(&io::stdout()) };
-            text(snapshot, style, asked)
+    let style = text::Style { width: output::columns(), colour: output::colour(&io::stdout()) };
+    output::print(&written(snapshot, style, asked)?)?;
+    match blind {
+        None => Ok(()),
+        Some(why) => {
+            let help = (format == Format::Toml)
+                .then_some("nothing was written; `--format text` shows what was seen");
+            Err(Failure::new(EXIT_CANNOT_SEE, format!("not all is seen: {why}"), help.map(str::to_owned)))
         }
+    }
+}
+
+fn written(snapshot: &Snapshot, style: text::Style, asked: &Asked) -> Result<String, Failure> {
+    Ok(match asked.format {
+        Format::Text => text(snapshot, style, asked),
         Format::Json => {
             let json = serde_json::to_string_pretty(&Seen::of(snapshot));
-            json.map_err(|e| Failure::new(1, e, None))? + "\n"
+            output::harmless(&json.map_err(|e| Failure::new(1, e, None))?).into_owned() + "\n"
         }
         Format::Mermaid => graph::mermaid(&Picture::of(snapshot)),
         Format::Dot => graph::dot(&Picture::of(snapshot)),
@@ -108,18 +141,9 @@ fn show(snapshot: &Snapshot, asked: &Asked) -> Result<(), Failure> {
                 tracing::warn!("left out, for a configuration names it and nobody sees it: {names}");
             }
             // A file that lacks what could not be seen would call it unexpected.
-            if blind.is_some() { String::new() } else { topology::write(&topology) }
+            if unseen(snapshot).is_some() { String::new() } else { topology::write(&topology) }
         }
-    };
-    output::print(&text)?;
-    match blind {
-        None => Ok(()),
-        Some(why) => {
-            let help = (format == Format::Toml)
-                .then_some("nothing was written; `--format text` shows what was seen");
-            Err(Failure::new(EXIT_CANNOT_SEE, format!("not all is seen: {why}"), help.map(str::to_owned)))
-        }
-    }
+    })
 }
 
 /// Why there may be more than `snapshot` shows.

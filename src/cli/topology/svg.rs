@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use super::graph::{servers, thickness};
 use super::trouble::{self, Trouble};
 use super::{Pair, Picture, cut, rate, rtt, shown, size};
+use crate::config::redact;
 use crate::model::{Cell, CellState, Life, Name, PRESSED_BYTES, Seat, Server};
 
 /// So many clusters are cards.
@@ -692,7 +693,7 @@ fn escaped(text: &str) -> String {
             '"' => out += "&quot;",
             '\'' => out += "&#39;",
             '\n' => out += "&#10;",
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => {}
+            c if redact::hostile(c) || matches!(c, '\u{fffe}' | '\u{ffff}') => {}
             c => out.push(c),
         }
         out
