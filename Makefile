@@ -9,7 +9,7 @@ TEST_THREADS ?= 6
 export GATEWATCH_USER ?= $(shell id -u):$(shell id -g)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test newcomer simulate lint bench image up down
+.PHONY: help demo test newcomer simulate fuzz lint bench image up down
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,6 +27,14 @@ newcomer: ## Walk the paths of someone who is new, and print how long each step 
 
 simulate: ## Play random histories for ten minutes; GATEWATCH_SIMULATE=2h for longer, GATEWATCH_SEED=7 for one
 	GATEWATCH_SIMULATE=$${GATEWATCH_SIMULATE:-10m} $(CARGO) test --locked --lib simulation -- --nocapture
+
+fuzz: ## Let cargo-fuzz try each target for ten minutes; FUZZ_FOR=60 for less, FUZZ="agent api" for some of them
+	@for target in $${FUZZ:-$$(sed -n 's/^    ("\([a-z]*\)", [a-z]*),$$/\1/p' src/fuzz.rs)}; do \
+		echo "==> $$target"; mkdir -p "fuzz/found/$$target"; \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none "$$target" "fuzz/found/$$target" "fuzz/corpus/$$target" -- \
+			-max_total_time=$${FUZZ_FOR:-600} -rss_limit_mb=1024 -timeout=10 -max_len=65536 -dict=fuzz/words.dict \
+			-print_final_stats=1 || exit; \
+	done
 
 lint: ## Run what must be clean: format, clippy, docs, scripts, and licences where cargo-deny is there
 	$(CARGO) fmt --check

@@ -4,6 +4,8 @@
 //! changes the agent and returns what is to be done. Advisories never say what is wrong, only that a look is
 //! due now.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod glance;
 mod io;
 mod kept;

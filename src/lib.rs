@@ -56,6 +56,8 @@ pub mod collect;
 pub mod config;
 pub mod connect;
 pub mod findings;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod model;

@@ -52,7 +52,7 @@ fn no_file_names_a_machine_of_its_authors() {
         concat!("issue tracker ", "session"),
     ];
     let mut found = Vec::new();
-    for (path, text) in texts("").iter().filter(|(path, _)| path != "Cargo.lock") {
+    for (path, text) in texts("").iter().filter(|(path, _)| !path.ends_with("Cargo.lock")) {
         for (number, line) in text.lines().enumerate() {
             for word in words.iter().filter(|word| line.contains(**word)) {
                 found.push(format!("{path}:{}: {word}", number + 1));

@@ -311,15 +311,16 @@ mod tests {
 
     #[test]
     fn more_than_is_remembered_is_told_of() {
-        let over: [(&str, fn(&mut Observer)); 4] = [
-            ("12 servers more than are remembered", |o| o.servers_over = 12),
-            ("3 clusters more than are remembered", |o| o.clusters_over = 3),
-            ("7 answers more than there is memory for", |o| o.answers_over = 7),
-            ("1 findings more than are kept open", |o| o.findings_over = 1),
+        let well = Observer::default();
+        let over = [
+            ("12 servers more than are remembered", Observer { servers_over: 12, ..well.clone() }),
+            ("3 clusters more than are remembered", Observer { clusters_over: 3, ..well.clone() }),
+            ("7 answers more than there is memory for", Observer { answers_over: 7, ..well.clone() }),
+            ("1 findings more than are kept open", Observer { findings_over: 1, ..well }),
         ];
-        for (told, set) in over {
+        for (told, observer) in over {
             let mut snapshot = World::seen_from("eu-0").view().clone();
-            set(&mut snapshot.observer);
+            snapshot.observer = observer;
             let settings = Settings::of(&ObserverDegraded);
             let Outcome::Violated(violation) = itself(&snapshot, &settings) else {
                 panic!("it cannot see them")

@@ -11,6 +11,8 @@ mod connection;
 #[cfg(feature = "lab")]
 mod demo;
 mod explain;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod generate;
 mod judge;
 #[cfg(feature = "lab")]

@@ -381,6 +381,19 @@ impl Config {
         })
     }
 
+    /// Reads what a file says, and names what has no effect.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Vec<String>, ConfigError> {
+        let env = Environment::new(&|_| None);
+        let file = FileConfig::parse(path, text, &env, crate::checks::REGISTRY)?;
+        let mut warnings = file.warnings;
+        let layers = file.connect.into_iter().chain(file.sink.map(|(layer, ..)| layer)).chain(file.vantages);
+        for layer in layers {
+            Connect::of(vec![layer], &mut warnings)?;
+        }
+        Ok(warnings)
+    }
+
     /// The settings of every check, for who judges without a connection: the file that is named by `file` or the
     /// environment. The whole file must be right; contexts and variables of a connection are not looked at.
     pub fn load_checks(

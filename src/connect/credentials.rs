@@ -194,6 +194,15 @@ fn key_pair(text: &str) -> Result<KeyPair, CredentialsError> {
     KeyPair::from_seed(seed).map_err(CredentialsError::Seed)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(data: &[u8]) -> Vec<(&'static str, String)> {
+    let Ok(text) = std::str::from_utf8(data) else { return Vec::new() };
+    let said = key_pair(text).err().map(|e| e.to_string());
+    let claims =
+        jwt(text).or(text.lines().next()).and_then(claims).map(|claims| claims.help(Time::default()));
+    said.into_iter().chain(claims).map(|text| ("credentials", text)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -516,6 +516,18 @@ fn chain(e: &dyn std::error::Error) -> String {
     out
 }
 
+/// What is said of a port that greets like this, and of a file with credentials that holds it.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(data: &[u8]) -> Vec<(&'static str, String)> {
+    let mut texts = credentials::fuzz(data);
+    for found in probe::fuzz(data) {
+        texts.extend(
+            found.told("HOST").into_iter().flat_map(|(what, help)| [("a port", what), ("a port", help)]),
+        );
+    }
+    texts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

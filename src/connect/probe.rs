@@ -149,6 +149,11 @@ fn answered(answer: &[u8]) -> Found {
     Found::Monitoring { port: (varz.port > 0).then_some(varz.port) }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(words: &[u8]) -> [Found; 2] {
+    [greeted(words), answered(words)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -53,6 +53,27 @@ pub(super) struct Args {
     connection: ConnectionArgs,
 }
 
+/// The screen after a message that was asked for nothing: its findings, and all of the last of them.
+#[cfg(any(test, fuzzing))]
+pub(super) fn drawn(subject: &str, body: &[u8], now: crate::model::Time) -> String {
+    use ratatui::buffer::Buffer;
+    use ratatui::layout::Rect;
+    let mut state = State::new("gatewatch", "A0", now);
+    state.apply(Input::Message { subject, body }, now);
+    for question in [Question::Findings { after: None }, Question::Topology, Question::Epoch] {
+        state.apply(Input::Answer(&question, Answer::Body(body)), now);
+    }
+    let mut out = String::new();
+    for pane in [state::Pane::Links, state::Pane::Findings, state::Pane::Cause, state::Pane::Events] {
+        (state.pane, state.zoomed) = (pane, true);
+        let area = Rect::new(0, 0, 100, 30);
+        let mut buffer = Buffer::empty(area);
+        state.drawn = view::draw(&state, view::Look { colour: true, unicode: true }, area, &mut buffer);
+        out.extend(buffer.content().iter().map(ratatui::buffer::Cell::symbol));
+    }
+    out
+}
+
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     terminal()?;
     let config = load(&Flags { prefix: args.prefix, ..args.connection.into_flags() })?;
