@@ -206,7 +206,7 @@ impl Agent {
 
     /// Asks and judges nothing from here on.
     fn pause(&mut self) {
-        self.look = None;
+        self.drop_look();
         self.soon_at = None;
         self.ripe_at = None;
         self.style.speaker.leads = false;

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 pub use credentials::CredentialsError;
 pub use event::{Denied, LinkEvent, Operation};
-pub use preflight::{Account, PreflightError, preflight};
+pub use preflight::{Account, PreflightError, USER_INFO, preflight, who_am_i};
 
 use crate::config::{Complaint, Connect, DEFAULT_SERVER, Mistake, redact, split_userinfo};
 use crate::model::Name;

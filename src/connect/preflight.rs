@@ -10,7 +10,8 @@ use super::permissions::{self, Permission};
 use super::{Denied, LinkEvent, Operation};
 use crate::config::redact;
 
-const USER_INFO: &str = "$SYS.REQ.USER.INFO";
+/// Where a server says who we are.
+pub const USER_INFO: &str = "$SYS.REQ.USER.INFO";
 const GATEWAYZ: &str = "$SYS.REQ.SERVER.PING.GATEWAYZ";
 
 /// Who the server says we are. Fields are `None` where it does not say (before 2.10, or not permitted).
@@ -85,20 +86,19 @@ impl PreflightError {
                     .to_owned(),
             ),
             Self::Denied { denied, inbox_prefix, .. }
-                if denied.operation == Operation::Subscribe && is_inbox(&denied.subject, inbox_prefix) =>
+                if denied.operation == Operation::Subscribe
+                    && is_inbox(&denied.subject, inbox_prefix)
+                    && inbox_prefix != permissions::INBOX_PREFIX =>
             {
                 Some(format!(
                     "pass the inbox prefix that the user may listen to, for example --inbox-prefix {}",
                     permissions::INBOX_PREFIX
                 ))
             }
-            Self::Denied { denied, .. } => {
+            Self::Denied { denied, inbox_prefix, .. } => {
                 // The table's own subject, which stands for the one that was asked.
-                let table = permissions::needed("gatewatch", permissions::INBOX_PREFIX);
-                let wanted = table.into_iter().find(|p| {
-                    p.operation == denied.operation && permissions::covers(&p.subject, &denied.subject)
-                });
-                Some(match wanted {
+                let Denied { operation, subject } = denied;
+                Some(match permissions::of_refused("gatewatch", inbox_prefix, *operation, subject) {
                     Some(p) => format!(
                         "add it to the user's permissions, {}: {{ allow: [\"{}\"] }}, and let no `deny` cover it; \
                          `gatewatch permissions` prints a user with all that is needed",
@@ -160,13 +160,27 @@ pub async fn preflight(
     match ask(client, events, USER_INFO, inbox_prefix, timeout).await? {
         Outcome::Reply(body) => account = read(&body, prefix, inbox_prefix),
         Outcome::Denied(denied) if denied.subject != USER_INFO => return Err(fail(account, denied)),
-        _ => {}
+        Outcome::Denied(denied) => {
+            account.missing.extend(permissions::of_refused(
+                prefix,
+                inbox_prefix,
+                denied.operation,
+                &denied.subject,
+            ));
+        }
+        Outcome::NoResponders | Outcome::Silence => {}
     }
     match ask(client, events, GATEWAYZ, inbox_prefix, timeout).await? {
         Outcome::NoResponders => Err(PreflightError::NotSystemAccount(account)),
         Outcome::Denied(denied) => Err(fail(account, denied)),
         Outcome::Reply(_) | Outcome::Silence => Ok(account),
     }
+}
+
+/// Asks the server once more who we are; nothing where it does not say.
+pub async fn who_am_i(client: &Client, prefix: &str, inbox_prefix: &str) -> Option<Account> {
+    let reply = client.request(USER_INFO, "".into()).await.ok()?;
+    Some(read(&reply.payload, prefix, inbox_prefix)).filter(|account| account.account.is_some())
 }
 
 async fn ask(
@@ -217,6 +231,7 @@ struct UserInfo {
 struct Permissions {
     publish: Option<Subjects>,
     subscribe: Option<Subjects>,
+    responses: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Default, Deserialize)]
@@ -236,7 +251,7 @@ fn read(body: &[u8], prefix: &str, inbox_prefix: &str) -> Account {
     let lacks = |p: &Permission| {
         let permissions = info.permissions.as_ref();
         let subjects = match p.operation {
-            Operation::Publish => permissions.and_then(|a| a.publish.as_ref()),
+            Operation::Publish | Operation::Answer => permissions.and_then(|a| a.publish.as_ref()),
             Operation::Subscribe => permissions.and_then(|a| a.subscribe.as_ref()),
         };
         let Some(subjects) = subjects else { return false };
@@ -246,7 +261,14 @@ fn read(body: &[u8], prefix: &str, inbox_prefix: &str) -> Account {
         let unbounded = subjects.allow.as_ref().is_none_or(Vec::is_empty);
         !(unbounded || any(&subjects.allow)) || any(&subjects.deny)
     };
-    let missing = permissions::needed(prefix, inbox_prefix).into_iter().filter(lacks).collect();
+    let mut missing: Vec<Permission> =
+        permissions::needed(prefix, inbox_prefix).into_iter().filter(lacks).collect();
+    // To whom from another account, and from our own.
+    let to = |subject: &str| Permission { subject: subject.to_owned(), ..permissions::answers() };
+    let may_answer = info.permissions.as_ref().is_some_and(|p| p.responses.is_some());
+    if !may_answer && ["_R_.*", "_INBOX.*"].into_iter().map(to).all(|p| lacks(&p)) {
+        missing.push(permissions::answers());
+    }
     Account { account: info.account, user: info.user, missing }
 }
 
@@ -272,12 +294,18 @@ mod tests {
 
     #[test]
     fn what_the_user_lacks_is_told_by_the_table() {
-        let body = br#"{"data":{"user":"u","account":"SYS","permissions":{
+        let body = r#"{"data":{"user":"u","account":"SYS","permissions":{
             "publish":{"allow":["$SYS.REQ.>","gatewatch.>"],"deny":["$SYS.REQ.SERVER.*.ROUTEZ"]},
             "subscribe":{"allow":[">"]}}}}"#;
-        let missing: Vec<String> =
-            read(body, "gatewatch", "_INBOX").missing.into_iter().map(|p| p.subject).collect();
-        assert_eq!(missing, ["$SYS.REQ.SERVER.*.ROUTEZ"]);
+        let missing = |body: &str| -> Vec<String> {
+            read(body.as_bytes(), "gatewatch", "_INBOX").missing.into_iter().map(|p| p.subject).collect()
+        };
+        assert_eq!(missing(body), ["$SYS.REQ.SERVER.*.ROUTEZ", permissions::ANSWERS]);
+        let subscribe = r#""subscribe":{"allow":[">"]}"#;
+        let may_answer = body.replace(subscribe, &format!(r#"{subscribe},"responses":{{"max":1,"ttl":5}}"#));
+        assert_eq!(missing(&may_answer), ["$SYS.REQ.SERVER.*.ROUTEZ"]);
+        let may_publish_there = body.replace(r#""gatewatch.>""#, r#""gatewatch.>","_R_.>""#);
+        assert_eq!(missing(&may_publish_there), ["$SYS.REQ.SERVER.*.ROUTEZ"]);
     }
 
     #[test]

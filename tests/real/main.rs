@@ -18,6 +18,7 @@ mod examples;
 mod exports;
 mod hostile;
 mod lab;
+mod least;
 mod level;
 mod mistakes;
 mod scale;
