@@ -52,7 +52,10 @@ pub fn needed(prefix: &str, inbox_prefix: &str) -> Vec<Permission> {
         row(Subscribe, "$SYS.SERVER.*.LAMEDUCK", "a server that is about to leave"),
         row(Subscribe, "$SYS.SERVER.*.CLIENT.AUTH.ERR", "a gateway whose login is refused"),
         row(Subscribe, &format!("{prefix}.api.>"), "requests to its API"),
-        row(Subscribe, "$SRV.*", "who asks which services there are"),
+        // By `$SRV.*` one may subscribe to `$SRV.>` too, and overhear what other services are asked.
+        row(Subscribe, "$SRV.PING", "who asks which services there are"),
+        row(Subscribe, "$SRV.INFO", "who asks what they are"),
+        row(Subscribe, "$SRV.STATS", "who asks what they have done"),
         row(Subscribe, "$SRV.*.gatewatch", "who asks for this one by its name"),
         row(Subscribe, "$SRV.*.gatewatch.*", "or by its ID"),
     ]

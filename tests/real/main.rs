@@ -21,6 +21,7 @@ mod lab;
 mod least;
 mod level;
 mod mistakes;
+mod operator;
 mod scale;
 mod service;
 mod sign;
