@@ -125,6 +125,9 @@ fn too_old(version: &str) -> bool {
     matches!((parts.next(), parts.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < OLDEST)
 }
 
+/// So often it is asked who we are, until our own server is the first to say.
+const ASKED_MAX: u32 = 8;
+
 /// One request's end.
 enum Outcome {
     Reply(Vec<u8>),
@@ -157,7 +160,14 @@ pub async fn preflight(
         denied,
         inbox_prefix: inbox_prefix.to_owned(),
     };
-    match ask(client, events, USER_INFO, inbox_prefix, timeout).await? {
+    let mut told = ask(client, events, USER_INFO, inbox_prefix, timeout).await?;
+    for _ in 1..ASKED_MAX {
+        if !matches!(&told, Outcome::Reply(body) if !is_told_by(body, &server.server_id)) {
+            break;
+        }
+        told = ask(client, events, USER_INFO, inbox_prefix, timeout).await?;
+    }
+    match told {
         Outcome::Reply(body) => account = read(&body, prefix, inbox_prefix),
         Outcome::Denied(denied) if denied.subject != USER_INFO => return Err(fail(account, denied)),
         Outcome::Denied(denied) => {
@@ -179,8 +189,30 @@ pub async fn preflight(
 
 /// Asks the server once more who we are; nothing where it does not say.
 pub async fn who_am_i(client: &Client, prefix: &str, inbox_prefix: &str) -> Option<Account> {
-    let reply = client.request(USER_INFO, "".into()).await.ok()?;
-    Some(read(&reply.payload, prefix, inbox_prefix)).filter(|account| account.account.is_some())
+    for _ in 0..ASKED_MAX {
+        let reply = client.request(USER_INFO, "".into()).await.ok()?;
+        if is_told_by(&reply.payload, &client.server_info().server_id) {
+            let account = read(&reply.payload, prefix, inbox_prefix);
+            return Some(account).filter(|account| account.account.is_some());
+        }
+    }
+    None
+}
+
+/// Whether our own server said it. 2.10 asks other clusters too, of which one may be first, and knows no permissions.
+fn is_told_by(body: &[u8], server_id: &str) -> bool {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Reply {
+        server: Server,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Server {
+        id: String,
+    }
+    let id = serde_json::from_slice::<Reply>(body).unwrap_or_default().server.id;
+    id.is_empty() || id == server_id
 }
 
 async fn ask(
@@ -306,6 +338,13 @@ mod tests {
         assert_eq!(missing(&may_answer), ["$SYS.REQ.SERVER.*.ROUTEZ"]);
         let may_publish_there = body.replace(r#""gatewatch.>""#, r#""gatewatch.>","_R_.>""#);
         assert_eq!(missing(&may_publish_there), ["$SYS.REQ.SERVER.*.ROUTEZ"]);
+    }
+
+    #[test]
+    fn who_we_are_is_told_by_our_own_server_alone() {
+        let body = br#"{"server":{"id":"NEU"},"data":{"user":"u","account":"SYS"}}"#;
+        assert!(is_told_by(body, "NEU") && !is_told_by(body, "NUS"));
+        assert!(is_told_by(b"{}", "NEU"), "who says nothing of itself is no other");
     }
 
     #[test]
