@@ -120,7 +120,7 @@ impl Company {
     }
 
     fn beat_every(&self, interval: Duration) -> Duration {
-        if self.peers.leads() { interval } else { STANDBY_EVERY }
+        if self.peers.leads() { interval.min(STANDBY_EVERY) } else { STANDBY_EVERY }
     }
 
     fn note(&mut self, action: Action, finding: &Finding) {

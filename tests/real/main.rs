@@ -16,6 +16,7 @@ mod company;
 mod documented;
 mod examples;
 mod exports;
+mod forged;
 mod hostile;
 mod lab;
 mod least;
