@@ -194,8 +194,8 @@ struct Agent {
     sight: Sight,
     /// Since when it looks without a break.
     looking_since: Time,
-    /// Whether the break before that was short, and what was seen until then is what there is.
-    was_short: bool,
+    /// Until when it looked before that, where the break was short and what was seen then is what there is.
+    saw_until: Option<Time>,
     ways: ways::Ways,
     /// Whether the state file tells of findings as not confirmed.
     owes: bool,
@@ -268,7 +268,7 @@ impl Agent {
             kept: Kept::default(),
             sight: Sight::default(),
             looking_since: now,
-            was_short: false,
+            saw_until: None,
             ways: ways::Ways::default(),
             owes: false,
             seen: None,
@@ -308,7 +308,7 @@ impl Agent {
     /// What was seen before may be old.
     fn start_to_look(&mut self, now: Time) {
         self.looking_since = now;
-        self.was_short = false;
+        self.saw_until = None;
         self.drop_look();
         self.glances = Glances::default();
         self.late = late::Late::default();
@@ -417,9 +417,9 @@ impl Agent {
                 }
                 let lost_at = self.lost.take();
                 let from = self.vantage.server.clone();
-                let was_short = lost_at.is_some_and(|at| self.is_settled(at) && now.since(at) < UNSETTLED);
+                let saw_until = lost_at.filter(|at| self.is_settled(*at) && now.since(*at) < UNSETTLED);
                 self.attach(identity, now);
-                self.was_short = was_short;
+                self.saw_until = saw_until;
                 self.meet_again(now);
                 let away_ms = lost_at.map_or(0, |at| now.since(at).as_millis());
                 let reason =

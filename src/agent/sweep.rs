@@ -177,7 +177,7 @@ impl Agent {
 
     /// Whether it was away for a moment, and sees from here what it saw before.
     pub(super) fn sees_on(&self) -> bool {
-        self.was_short && self.is_at_an_old_server()
+        self.saw_until.is_some() && self.is_at_an_old_server()
     }
 
     fn is_at_an_old_server(&self) -> bool {
