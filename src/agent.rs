@@ -10,6 +10,7 @@ mod glance;
 mod io;
 mod kept;
 mod late;
+mod may;
 mod memory;
 mod peers;
 mod questions;
@@ -40,10 +41,10 @@ use crate::clock;
 use crate::collect::decode::{self, Decoder, Endpoint, Garbled};
 use crate::collect::{Arrival, Look, Pace, Request, Sizes, Target, parse_inbox};
 use crate::config::Config;
-use crate::connect::LinkEvent;
+use crate::connect::{Account, LinkEvent};
 use crate::findings::{Action as Happened, Judgement, Ledger};
 use crate::model::{
-    self, Complaint, Fact, Name, Observer, Refusal, Roster, ServerInfo, Signal, Snapshot, Time, Vantage,
+    self, Complaint, Fact, Name, Observer, Roster, ServerInfo, Signal, Snapshot, Time, Vantage,
 };
 use crate::peers::Peers;
 use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Speaker, Standing, Style};
@@ -99,7 +100,7 @@ pub async fn run(
     config: Config,
     client: Client,
     link: mpsc::Receiver<LinkEvent>,
-    missing: Vec<(String, String)>,
+    account: Account,
     stop: impl Future<Output = &'static str>,
 ) -> Result<(), AgentError> {
     let inbox = client.new_inbox();
@@ -111,9 +112,7 @@ pub async fn run(
     let peers = Peers::new(instance.into(), io.clock.now());
     let mut agent = Agent::new(config, inbox, peers, io.clock.now());
     io.sink = agent.kept.start(&agent.config);
-    for (operation, subject) in missing {
-        agent.refused(&operation, &subject);
-    }
+    drop(agent.is_told_who_it_is(account));
     let effects = agent.begin(io.identity(), io.clock.now());
     io.perform(effects).await;
     loop {
@@ -197,6 +196,8 @@ struct Agent {
     sight: Sight,
     /// Since when it looks without a break.
     looking_since: Time,
+    /// Until when it looked before that, where the break was short and what was seen then is what there is.
+    saw_until: Option<Time>,
     ways: ways::Ways,
     /// Whether the state file tells of findings as not confirmed.
     owes: bool,
@@ -204,6 +205,7 @@ struct Agent {
     seen: Option<Snapshot>,
     /// Where requests are answered.
     desk: Desk,
+    may: may::May,
 }
 
 impl Agent {
@@ -268,10 +270,12 @@ impl Agent {
             kept: Kept::default(),
             sight: Sight::default(),
             looking_since: now,
+            saw_until: None,
             ways: ways::Ways::default(),
             owes: false,
             seen: None,
             desk: Desk::default(),
+            may: may::May::default(),
         }
     }
 
@@ -306,7 +310,8 @@ impl Agent {
     /// What was seen before may be old.
     fn start_to_look(&mut self, now: Time) {
         self.looking_since = now;
-        self.look = None;
+        self.saw_until = None;
+        self.drop_look();
         self.glances = Glances::default();
         self.late = late::Late::default();
         self.greeted = None;
@@ -316,6 +321,13 @@ impl Agent {
         self.ripe_at = None;
         self.asked_all.retain(|endpoint, _| !matches!(endpoint, Endpoint::Statsz | Endpoint::Routez));
         self.roster.blink();
+    }
+
+    /// What this look was to show, the next one does: also the epoch that it began.
+    fn drop_look(&mut self) {
+        if self.look.take().is_some_and(|look| look.opens_epoch) {
+            self.epoch = self.epoch.saturating_sub(1);
+        }
     }
 
     /// When something is due even if nothing happens.
@@ -391,8 +403,10 @@ impl Agent {
                     _ => Vec::new(),
                 });
                 effects.extend(self.glance(now));
+                effects.extend(self.ask_what_it_may_now(now));
                 effects
             }
+            Action::WhoWeAre(account) => self.is_told_who_it_is(account),
             Action::Asked(question) => self.asked(question, now),
         }
     }
@@ -405,22 +419,25 @@ impl Agent {
                 }
                 let lost_at = self.lost.take();
                 let from = self.vantage.server.clone();
+                let saw_until = lost_at.filter(|at| self.is_settled(*at) && now.since(*at) < UNSETTLED);
                 self.attach(identity, now);
+                self.saw_until = saw_until;
                 self.meet_again(now);
                 let away_ms = lost_at.map_or(0, |at| now.since(at).as_millis());
                 let reason =
                     format!("connected to {} after {away_ms} ms without {from}", self.vantage.server);
                 tracing::info!(server = %self.vantage.server, away_ms, "connected again");
                 self.say(AgentEvent::Restored, &reason, now);
+                return vec![self.ask_anew_what_it_may(now)];
             }
             LinkEvent::Disconnected => {
                 self.connected = false;
-                self.look = None;
+                self.drop_look();
                 self.glances = Glances::default();
                 self.desk.forget_sweeps();
                 self.lost.get_or_insert(now);
             }
-            LinkEvent::Denied(denied) => self.refused(denied.operation.as_str(), &denied.subject),
+            LinkEvent::Denied(denied) => self.was_denied(&denied, None),
             LinkEvent::SlowConsumer => {
                 // A storm brings thousands.
                 if self.observer.overrun_at.is_none_or(|at| now.since(at) > OVERRUN_APART) {
@@ -431,16 +448,6 @@ impl Agent {
             LinkEvent::Retrying { .. } | LinkEvent::LameDuck | LinkEvent::ServerError { .. } => {}
         }
         Vec::new()
-    }
-
-    fn refused(&mut self, operation: &str, subject: &str) {
-        if self.observer.refused.len() < REFUSALS_MAX {
-            let subject = general(subject);
-            let refusal = Refusal { operation: operation.into(), subject: subject.as_str().into() };
-            if self.observer.refused.insert(refusal) {
-                tracing::warn!(operation, subject, "permission is missing: see `gatewatch permissions`");
-            }
-        }
     }
 
     /// Asks what is due.
@@ -903,7 +910,8 @@ impl Agent {
     /// in other clusters takes as long to arrive.
     fn send(&mut self, now: Time) -> Vec<Effect> {
         let again = self.identity.connects > 1;
-        if again && now.since(self.connected_at) < UNSETTLED { Vec::new() } else { self.release() }
+        let unsettled = now.since(self.connected_at) < UNSETTLED && !self.sees_on();
+        if again && unsettled { Vec::new() } else { self.release() }
     }
 
     fn release(&mut self) -> Vec<Effect> {
@@ -911,22 +919,6 @@ impl Agent {
             return Vec::new();
         }
         self.outbox.send().into_iter().map(Effect::Publish).collect()
-    }
-}
-
-/// A subject that we used, as the permission that it needs.
-fn general(subject: &str) -> String {
-    let parts: Vec<&str> = subject.split('.').collect();
-    match parts.as_slice() {
-        ["$SYS", "REQ", "SERVER", _, endpoint] => format!("$SYS.REQ.SERVER.*.{endpoint}"),
-        [prefix, "finding", ..] => format!("{prefix}.finding.>"),
-        [prefix, "epoch", ..] => format!("{prefix}.epoch.>"),
-        [prefix, "agent", ..] => format!("{prefix}.agent.>"),
-        ["$SRV", _] => "$SRV.*".to_owned(),
-        ["$SRV", _, name] => format!("$SRV.*.{name}"),
-        ["$SRV", _, name, _] => format!("$SRV.*.{name}.*"),
-        [prefix, "api", ..] => format!("{prefix}.api.>"),
-        _ => subject.to_owned(),
     }
 }
 

@@ -31,8 +31,9 @@ const UNHEARD_MAX: u32 = 3;
 const PEERS_MAX: usize = 4096;
 /// How many of the leaders that it hears an agent names.
 const HEARS_MAX: usize = 16;
-/// No agent is waited for longer than its own word, and no word is believed beyond this.
-const INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// No agent is waited for longer than its own word, and no word is believed beyond this: who leads beats as often as who
+/// stands by, and more often where it looks more often. One forged beat must not blind all for hours.
+const INTERVAL_MAX: Duration = Duration::from_secs(30);
 
 /// When an agent began to lead, and which. Of two the smaller one stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

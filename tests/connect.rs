@@ -541,6 +541,165 @@ fn certificates(directory: &Path) {
     }
 }
 
+/// The authorities, certificates and keys of `from` in the place of those of `to`, each whole.
+fn replace(to: &Path, files: &[(&str, String)]) {
+    for (name, text) in files {
+        fs::write(to.join("new"), text).unwrap();
+        fs::rename(to.join("new"), to.join(name)).unwrap();
+    }
+}
+
+/// What an agent says of its epochs, of findings, and of having connected again.
+struct Heard {
+    client: async_nats::Client,
+    said: async_nats::Subscriber,
+    epochs: Vec<(u64, bool, std::time::Instant)>,
+    last: serde_json::Value,
+}
+
+impl Heard {
+    /// Until it says this event, or so many epochs.
+    async fn until(&mut self, event: &str, epochs: usize) {
+        let enough = self.epochs.len() + epochs;
+        while self.epochs.len() < enough {
+            let message = timeout(PATIENCE, self.said.next()).await.expect(event).unwrap();
+            let subject = message.subject.as_str();
+            assert!(!subject.starts_with("gatewatch.finding."), "{subject} {:?}", message.payload);
+            if subject.starts_with("gatewatch.epoch.") {
+                let body: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
+                // What may have been lost with a connection is said again, under the same ID.
+                if std::mem::replace(&mut self.last, body["id"].clone()) == body["id"] {
+                    continue;
+                }
+                let (number, settled) = (body["epoch"].as_u64().unwrap(), body["settled"] == true);
+                self.epochs.push((number, settled, std::time::Instant::now()));
+            } else if subject.starts_with(event) {
+                return;
+            }
+        }
+    }
+
+    /// The server ends the connection of `name`, which has to log in again.
+    async fn kick(&self, name: &str) {
+        let ask = async |endpoint: &str, body: String| -> serde_json::Value {
+            let subject = format!("$SYS.REQ.SERVER.{}.{endpoint}", self.client.server_info().server_id);
+            let reply = timeout(PATIENCE, self.client.request(subject, body.into())).await.unwrap().unwrap();
+            serde_json::from_slice(&reply.payload).unwrap()
+        };
+        let all = ask("CONNZ", String::new()).await;
+        let all = all["data"]["connections"].as_array().unwrap().clone();
+        let one = all.iter().find(|c| c["name"].as_str().is_some_and(|n| n.ends_with(name))).unwrap();
+        ask("KICK", format!("{{\"cid\":{}}}", one["cid"])).await;
+    }
+}
+
+/// All of it is replaced while the agent runs, as one does it: what is new is trusted first, then used, and then what
+/// is old is not trusted any more.
+#[tokio::test]
+async fn nkeys_and_certificates_are_replaced_and_no_epoch_is_missed() {
+    const AGAIN: &str = "gatewatch.agent.restored.";
+    let (old, new, dir) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    certificates(old.path());
+    certificates(new.path());
+    let of = |from: &tempfile::TempDir, names: &[&'static str]| -> Vec<(&'static str, String)> {
+        names.iter().map(|name| (*name, fs::read_to_string(from.path().join(name)).unwrap())).collect()
+    };
+    let all = ["ca.pem", "server.pem", "server.key", "client.pem", "client.key"];
+    replace(dir.path(), &of(&old, &all));
+    let (first, second) = (nkeys::KeyPair::new_user(), nkeys::KeyPair::new_user());
+    let seed = dir.path().join("user.nk");
+    fs::write(&seed, first.seed().unwrap()).unwrap();
+    // The printed user, who logs in with an nkey.
+    let printed = gatewatch(&["permissions"]);
+    let entry = printed.split_once("    users: [\n").unwrap().1.split_once("\n    ]\n").unwrap().0;
+    let entry: String =
+        entry.lines().filter(|line| !line.contains("password:")).map(|l| l.to_owned() + "\n").collect();
+    let user = |key: &nkeys::KeyPair| {
+        entry.replace("user: \"gatewatch\"", &format!("nkey: {}", key.public_key())).replace("{{", "{")
+    };
+    let accounts = |users: &str| {
+        format!(
+            "tls {{ cert_file: \"$DIR/server.pem\", key_file: \"$DIR/server.key\", ca_file: \"$DIR/ca.pem\", verify: true, timeout: 5 }}\n\
+             accounts {{ SYS: {{ users: [ {{user: sys, password: pw}}\n{users} ] }} }}\nsystem_account: SYS\n"
+        )
+    };
+    let both = user(&first) + &user(&second);
+    let server = Server::start_in(dir, &accounts(&both));
+    let (ca, cert, key) = (server.file("ca.pem"), server.file("client.pem"), server.file("client.key"));
+    let c = Connect {
+        tls_ca: Some(ca.clone()),
+        tls_cert: Some(cert.clone()),
+        tls_key: Some(key.clone()),
+        ..server.as_user("sys", "pw")
+    };
+    let (client, _events) = linked(&c).await;
+    let said = client.subscribe("gatewatch.>").await.unwrap();
+    let mut heard = Heard { client, said, epochs: Vec::new(), last: serde_json::Value::Null };
+    let config = server.file("gatewatch.toml");
+    fs::write(&config, "[poll]\ninterval = \"500ms\"\n").unwrap();
+    let url = format!("nats://localhost:{}", server.port);
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let (config, ca, cert, key, seed) = (path(&config), path(&ca), path(&cert), path(&key), path(&seed));
+    let flags = ["--nkey", &seed, "--tlsca", &ca, "--tlscert", &cert, "--tlskey", &key, "--config", &config];
+    let run = ["run", "-s", &url, "--name", "rotating", "--inbox-prefix", "_INBOX_gatewatch"];
+    let agent = Program::start(&[&run[..], &flags[..]].concat());
+    while !heard.epochs.last().is_some_and(|(_, settled, _)| *settled) {
+        heard.until("nothing", 1).await;
+    }
+    heard.epochs.clear();
+
+    let dir = server.directory.path();
+    let reload = || {
+        let pid = server.process.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    };
+    let trusted = |from: &[&tempfile::TempDir]| {
+        let text: String = from.iter().map(|from| of(from, &["ca.pem"])[0].1.clone()).collect();
+        vec![("ca.pem", text)]
+    };
+    // Both authorities, a client's certificate of the new one, then the server's, then only the new one.
+    let steps = [
+        trusted(&[&old, &new]),
+        of(&new, &["client.pem", "client.key"]),
+        of(&new, &["server.pem", "server.key"]),
+        trusted(&[&new]),
+    ];
+    for files in steps {
+        replace(dir, &files);
+        reload();
+        // The server's log is not ours to read; its next epochs are long enough for a reload.
+        heard.until("nothing", 2).await;
+        heard.kick("rotating").await;
+        heard.until(AGAIN, usize::MAX >> 1).await;
+        heard.until("nothing", 4).await;
+    }
+    // Who still has the old certificate is not let in any more.
+    let stale = |name: &str| Some(old.path().join(name));
+    let e = refused(&Connect { tls_cert: stale("client.pem"), tls_key: stale("client.key"), ..c }).await;
+    assert!(matches!(e, ConnectError::Tls { .. }), "{e}");
+
+    // The new nkey's user is there already, and the old one's ends.
+    fs::write(server.file("user.nk"), second.seed().unwrap()).unwrap();
+    let conf = fs::read_to_string(server.file("server.conf")).unwrap();
+    fs::write(server.file("server.conf"), conf.replace(&user(&first), "")).unwrap();
+    reload();
+    heard.until(AGAIN, usize::MAX >> 1).await;
+    heard.until("nothing", 8).await;
+
+    let epochs = &heard.epochs;
+    for pair in epochs.windows(2) {
+        assert_eq!(pair[0].0 + 1, pair[1].0, "an epoch is missing: {epochs:?}");
+    }
+    // A machine that is busy with other tests may cost one its answer; a connection that is new costs three seconds.
+    assert!(epochs.windows(2).all(|pair| pair[0].1 || pair[1].1), "{epochs:?}");
+    let widest = epochs.windows(2).map(|pair| pair[1].2 - pair[0].2).max().unwrap();
+    eprintln!("{} epochs, none missed, at most {} ms apart", epochs.len(), widest.as_millis());
+    assert!(widest < Duration::from_secs(2), "{widest:?}");
+    agent.signal("-TERM");
+    assert_eq!(agent.end().0, Some(0));
+}
+
 fn tls_server(more: &str) -> Server {
     let directory = tempfile::tempdir().unwrap();
     certificates(directory.path());

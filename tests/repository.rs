@@ -156,6 +156,25 @@ fn every_check_has_its_part_of_the_runbook() {
     );
 }
 
+#[test]
+fn every_test_that_the_threats_name_is_there() {
+    let sources: Vec<(String, String)> = texts(".rs");
+    let threats = fs::read_to_string("docs/threats.md").unwrap();
+    let rows: Vec<&str> = threats.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    let mut found = Vec::new();
+    for row in &rows {
+        let shown_by = row.trim_end_matches([' ', '|']).rsplit(" | ").next().unwrap();
+        let names: Vec<&str> = shown_by.split('`').skip(1).step_by(2).collect();
+        if names.is_empty() && !["nothing", "the same two"].contains(&shown_by) {
+            found.push((*row).to_owned());
+        }
+        let is_there = |name: &&str| sources.iter().any(|(_, text)| text.contains(&format!("fn {name}()")));
+        found.extend(names.into_iter().filter(|name| !is_there(name)).map(str::to_owned));
+    }
+    assert!(rows.len() > 15, "docs/threats.md has a table of threats");
+    none(&found, "each row of docs/threats.md ends in tests that are there, or in `nothing`");
+}
+
 /// What GitHub makes of a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim_start_matches('#').trim().chars().filter_map(|c| match c {

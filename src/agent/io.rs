@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use async_nats::{Client, HeaderMap, Message as Incoming, Subscriber};
 use futures_util::StreamExt;
 use futures_util::stream::{SelectAll, select_all};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::AgentError;
 use super::service::{Offer, Question, Service};
@@ -15,7 +15,7 @@ use crate::api::ApiError;
 use crate::clock::Clock;
 use crate::collect;
 use crate::config::Connect;
-use crate::connect::LinkEvent;
+use crate::connect::{self, Account, LinkEvent};
 use crate::model::{Name, Time};
 use crate::publish::{Message, State, StateFile};
 use crate::sink;
@@ -31,6 +31,8 @@ pub(super) enum Action {
     Asked(Box<Question>),
     Way(u64, News),
     Sink(sink::Event),
+    /// The server says who we are.
+    WhoWeAre(Account),
     Due,
 }
 
@@ -64,6 +66,10 @@ pub(super) enum Effect {
     /// Answers none any more.
     Withdraw,
     Answer(Box<Question>, Result<Vec<u8>, ApiError>),
+    /// Asks the server who we are, by the prefix of our subjects.
+    AskWhoWeAre(String),
+    /// Makes the connection anew, with all subscriptions.
+    Reconnect,
 }
 
 /// Which server we talk to, and by which connection: it counts up at each reconnect.
@@ -90,6 +96,7 @@ pub(super) struct Io<S> {
     lines: Lines,
     /// What the sink tells.
     pub(super) sink: Option<mpsc::Receiver<sink::Event>>,
+    who_we_are: Option<oneshot::Receiver<Account>>,
     stop: Pin<Box<S>>,
     stopped: bool,
 }
@@ -128,6 +135,7 @@ impl<S: Future<Output = &'static str>> Io<S> {
             pulls: None,
             service: Service::default(),
             sink: None,
+            who_we_are: None,
             stop,
             stopped: false,
         })
@@ -158,6 +166,7 @@ impl<S: Future<Output = &'static str>> Io<S> {
             Some(message) = next(&mut self.pulls) => Ok(Action::Heard(message)),
             Some((number, news)) = self.lines.next() => Ok(Action::Way(number, news)),
             Some(event) = tell(&mut self.sink) => Ok(Action::Sink(event)),
+            Some(account) = told(&mut self.who_we_are) => Ok(Action::WhoWeAre(account)),
             () = timer => Ok(Action::Due),
             // After the timer: whoever asks without a pause must not keep the agent from looking.
             Some(question) = self.service.next() => Ok(Action::Asked(question)),
@@ -232,6 +241,23 @@ impl<S: Future<Output = &'static str>> Io<S> {
                 Effect::Serve(offer) => self.service.start(&self.client, offer).await,
                 Effect::Withdraw => self.service.stop().await,
                 Effect::Answer(question, answer) => question.answer(answer).await,
+                Effect::AskWhoWeAre(prefix) => {
+                    let (tell, told) = oneshot::channel();
+                    self.who_we_are = Some(told);
+                    let client = self.client.clone();
+                    let inbox_prefix = self.connect.inbox_prefix.clone().unwrap_or_else(|| "_INBOX".into());
+                    tokio::spawn(async move {
+                        // Where it is not told there is nobody to tell.
+                        if let Some(account) = connect::who_am_i(&client, &prefix, &inbox_prefix).await {
+                            let _ = tell.send(account);
+                        }
+                    });
+                }
+                Effect::Reconnect => {
+                    if let Err(error) = self.client.force_reconnect().await {
+                        tracing::warn!(%error, "cannot connect anew");
+                    }
+                }
             }
         }
     }
@@ -243,6 +269,14 @@ async fn next(subscriber: &mut Option<Subscriber>) -> Option<Incoming> {
         Some(subscriber) => subscriber.next().await,
         None => std::future::pending().await,
     }
+}
+
+/// What the server says once, for ever nothing where it does not.
+async fn told(account: &mut Option<oneshot::Receiver<Account>>) -> Option<Account> {
+    let Some(told) = account else { return std::future::pending().await };
+    let told = told.await;
+    *account = None;
+    told.ok()
 }
 
 /// The same of the sink.

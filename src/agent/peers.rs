@@ -127,7 +127,7 @@ impl Company {
     }
 
     fn beat_every(&self, interval: Duration) -> Duration {
-        if self.peers.leads() { interval } else { STANDBY_EVERY }
+        if self.peers.leads() { interval.min(STANDBY_EVERY) } else { STANDBY_EVERY }
     }
 
     fn note(&mut self, action: Action, finding: &Finding) {
@@ -213,7 +213,7 @@ impl Agent {
 
     /// Asks and judges nothing from here on.
     fn pause(&mut self) {
-        self.look = None;
+        self.drop_look();
         self.soon_at = None;
         self.ripe_at = None;
         self.style.speaker.leads = false;

@@ -172,7 +172,7 @@ impl Agent {
             self.observer.refused.contains(&Refusal { operation, subject: subject.into() })
         };
         if refused(&api) {
-            tracing::warn!("requests are not answered: the user may not subscribe to `{api}`");
+            tracing::debug!("requests are not answered: the user may not subscribe to `{api}`");
             return Vec::new();
         }
         self.desk.serves = true;

@@ -10,7 +10,7 @@ use super::{Agent, AgentError, Effect, Io, LOOKS_PER_EPOCH, UNSETTLED};
 use crate::collect::decode::Endpoint;
 use crate::collect::{Request, Target};
 use crate::config::Config;
-use crate::connect::LinkEvent;
+use crate::connect::{Account, LinkEvent};
 use crate::findings::judge;
 use crate::model::{Link, Server, Sight, Snapshot, Time};
 use crate::peers::Peers;
@@ -66,7 +66,7 @@ pub async fn sweep(
     config: Config,
     client: Client,
     link: mpsc::Receiver<LinkEvent>,
-    missing: Vec<(String, String)>,
+    account: Account,
     enough: Enough,
     stop: impl Future<Output = &'static str>,
     mut tell: impl FnMut(&Sweep),
@@ -84,9 +84,7 @@ pub async fn sweep(
     let interval = config.interval;
     let mut agent = Agent::new(config, inbox, Peers::alone(), io.clock.now());
     agent.outbox = Outbox::closed();
-    for (operation, subject) in missing {
-        agent.refused(&operation, &subject);
-    }
+    drop(agent.is_told_who_it_is(account));
     let soonest = io.clock.now().plus(enough.at_least);
     let mut latest = soonest.plus(interval / LOOKS_PER_EPOCH * enough.looks).plus(enough.longer_max);
     let effects = agent.begin(io.identity(), io.clock.now());
@@ -171,10 +169,19 @@ impl Nudges {
 impl Agent {
     /// Whether what was asked at `asked_at` was asked of a view that can be complete. A connection that is new says
     /// little about its server: who publishes nothing, and hears of nothing that others remember, may judge at once
-    /// by a server that has run for long enough.
+    /// by a server that has run for long enough. So may who was away for a moment, as new credentials ask for it.
     pub(super) fn is_settled(&self, asked_at: Time) -> bool {
-        let uptime = || self.roster.uptime(&self.vantage.server_id).filter(|_| self.outbox.is_closed());
-        asked_at.since(self.looking_since) >= UNSETTLED || uptime().is_some_and(|uptime| uptime >= UNSETTLED)
+        let at_once = || (self.outbox.is_closed() && self.is_at_an_old_server()) || self.sees_on();
+        asked_at.since(self.looking_since) >= UNSETTLED || at_once()
+    }
+
+    /// Whether it was away for a moment, and sees from here what it saw before.
+    pub(super) fn sees_on(&self) -> bool {
+        self.saw_until.is_some() && self.is_at_an_old_server()
+    }
+
+    fn is_at_an_old_server(&self) -> bool {
+        self.roster.uptime(&self.vantage.server_id).is_some_and(|uptime| uptime >= UNSETTLED)
     }
 
     /// Whether the first look, which waits for nobody it knows, has nobody left to wait for.

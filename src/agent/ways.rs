@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_nats::Message as Incoming;
 use line::{News, Question, To};
 
+use super::may::is_refused_at;
 use super::questions::{VARZ_EVERY, VARZ_RETRY};
 use super::{Agent, DETOUR_EVERY, DIRECT_MAX, Effect, LOOK_SOON, REFUSALS_MAX};
 use crate::collect::decode::Endpoint;
@@ -174,7 +175,8 @@ impl Agent {
             News::Up { server, server_id } => {
                 tracing::info!(%server, configured = path.configured, "looking from there too");
                 path.asked.clear();
-                self.observer.refused.remove(&refusal(&path.to));
+                let at = path.to.clone();
+                self.observer.refused.retain(|r| *r != refusal(&at) && !is_refused_at(r, &at));
                 path.at = Some((server, server_id));
                 if !self.ways.dark.is_empty() && self.connected && self.company.peers.leads() {
                     self.soon_at.get_or_insert(now.plus(LOOK_SOON));
@@ -185,6 +187,10 @@ impl Agent {
                 if self.observer.refused.len() < REFUSALS_MAX {
                     self.observer.refused.insert(refusal(&path.to));
                 }
+            }
+            News::Denied(denied) => {
+                let at = path.to.clone();
+                self.was_denied(&denied, Some(&at));
             }
             News::Over => {
                 self.ways.open.remove(&number);

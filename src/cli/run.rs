@@ -64,11 +64,6 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         started = start(&config, None) => started?,
         _ = &mut stop => return Ok(()),
     };
-    for p in &account.missing {
-        tracing::warn!("the user has no permission to {} `{}`: {}", p.operation, p.subject, p.reason);
-    }
-    let missing =
-        account.missing.iter().map(|p| (p.operation.as_str().to_owned(), p.subject.clone())).collect();
-    agent::run(config, client, events, missing, stop).await.map_err(|e| Failure::new(1, e, None))?;
+    agent::run(config, client, events, account, stop).await.map_err(|e| Failure::new(1, e, None))?;
     Ok(())
 }

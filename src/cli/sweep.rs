@@ -42,14 +42,7 @@ pub(super) async fn look_for(
         started = run::start(&config, Some(PATIENCE)) => started?,
         _ = &mut stop => return Err(blind()),
     };
-    let missing = account
-        .missing
-        .iter()
-        // Nothing is published here, and no other agent is spoken to.
-        .filter(|p| p.subject.starts_with("$SYS."))
-        .map(|p| (p.operation.as_str().to_owned(), p.subject.clone()))
-        .collect();
-    let seen = agent::sweep(config, client, events, missing, enough, stop, tell).await;
+    let seen = agent::sweep(config, client, events, account, enough, stop, tell).await;
     seen.map_err(|e| Failure::new(1, e, None))?.ok_or_else(blind)
 }
 

@@ -1,6 +1,5 @@
 //! What happens to the link, as the agent hears it.
 
-use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,10 +11,8 @@ use crate::config::redact;
 
 /// Between two lines in the log about the same vain effort.
 const LOG_EVERY: Duration = Duration::from_secs(5);
-/// Permissions whose want is logged, each once a connection.
-const DENIED_LOGGED_MAX: usize = 100;
 
-/// What happened to the link. It is logged already.
+/// What happened to the link. But for what was refused, whose name depends on who hears it, it is logged already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
     /// Connected again, to the same server or another. The client makes its subscriptions anew.
@@ -56,6 +53,8 @@ pub enum Operation {
     Publish,
     /// Listening to a subject.
     Subscribe,
+    /// Sending to the subject for replies that a request carries.
+    Answer,
 }
 
 impl Operation {
@@ -64,6 +63,7 @@ impl Operation {
         match self {
             Self::Publish => "publish",
             Self::Subscribe => "subscribe",
+            Self::Answer => "answer",
         }
     }
 }
@@ -100,20 +100,14 @@ fn starts_with_ignoring_case(text: &str, start: &str) -> bool {
 /// The sending end: logs each event once and hands it on.
 pub(super) struct Link {
     events: mpsc::Sender<LinkEvent>,
-    logged: Mutex<Logged>,
-}
-
-/// What the log has been told, so that it is not told every second.
-#[derive(Default)]
-struct Logged {
-    retrying: Option<Instant>,
-    denied: BTreeSet<Denied>,
+    /// When the log was last told that there is no connection, so that it is not told every second.
+    logged_at: Mutex<Option<Instant>>,
 }
 
 impl Link {
     pub(super) fn new(most: usize) -> (Self, mpsc::Receiver<LinkEvent>) {
         let (events, receiver) = mpsc::channel(most);
-        (Self { events, logged: Mutex::default() }, receiver)
+        (Self { events, logged_at: Mutex::default() }, receiver)
     }
 
     /// Attempts failed: told to the agent unless it is behind, logged every few seconds.
@@ -126,30 +120,23 @@ impl Link {
         let _ = self.events.try_send(LinkEvent::Retrying { reason });
     }
 
-    fn logged(&self) -> MutexGuard<'_, Logged> {
-        self.logged.lock().unwrap_or_else(PoisonError::into_inner)
+    fn logged_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.logged_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn log_due(&self) -> bool {
-        let mut logged = self.logged();
-        let due = logged.retrying.is_none_or(|at| at.elapsed() >= LOG_EVERY);
+        let mut logged_at = self.logged_at();
+        let due = logged_at.is_none_or(|at| at.elapsed() >= LOG_EVERY);
         if due {
-            logged.retrying = Some(Instant::now());
+            *logged_at = Some(Instant::now());
         }
         due
-    }
-
-    fn log_denied(&self, denied: &Denied) {
-        let mut logged = self.logged();
-        if logged.denied.len() < DENIED_LOGGED_MAX && logged.denied.insert(denied.clone()) {
-            tracing::warn!("permission denied: {} `{}`", denied.operation, redact::control(&denied.subject));
-        }
     }
 
     pub(super) async fn event(&self, event: Event) {
         let event = match event {
             Event::Connected => {
-                *self.logged() = Logged::default();
+                *self.logged_at() = None;
                 tracing::info!("connected");
                 LinkEvent::Connected
             }
@@ -170,7 +157,8 @@ impl Link {
             }
             Event::ServerError(ServerError::Other(text)) => match Denied::parse(&text) {
                 Some(denied) => {
-                    self.log_denied(&denied);
+                    let (operation, subject) = (denied.operation, redact::control(&denied.subject));
+                    tracing::debug!("permission denied: {operation} `{subject}`");
                     LinkEvent::Denied(denied)
                 }
                 None => server_error(&text),

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 pub use credentials::CredentialsError;
 pub use event::{Denied, LinkEvent, Operation};
-pub use preflight::{Account, PreflightError, preflight};
+pub use preflight::{Account, PreflightError, USER_INFO, preflight, who_am_i};
 
 use crate::config::{Complaint, Connect, DEFAULT_SERVER, Mistake, redact, split_userinfo};
 use crate::model::Name;
@@ -314,6 +314,7 @@ fn options(
     link: &Arc<Link>,
 ) -> ConnectOptions {
     let (login, on_event, on_retry) = (credentials.clone(), link.clone(), link.clone());
+    let refused_login = credentials.clone();
     let connected_once = Arc::new(AtomicBool::new(false));
     let had_one = connected_once.clone();
     let mut options = ConnectOptions::with_auth_callback(move |nonce| {
@@ -346,7 +347,13 @@ fn options(
             })
             .collect();
         if !reasons.is_empty() {
-            on_retry.retrying(&reasons.join("; "));
+            let reasons = reasons.join("; ");
+            let lower = reasons.to_ascii_lowercase();
+            // Only somebody else can mend that, and who connects for the first time is told how.
+            let refused = lower.contains("authorization violation") || lower.contains("authentication ");
+            let help =
+                || format!("{reasons}; it was with {}: {}", refused_login.describe(), refused_login.help());
+            on_retry.retrying(&if refused { help() } else { reasons.clone() });
         }
         async { None }
     });

@@ -11,6 +11,9 @@ pub const INBOX_PREFIX: &str = "_INBOX_gatewatch";
 /// when the look after the present one is over.
 pub const RESPONSES: (u32, &str) = (1, "10s");
 
+/// The last of them, which no list of subjects holds: to answer whoever asks.
+pub const ANSWERS: &str = "requests (allow_responses)";
+
 /// One permission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permission {
@@ -35,7 +38,11 @@ pub fn needed(prefix: &str, inbox_prefix: &str) -> Vec<Permission> {
         row(Publish, "$SYS.REQ.SERVER.*.JSZ", "where streams are led"),
         row(Publish, "$SYS.REQ.ACCOUNT.PING.STATZ", "what each account sends over gateways"),
         row(Publish, "$SYS.REQ.USER.INFO", "who am I, what may I do"),
-        row(Publish, &format!("{prefix}.>"), "findings, heartbeats"),
+        row(Publish, &format!("{prefix}.finding.>"), "findings"),
+        row(Publish, &format!("{prefix}.agent.*.*"), "what happens to the agent"),
+        row(Publish, &format!("{prefix}.epoch.*"), "what each look came to"),
+        row(Publish, &format!("{prefix}.peer.*"), "that it lives, to other agents"),
+        row(Publish, &format!("{prefix}.ledger.*"), "what it has open, to other agents"),
         row(Subscribe, &format!("{inbox_prefix}.>"), "replies"),
         row(Subscribe, &format!("{prefix}.peer.*"), "which agent leads"),
         row(Subscribe, &format!("{prefix}.finding.>"), "what the agent that leads finds"),
@@ -45,10 +52,33 @@ pub fn needed(prefix: &str, inbox_prefix: &str) -> Vec<Permission> {
         row(Subscribe, "$SYS.SERVER.*.LAMEDUCK", "a server that is about to leave"),
         row(Subscribe, "$SYS.SERVER.*.CLIENT.AUTH.ERR", "a gateway whose login is refused"),
         row(Subscribe, &format!("{prefix}.api.>"), "requests to its API"),
-        row(Subscribe, "$SRV.*", "who asks which services there are"),
+        // By `$SRV.*` one may subscribe to `$SRV.>` too, and overhear what other services are asked.
+        row(Subscribe, "$SRV.PING", "who asks which services there are"),
+        row(Subscribe, "$SRV.INFO", "who asks what they are"),
+        row(Subscribe, "$SRV.STATS", "who asks what they have done"),
         row(Subscribe, "$SRV.*.gatewatch", "who asks for this one by its name"),
         row(Subscribe, "$SRV.*.gatewatch.*", "or by its ID"),
     ]
+}
+
+/// The permission of the table that `subject`, which the server refused, stands under. What is published and stands
+/// under none is an answer.
+pub fn of_refused(
+    prefix: &str,
+    inbox_prefix: &str,
+    operation: Operation,
+    subject: &str,
+) -> Option<Permission> {
+    let mut table = needed(prefix, inbox_prefix);
+    table.push(answers());
+    let fits = |p: &Permission| p.operation == operation && covers(&p.subject, subject);
+    let place = table.iter().position(fits).or((operation == Operation::Publish).then(|| table.len() - 1))?;
+    Some(table.swap_remove(place))
+}
+
+/// The permission to answer.
+pub(super) fn answers() -> Permission {
+    Permission { operation: Operation::Answer, subject: ANSWERS.to_owned(), reason: "requests to its API" }
 }
 
 /// What the system account lets another account hear or ask.
@@ -141,6 +171,28 @@ mod tests {
         assert!(table.iter().any(|p| p.subject == "g.finding.>"));
         let table = needed_by_sink("g", "_I", None, Some("b"));
         assert!(table.iter().all(|p| p.subject == "_I.>" || p.subject.contains("KV")), "{table:?}");
+    }
+
+    #[test]
+    fn what_is_refused_is_named_as_the_table_has_it() {
+        let named = |operation, subject: &str| {
+            of_refused("acme.gw", "_I", operation, subject).map(|p| (p.operation, p.subject))
+        };
+        let (publish, subscribe) = (Operation::Publish, Operation::Subscribe);
+        for (operation, subject, wanted) in [
+            (publish, "$SYS.REQ.SERVER.NABC.VARZ", "$SYS.REQ.SERVER.*.VARZ"),
+            (publish, "acme.gw.finding.info.c.eu._._", "acme.gw.finding.>"),
+            (publish, "acme.gw.agent.started.a", "acme.gw.agent.*.*"),
+            (subscribe, "_I.abc.*", "_I.>"),
+            (subscribe, "acme.gw.ledger.pull", "acme.gw.ledger.*"),
+            (subscribe, "$SRV.PING.gatewatch.x", "$SRV.*.gatewatch.*"),
+        ] {
+            assert_eq!(named(operation, subject), Some((operation, wanted.to_owned())), "{subject}");
+        }
+        for answer in ["_R_.a.b", "_INBOX.x"] {
+            assert_eq!(named(publish, answer), Some((Operation::Answer, ANSWERS.to_owned())), "{answer}");
+        }
+        assert_eq!(named(subscribe, "other"), None);
     }
 
     #[test]

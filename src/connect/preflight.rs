@@ -10,7 +10,8 @@ use super::permissions::{self, Permission};
 use super::{Denied, LinkEvent, Operation};
 use crate::config::redact;
 
-const USER_INFO: &str = "$SYS.REQ.USER.INFO";
+/// Where a server says who we are.
+pub const USER_INFO: &str = "$SYS.REQ.USER.INFO";
 const GATEWAYZ: &str = "$SYS.REQ.SERVER.PING.GATEWAYZ";
 
 /// Who the server says we are. Fields are `None` where it does not say (before 2.10, or not permitted).
@@ -85,20 +86,19 @@ impl PreflightError {
                     .to_owned(),
             ),
             Self::Denied { denied, inbox_prefix, .. }
-                if denied.operation == Operation::Subscribe && is_inbox(&denied.subject, inbox_prefix) =>
+                if denied.operation == Operation::Subscribe
+                    && is_inbox(&denied.subject, inbox_prefix)
+                    && inbox_prefix != permissions::INBOX_PREFIX =>
             {
                 Some(format!(
                     "pass the inbox prefix that the user may listen to, for example --inbox-prefix {}",
                     permissions::INBOX_PREFIX
                 ))
             }
-            Self::Denied { denied, .. } => {
+            Self::Denied { denied, inbox_prefix, .. } => {
                 // The table's own subject, which stands for the one that was asked.
-                let table = permissions::needed("gatewatch", permissions::INBOX_PREFIX);
-                let wanted = table.into_iter().find(|p| {
-                    p.operation == denied.operation && permissions::covers(&p.subject, &denied.subject)
-                });
-                Some(match wanted {
+                let Denied { operation, subject } = denied;
+                Some(match permissions::of_refused("gatewatch", inbox_prefix, *operation, subject) {
                     Some(p) => format!(
                         "add it to the user's permissions, {}: {{ allow: [\"{}\"] }}, and let no `deny` cover it; \
                          `gatewatch permissions` prints a user with all that is needed",
@@ -124,6 +124,9 @@ fn too_old(version: &str) -> bool {
     let mut parts = version.trim_start_matches('v').split('.').map(str::parse::<u64>);
     matches!((parts.next(), parts.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < OLDEST)
 }
+
+/// So often it is asked who we are, until our own server is the first to say.
+const ASKED_MAX: u32 = 8;
 
 /// One request's end.
 enum Outcome {
@@ -157,16 +160,59 @@ pub async fn preflight(
         denied,
         inbox_prefix: inbox_prefix.to_owned(),
     };
-    match ask(client, events, USER_INFO, inbox_prefix, timeout).await? {
+    let mut told = ask(client, events, USER_INFO, inbox_prefix, timeout).await?;
+    for _ in 1..ASKED_MAX {
+        if !matches!(&told, Outcome::Reply(body) if !is_told_by(body, &server.server_id)) {
+            break;
+        }
+        told = ask(client, events, USER_INFO, inbox_prefix, timeout).await?;
+    }
+    match told {
         Outcome::Reply(body) => account = read(&body, prefix, inbox_prefix),
         Outcome::Denied(denied) if denied.subject != USER_INFO => return Err(fail(account, denied)),
-        _ => {}
+        Outcome::Denied(denied) => {
+            account.missing.extend(permissions::of_refused(
+                prefix,
+                inbox_prefix,
+                denied.operation,
+                &denied.subject,
+            ));
+        }
+        Outcome::NoResponders | Outcome::Silence => {}
     }
     match ask(client, events, GATEWAYZ, inbox_prefix, timeout).await? {
         Outcome::NoResponders => Err(PreflightError::NotSystemAccount(account)),
         Outcome::Denied(denied) => Err(fail(account, denied)),
         Outcome::Reply(_) | Outcome::Silence => Ok(account),
     }
+}
+
+/// Asks the server once more who we are; nothing where it does not say.
+pub async fn who_am_i(client: &Client, prefix: &str, inbox_prefix: &str) -> Option<Account> {
+    for _ in 0..ASKED_MAX {
+        let reply = client.request(USER_INFO, "".into()).await.ok()?;
+        if is_told_by(&reply.payload, &client.server_info().server_id) {
+            let account = read(&reply.payload, prefix, inbox_prefix);
+            return Some(account).filter(|account| account.account.is_some());
+        }
+    }
+    None
+}
+
+/// Whether our own server said it. 2.10 asks other clusters too, of which one may be first, and knows no permissions.
+fn is_told_by(body: &[u8], server_id: &str) -> bool {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Reply {
+        server: Server,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Server {
+        id: String,
+    }
+    let id = serde_json::from_slice::<Reply>(body).unwrap_or_default().server.id;
+    id.is_empty() || id == server_id
 }
 
 async fn ask(
@@ -217,6 +263,7 @@ struct UserInfo {
 struct Permissions {
     publish: Option<Subjects>,
     subscribe: Option<Subjects>,
+    responses: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Default, Deserialize)]
@@ -236,7 +283,7 @@ fn read(body: &[u8], prefix: &str, inbox_prefix: &str) -> Account {
     let lacks = |p: &Permission| {
         let permissions = info.permissions.as_ref();
         let subjects = match p.operation {
-            Operation::Publish => permissions.and_then(|a| a.publish.as_ref()),
+            Operation::Publish | Operation::Answer => permissions.and_then(|a| a.publish.as_ref()),
             Operation::Subscribe => permissions.and_then(|a| a.subscribe.as_ref()),
         };
         let Some(subjects) = subjects else { return false };
@@ -246,7 +293,14 @@ fn read(body: &[u8], prefix: &str, inbox_prefix: &str) -> Account {
         let unbounded = subjects.allow.as_ref().is_none_or(Vec::is_empty);
         !(unbounded || any(&subjects.allow)) || any(&subjects.deny)
     };
-    let missing = permissions::needed(prefix, inbox_prefix).into_iter().filter(lacks).collect();
+    let mut missing: Vec<Permission> =
+        permissions::needed(prefix, inbox_prefix).into_iter().filter(lacks).collect();
+    // To whom from another account, and from our own.
+    let to = |subject: &str| Permission { subject: subject.to_owned(), ..permissions::answers() };
+    let may_answer = info.permissions.as_ref().is_some_and(|p| p.responses.is_some());
+    if !may_answer && ["_R_.*", "_INBOX.*"].into_iter().map(to).all(|p| lacks(&p)) {
+        missing.push(permissions::answers());
+    }
     Account { account: info.account, user: info.user, missing }
 }
 
@@ -272,12 +326,25 @@ mod tests {
 
     #[test]
     fn what_the_user_lacks_is_told_by_the_table() {
-        let body = br#"{"data":{"user":"u","account":"SYS","permissions":{
+        let body = r#"{"data":{"user":"u","account":"SYS","permissions":{
             "publish":{"allow":["$SYS.REQ.>","gatewatch.>"],"deny":["$SYS.REQ.SERVER.*.ROUTEZ"]},
             "subscribe":{"allow":[">"]}}}}"#;
-        let missing: Vec<String> =
-            read(body, "gatewatch", "_INBOX").missing.into_iter().map(|p| p.subject).collect();
-        assert_eq!(missing, ["$SYS.REQ.SERVER.*.ROUTEZ"]);
+        let missing = |body: &str| -> Vec<String> {
+            read(body.as_bytes(), "gatewatch", "_INBOX").missing.into_iter().map(|p| p.subject).collect()
+        };
+        assert_eq!(missing(body), ["$SYS.REQ.SERVER.*.ROUTEZ", permissions::ANSWERS]);
+        let subscribe = r#""subscribe":{"allow":[">"]}"#;
+        let may_answer = body.replace(subscribe, &format!(r#"{subscribe},"responses":{{"max":1,"ttl":5}}"#));
+        assert_eq!(missing(&may_answer), ["$SYS.REQ.SERVER.*.ROUTEZ"]);
+        let may_publish_there = body.replace(r#""gatewatch.>""#, r#""gatewatch.>","_R_.>""#);
+        assert_eq!(missing(&may_publish_there), ["$SYS.REQ.SERVER.*.ROUTEZ"]);
+    }
+
+    #[test]
+    fn who_we_are_is_told_by_our_own_server_alone() {
+        let body = br#"{"server":{"id":"NEU"},"data":{"user":"u","account":"SYS"}}"#;
+        assert!(is_told_by(body, "NEU") && !is_told_by(body, "NUS"));
+        assert!(is_told_by(b"{}", "NEU"), "who says nothing of itself is no other");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use nkeys::KeyPair;
@@ -211,10 +212,13 @@ fn agent_claims() -> Value {
     })
 }
 
-/// A creds file: the user's JWT and seed.
 fn user(account: &KeyPair, name: &str, claims: &Value) -> Result<String, CredsError> {
     let key = KeyPair::new_user();
-    let jwt = jwt(account, &key, name, claims)?;
+    creds_file(&jwt(account, &key, name, claims)?, &key)
+}
+
+/// A creds file: the user's JWT and seed.
+pub fn creds_file(jwt: &str, key: &KeyPair) -> Result<String, CredsError> {
     Ok(format!(
         "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
          ************************* IMPORTANT *************************\n\
@@ -230,16 +234,31 @@ fn seed(key: &KeyPair) -> Result<String, CredsError> {
     Ok(format!("{}\n", key.seed().map_err(CredsError::Key)?))
 }
 
-/// A signed JWT. Its `jti` is the hash of its claims without one.
 fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: &Value) -> Result<String, CredsError> {
+    sign(issuer, &subject.public_key(), name, nats, None)
+}
+
+/// A JWT for the key `subject`, signed by `issuer`; it ends so long from now. Its `jti` is the hash of its claims
+/// without one.
+pub fn sign(
+    issuer: &KeyPair,
+    subject: &str,
+    name: &str,
+    nats: &Value,
+    ends_in: Option<Duration>,
+) -> Result<String, CredsError> {
+    let now = super::seconds_since_epoch();
     let mut claims = json!({
         "jti": "",
-        "iat": super::seconds_since_epoch(),
+        "iat": now,
         "iss": issuer.public_key(),
         "name": name,
-        "sub": subject.public_key(),
+        "sub": subject,
         "nats": nats,
     });
+    if let (Some(ends_in), Some(claims)) = (ends_in, claims.as_object_mut()) {
+        claims.insert("exp".to_owned(), json!(now + ends_in.as_secs()));
+    }
     let id = BASE32_NOPAD.encode(&Sha512_256::digest(claims.to_string()));
     if let Some(claims) = claims.as_object_mut() {
         claims.insert("jti".to_owned(), Value::String(id));

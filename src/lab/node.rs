@@ -434,6 +434,8 @@ impl Node {
             ("ROUTE_LISTEN", listen(self.route_port)),
             ("ROUTES", json!(routes).to_string()),
             ("JETSTREAM", jetstream.to_string()),
+            // For a resolver that keeps accounts, in place of the one in memory.
+            ("RESOLVER_DIR", json!(dir.join("resolver")).to_string()),
             ("GATEWAY_LISTEN", self.gateway_address().to_string()),
             ("GATEWAY_USER", GATEWAY_USER.to_owned()),
             ("GATEWAY_PASSWORD", format!("{password:?}")),

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::collect;
 use crate::config::Connect;
-use crate::connect::{self, LinkEvent};
+use crate::connect::{self, Denied, LinkEvent};
 use crate::model::Name;
 
 /// What waits to be taken in by the agent, of all ways. Beyond it the client holds the rest.
@@ -37,6 +37,8 @@ pub(in crate::agent) enum News {
     Down,
     /// It was not let in, or cannot say who it is: trying again does not help.
     Refused,
+    /// It may not do something there.
+    Denied(Denied),
     /// It is no more.
     Over,
     Reply(Incoming),
@@ -179,6 +181,7 @@ impl Line {
                 event = loss.next() => match event {
                     Some(LinkEvent::Connected) => self.up(&client).await?,
                     Some(LinkEvent::Disconnected) => self.tell(News::Down).await?,
+                    Some(LinkEvent::Denied(denied)) => self.tell(News::Denied(denied)).await?,
                     Some(_) => {}
                     None => return Some(()),
                 },
