@@ -187,6 +187,7 @@ fn looked_at(effect: &Effect) {
 
 #[cfg(test)]
 mod tests {
+    use crate::connect::{Denied, Operation};
     use serde_json::{Value, json};
 
     use super::*;
@@ -261,7 +262,8 @@ mod tests {
         }
         assert_eq!(play.agent.observer.complaints.len(), super::super::COMPLAINTS_MAX);
         for n in 0..1000 {
-            play.agent.refused("publish", &format!("a.{n}"));
+            let denied = Denied { operation: Operation::Subscribe, subject: format!("a.{n}") };
+            play.agent.was_denied(&denied, None);
         }
         assert_eq!(play.agent.observer.refused.len(), super::super::REFUSALS_MAX);
     }

@@ -804,7 +804,8 @@ impl World {
         let node = &self.nodes[server];
         let inbounds = self.gatewayz(server).inbound;
         let up = node.dials.iter().filter(|(_, d)| d.up.is_some());
-        let gateways = up.map(|(to, d)| (to.clone(), d.cid, inbounds.peers_of(to).len() as u32)).collect();
+        let comes = |to: &Name| u32::try_from(inbounds.peers_of(to).len()).unwrap();
+        let gateways = up.map(|(to, d)| (to.clone(), d.cid, comes(to))).collect();
         Statsz {
             start: Some(node.started_at),
             active_servers: Some(self.nodes.values().filter(|n| n.power == Power::Up).count() as u64),

@@ -43,6 +43,9 @@ static MANUAL: Manual = Manual {
            lame duck, so that they say goodbye.",
 };
 
+/// The lowest counts.
+type Rank = (u8, Reverse<Option<Time>>);
+
 impl Check for ServerMissing {
     fn manual(&self) -> &'static Manual {
         &MANUAL
@@ -50,8 +53,7 @@ impl Check for ServerMissing {
 
     fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         // Two lives of one name may stand side by side for a look: the one that is well counts, or that has more time.
-        let mut by_name: BTreeMap<(&Option<Name>, &Name), ((u8, Reverse<Option<Time>>), Verdict)> =
-            BTreeMap::new();
+        let mut by_name: BTreeMap<(&Option<Name>, &Name), (Rank, Verdict)> = BTreeMap::new();
         for server in snapshot.servers.values() {
             let outcome = judge(snapshot, server, settings);
             let rank = match &outcome {

@@ -276,10 +276,13 @@ pub struct Statsz {
     pub stale_connections: Option<ByKind>,
 }
 
+/// One of the gateways of STATSZ: the remote, the connection's ID, and how many servers come from there.
+pub type ToldGateway = (Name, u64, u32);
+
 impl Statsz {
-    /// With these gateways: the remote, the connection's ID, and how many come from there.
+    /// With these gateways.
     #[must_use]
-    pub fn with_gateways(mut self, mut gateways: Vec<(Name, u64, u32)>) -> Self {
+    pub fn with_gateways(mut self, mut gateways: Vec<ToldGateway>) -> Self {
         gateways.sort_by(|(a, ..), (b, ..)| a.cmp(b));
         gateways.dedup_by(|(a, ..), (b, ..)| a == b);
         self.inbounds = gateways.iter().map(|(_, _, inbounds)| *inbounds).collect();

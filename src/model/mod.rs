@@ -23,7 +23,7 @@ mod traffic;
 
 pub use facts::{
     Account, Accountz, ByKind, Connection, Fact, GatewayConfig, Gatewayz, Interest, InterestModes, Jsz, Led,
-    Outbound, RoutePeer, Routez, ServerInfo, Signal, Statsz, Traffic, TrafficOf, Urls, Varz,
+    Outbound, RoutePeer, Routez, ServerInfo, Signal, Statsz, ToldGateway, Traffic, TrafficOf, Urls, Varz,
 };
 #[cfg(test)]
 pub(crate) use file::Written;

@@ -116,7 +116,7 @@ async fn changes_under_the_agent(version: &str) {
     operator.user("third", &file, None);
     let sys = watch.lab.connect_options("sys").await.unwrap();
     let sys = sys.connect(watch.lab.url("us-1").unwrap()).await.unwrap();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = gatewatch::clock::Clock::start().now().as_millis() / 1000;
     let jwt = operator.account_jwt(&json!({ second: now + 1 }));
     let answer = sys.request("$SYS.REQ.CLAIMS.UPDATE", jwt.into()).await.unwrap();
     let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
@@ -180,7 +180,7 @@ async fn an_agent_whose_user_is_revoked_says_so_until_its_file_is_replaced() {
     let mark = watch.mark();
     let sys = watch.lab.connect_options("sys").await.unwrap();
     let sys = sys.connect(watch.lab.url("us-1").unwrap()).await.unwrap();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = gatewatch::clock::Clock::start().now().as_millis() / 1000;
     let jwt = operator.account_jwt(&json!({ user: now + 1 }));
     sys.request("$SYS.REQ.CLAIMS.UPDATE", jwt.into()).await.unwrap();
     let until = Instant::now() + WITHIN;

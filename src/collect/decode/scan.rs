@@ -10,7 +10,7 @@ use serde_json::Deserializer;
 use super::duration::go_duration;
 use super::names::Names;
 use super::wire;
-use crate::model::{Connection, Gatewayz, Name, Outbound, ServerInfo, Time};
+use crate::model::{Connection, Gatewayz, Name, Outbound, ServerInfo, Time, ToldGateway};
 
 /// The server and what it says; none when it is to be read the general way.
 pub(super) fn gatewayz(json: &[u8], names: &mut Names) -> Option<(ServerInfo, Gatewayz)> {
@@ -59,7 +59,7 @@ pub(super) fn statsz(
     json: &[u8],
     names: &mut Names,
     others: &mut Vec<u8>,
-) -> Option<(ServerInfo, Vec<(Name, u64, u32)>)> {
+) -> Option<(ServerInfo, Vec<ToldGateway>)> {
     const GATEWAYS: &str = ",\"gateways\":[";
     let mut scan = Scan { rest: std::str::from_utf8(json).ok()? };
     scan.eat(b"{\"server\":")?;
