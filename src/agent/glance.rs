@@ -164,7 +164,8 @@ impl Agent {
             }));
         }
         self.looks += 1;
-        let pace = Pace::of(self.config.timeout, self.slowest);
+        // Who lost its way to us never answers, and the verdict of the others waits for it.
+        let pace = Pace::of(self.config.timeout, self.slowest / 2);
         let look = Look::new(self.looks, self.epoch, false, now, pace, &requests);
         self.glances.now = Some(Under { look, clusters });
         self.glances.free_at = now.plus((lasts * BUDGET_PER_GLANCE).max(super::LOOK_GAP_MIN));

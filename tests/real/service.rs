@@ -142,6 +142,11 @@ async fn serves_on(version: &str, auth: Auth) {
     let mark = watch.mark();
     watch.wait("restored", mark, WITHIN, |event| event.subject == "gatewatch.agent.restored.watcher").await;
     watch.wait("a settled epoch", mark, WITHIN, |e| e.is_epoch() && e.body["settled"] == true).await;
+    // That somebody answers there has to be told to the other cluster first.
+    let deadline = Instant::now() + WITHIN;
+    while app.request("gatewatch.api.epoch", "".into()).await.is_err() {
+        assert!(Instant::now() < deadline, "nobody answers: {}", watch.agent_log());
+    }
     assert_eq!(ask(&app, "epoch", &json!({})).await["agent"], "watcher");
     watch.lab.start_server("eu-0").await.unwrap();
     watch.lab.wait_healthy(WITHIN).await.unwrap();

@@ -66,10 +66,10 @@ async fn reconnects_of_the_agent_open_nothing() {
         let mark = watch.mark();
         kick(&watch).await;
         // Every other time the next one comes before anything is judged again.
-        watch
-            .wait("an epoch", mark, WITHIN, |event| event.is_epoch() && event.body["settled"] == false)
-            .await;
+        let is_back = |event: &crate::common::Event| event.text("/event") == "restored";
+        watch.wait("another connection", mark, WITHIN, is_back).await;
         if number % 2 == 0 {
+            let mark = watch.mark();
             watch.wait("a settled epoch", mark, WITHIN, |e| e.is_epoch() && e.body["settled"] == true).await;
         }
     }
@@ -82,7 +82,8 @@ async fn reconnects_of_the_agent_open_nothing() {
 
 /// Has the agent's server close its connection; it takes any server of the cluster then.
 async fn kick(watch: &Watch) {
-    let last = watch.since(0).into_iter().rfind(crate::common::Event::is_epoch).unwrap();
+    let tells = |event: &crate::common::Event| !event.text("/vantage/server").is_empty();
+    let last = watch.since(0).into_iter().rfind(tells).unwrap();
     let server = last.text("/vantage/server");
     let connections = watch.lab.ask(server, "CONNZ").await.unwrap();
     let connections = connections["connections"].as_array().unwrap();

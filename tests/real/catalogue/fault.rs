@@ -127,6 +127,8 @@ pub(crate) struct Fault {
     pub(crate) seen_by: Option<&'static str>,
     /// Only time ends it: the agent is not waited for.
     pub(crate) lasts: bool,
+    /// What is open does not show in each look: a sweep that ends at any moment may end in one that does not show it.
+    pub(crate) wavers: bool,
     pub(crate) resolves_in: Duration,
     /// What the server itself does about it.
     pub(crate) server: &'static str,
@@ -150,6 +152,7 @@ pub(crate) fn fault(name: &'static str, does: &[Do]) -> Fault {
         told: false,
         seen_by: None,
         lasts: false,
+        wavers: false,
         resolves_in: WITHIN,
         server: "",
     }
@@ -168,6 +171,11 @@ impl Fault {
 
     pub(crate) fn which_is(self, severity: &'static str) -> Self {
         self.last(|finds| finds.severity = Some(severity))
+    }
+
+    pub(crate) fn wavers(mut self) -> Self {
+        self.wavers = true;
+        self
     }
 
     pub(crate) fn which_gives_way(self) -> Self {

@@ -43,6 +43,9 @@ fn wanted(fault: &Fault, version: &str) -> bool {
 /// Whether a sweep looks beside the agent. It has servers send heartbeats too, so the times that are told of
 /// the newest, and of the table, are the agent's alone.
 fn swept(fault: &Fault, version: &str) -> bool {
+    if fault.wavers {
+        return false;
+    }
     let newest = fault.only.unwrap_or(TABLE).last() == Some(&version);
     std::env::var_os("GATEWATCH_SWEEP").is_some()
         || (!newest && std::env::var_os("GATEWATCH_FAULT_TABLE").is_none())
