@@ -118,7 +118,10 @@ pub async fn run(
     loop {
         let action = io.select(agent.due()).await?;
         let stops = matches!(action, Action::Stop(_));
-        agent.spent = clock::spent();
+        // A look begins when it is due.
+        if matches!(action, Action::Due) {
+            agent.spent = clock::spent();
+        }
         let effects = agent.apply(action, io.identity(), io.clock.now());
         io.perform(effects).await;
         if stops {

@@ -96,19 +96,28 @@ fn undecided(verdicts: &[Verdict], ledger: &Ledger, seen_at: Time) -> BTreeSet<(
 impl Agent {
     /// A heartbeat came. What it tells of gateways is used up here, but for our own cluster.
     pub(super) fn note_what_moved(&mut self, server: &ServerInfo, told: &mut Statsz, now: Time) {
-        let Some(cluster) = server.cluster.as_ref().filter(|_| self.glances.are_needed) else { return };
+        if !self.glances.are_needed {
+            return;
+        }
         let own = self.vantage.cluster.as_ref();
         let remotes = self.roster.moved(server, told, own);
-        if Some(cluster) != own {
+        if server.cluster.as_ref() != own {
             (told.gateways, told.inbounds) = Default::default();
         }
-        self.glances.add(remotes.into_iter().map(|remote| (cluster.clone(), remote)), now);
+        self.note_remotes(server, remotes, now);
     }
 
     /// A server tells its gateways, in a look at all or in a glance.
     pub(super) fn note_what_is_new(&mut self, server: &ServerInfo, told: &Gatewayz, now: Time) {
-        let Some(cluster) = server.cluster.as_ref().filter(|_| self.glances.are_needed) else { return };
-        let remotes = self.roster.answers_anew(&server.id, told);
+        if self.glances.are_needed {
+            let remotes = self.roster.answers_anew(&server.id, told);
+            self.note_remotes(server, remotes, now);
+        }
+    }
+
+    /// The gateways of a server to these remotes are other ones than before.
+    fn note_remotes(&mut self, server: &ServerInfo, remotes: Vec<Name>, now: Time) {
+        let Some(cluster) = &server.cluster else { return };
         self.glances.add(remotes.into_iter().map(|remote| (cluster.clone(), remote)), now);
     }
 

@@ -53,7 +53,7 @@ impl Late {
         Some(cluster.and_then(|cluster| asked.get(cluster)).copied().unwrap_or(*asked_at))
     }
 
-    /// A look is over: those who answered an earlier one meanwhile, and not this one.
+    /// A look is over. Gives those who answered an earlier one meanwhile, and not this one.
     pub(super) fn after(
         &mut self,
         look: &Look,
@@ -71,5 +71,48 @@ impl Late {
             .filter(|(id, _)| !answered.contains(*id))
             .map(|(id, at)| (id.clone(), *at))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::Pace;
+
+    fn look(number: u64, millis: u64) -> Look {
+        let pace = Pace::of(Duration::from_secs(2), Duration::ZERO);
+        Look::new(number, number, true, Time::from_millis(millis), pace, &[])
+    }
+
+    #[test]
+    fn who_is_late_counts_as_of_when_it_was_asked_until_it_is_on_time_or_silent() {
+        let (mut late, id) = (Late::default(), Name::from("NEU0"));
+        let none = BTreeSet::new();
+        let after = |late: &mut Late, look: &Look, answered: &BTreeSet<Name>| {
+            late.after(look, answered, |id| id.starts_with("NEU")).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(after(&mut late, &look(1, 1000), &none), []);
+        let asked_at = late.asked_at(1, None).unwrap();
+        late.note(&id, asked_at, true);
+        late.note(&"NUS0".into(), asked_at, true);
+        assert!(late.is_slow(&id));
+        assert_eq!(after(&mut late, &look(2, 2000), &none), [(id.clone(), asked_at)], "one is not known");
+        assert_eq!(
+            after(&mut late, &look(3, 3000), &BTreeSet::from([id.clone()])),
+            [],
+            "it answered this one"
+        );
+        late.note(&id, Time::from_millis(500), false);
+        assert!(!late.is_slow(&id));
+        assert_eq!(
+            after(&mut late, &look(4, 11_000), &none),
+            [(id.clone(), asked_at)],
+            "an older one tells less"
+        );
+        assert_eq!(after(&mut late, &look(5, 11_001), &none), [], "that is no answer any more");
+        late.note(&id, Time::from_millis(11_001), true);
+        late.forget(&id);
+        assert!(!late.is_slow(&id) && after(&mut late, &look(6, 12_000), &none).is_empty());
+        assert_eq!(late.asked_at(7, None), None);
     }
 }
