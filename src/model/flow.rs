@@ -338,12 +338,17 @@ impl FlowMemory {
 }
 
 /// Whether a server that does not answer is heard by others: what they have received from it goes on counting.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Voice {
-    heard: BTreeMap<(Name, Path), u64>,
+    /// What was received from it before this may have been sent before it went silent.
+    from: Time,
+    counted: Counted,
     looks: u32,
     last_at: Option<Time>,
 }
+
+/// What servers have received from one, and when they were asked.
+pub(super) type Counted = BTreeMap<(Name, Path), (Time, u64)>;
 
 /// By which way one server hears another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -363,14 +368,18 @@ pub struct Heard {
 }
 
 impl Voice {
+    pub(super) fn from(from: Time) -> Self {
+        Self { from, counted: Counted::new(), looks: 0, last_at: None }
+    }
+
     /// Takes in what others have received from it by this look.
-    pub(super) fn look(&mut self, counts: BTreeMap<(Name, Path), u64>, at: Time) -> Heard {
-        let more = counts.iter().any(|(by, count)| self.heard.get(by).is_some_and(|before| count > before));
-        if more {
+    pub(super) fn look(&mut self, mut counted: Counted, at: Time) -> Heard {
+        counted.retain(|_, (told_at, _)| *told_at >= self.from);
+        if counted.iter().any(|(by, (_, n))| self.counted.get(by).is_some_and(|(_, before)| n > before)) {
             self.looks = self.looks.saturating_add(1);
             self.last_at = Some(at);
         }
-        self.heard.extend(counts);
+        self.counted.extend(counted);
         Heard { looks: self.looks, last_at: self.last_at }
     }
 }
@@ -378,29 +387,33 @@ impl Voice {
 /// What servers outside `cluster` and its own peers have received from each other server, by the ID of the one
 /// that speaks. Of gateways into `cluster` only what passes them is in question.
 pub(super) fn received<'a>(
-    servers: impl Iterator<
-        Item = (&'a Name, Option<&'a Name>, Option<&'a Arc<Gatewayz>>, Option<&'a Arc<Routez>>),
-    >,
+    servers: impl Iterator<Item = Receiver<'a>>,
     cluster: Option<&Name>,
     of: impl Fn(&Name) -> bool,
-) -> BTreeMap<Name, BTreeMap<(Name, Path), u64>> {
-    let mut out: BTreeMap<Name, BTreeMap<(Name, Path), u64>> = BTreeMap::new();
-    for (id, own, gatewayz, routez) in servers {
-        if own != cluster {
-            for (_, connection) in gatewayz.into_iter().flat_map(|g| g.inbound.iter()) {
-                if of(&connection.peer_id) {
-                    let by = out.entry(connection.peer_id.clone()).or_default();
-                    by.insert((id.clone(), Path::Gateway), connection.in_msgs);
-                }
+) -> BTreeMap<Name, Counted> {
+    let mut out: BTreeMap<Name, Counted> = BTreeMap::new();
+    for Receiver { id, cluster: own, gatewayz, routez } in servers {
+        if let Some((at, gatewayz)) = gatewayz.filter(|_| own != cluster) {
+            for (_, connection) in gatewayz.inbound.iter().filter(|(_, c)| of(&c.peer_id)) {
+                let by = out.entry(connection.peer_id.clone()).or_default();
+                by.insert((id.clone(), Path::Gateway), (*at, connection.in_msgs));
             }
         }
-        for (peer_id, peer) in routez.into_iter().flat_map(|r| &r.peers) {
-            if of(peer_id) {
-                out.entry(peer_id.clone()).or_default().insert((id.clone(), Path::Route), peer.in_msgs);
-            }
+        let Some((at, routez)) = routez else { continue };
+        for (peer_id, peer) in routez.peers.iter().filter(|(peer_id, _)| of(peer_id)) {
+            let by = out.entry(peer_id.clone()).or_default();
+            by.insert((id.clone(), Path::Route), (*at, peer.in_msgs));
         }
     }
     out
+}
+
+/// Who tells what it has received, and when it was asked.
+pub(super) struct Receiver<'a> {
+    pub(super) id: &'a Name,
+    pub(super) cluster: Option<&'a Name>,
+    pub(super) gatewayz: Option<&'a (Time, Arc<Gatewayz>)>,
+    pub(super) routez: Option<&'a (Time, Arc<Routez>)>,
 }
 
 #[cfg(test)]
@@ -530,12 +543,25 @@ mod tests {
 
     #[test]
     fn who_is_heard_by_others_is_counted_by_looks() {
-        let mut voice = Voice::default();
         let at = Time::from_millis(1000);
-        let count = |n: u64| BTreeMap::from([((Name::from("U1"), Path::Route), n)]);
+        let mut voice = Voice::from(at);
+        let count = |n: u64| BTreeMap::from([((Name::from("U1"), Path::Route), (at, n))]);
         assert_eq!(voice.look(count(5), at).looks, 0, "the first count says nothing");
         assert_eq!(voice.look(count(5), at).looks, 0);
         assert_eq!(voice.look(count(6), at), Heard { looks: 1, last_at: Some(at) });
         assert_eq!(voice.look(count(2), at).looks, 1, "a route that was made anew counts from zero");
+    }
+
+    #[test]
+    fn what_was_sent_before_the_silence_is_not_heard_in_it_however_late_it_is_told() {
+        let at = Time::from_millis;
+        let mut voice = Voice::from(at(1000));
+        let told = |by: &str, told_at: u64, n: u64| {
+            BTreeMap::from([((Name::from(by), Path::Gateway), (at(told_at), n))])
+        };
+        for (by, told_at, n) in [("U1", 999, 5), ("U2", 400, 5), ("U1", 1000, 6), ("U2", 3000, 6)] {
+            assert_eq!(voice.look(told(by, told_at, n), at(told_at)).looks, 0, "{by} {told_at}");
+        }
+        assert_eq!(voice.look(told("U2", 5000, 7), at(5000)), Heard { looks: 1, last_at: Some(at(5000)) });
     }
 }

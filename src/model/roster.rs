@@ -16,7 +16,7 @@ use links::Links;
 use thiserror::Error;
 use witness::{Witness, sight};
 
-use super::flow::{self, Voice};
+use super::flow::{self, Receiver, Voice};
 use super::pressure::{Loads, slow_consumers};
 use super::routes::Meshes;
 use super::traffic::TrafficMemory;
@@ -708,17 +708,24 @@ impl Roster {
         if silent.is_empty() && self.records.values().all(|r| r.voice.is_none()) {
             return;
         }
-        let answered = servers.values().filter(|s| s.gatewayz.is_some());
-        let told =
-            answered.map(|s| (&s.info.id, s.info.cluster.as_ref(), s.gatewayz.as_ref(), s.routez.as_ref()));
-        let mut counts = flow::received(told, look.vantage.cluster.as_ref(), |id| silent.contains(id));
+        let answered =
+            self.records.iter().filter(|(id, _)| servers.get(*id).is_some_and(|s| s.gatewayz.is_some()));
+        let told = answered.map(|(id, record)| Receiver {
+            id,
+            cluster: record.info.cluster.as_ref(),
+            gatewayz: record.gatewayz.as_ref(),
+            routez: record.routez.as_ref(),
+        });
+        let mut counted = flow::received(told, look.vantage.cluster.as_ref(), |id| silent.contains(id));
         for (id, record) in &mut self.records {
             if record.silent_since.is_none() {
                 record.voice = None;
                 continue;
             }
-            let counts = counts.remove(id).unwrap_or_default();
-            let heard = record.voice.get_or_insert_default().look(counts, look.asked_at);
+            let asked_at = record.info.cluster.as_ref().and_then(|cluster| look.asked.get(cluster));
+            let asked_at = asked_at.unwrap_or(&look.asked_at);
+            let voice = record.voice.get_or_insert_with(|| Voice::from(asked_at.plus(Snapshot::ON_ITS_WAY)));
+            let heard = voice.look(counted.remove(id).unwrap_or_default(), look.asked_at);
             if let Some(server) = servers.get_mut(id) {
                 server.heard_by_others = heard;
             }

@@ -1,4 +1,4 @@
-//! Many servers of which some are late, or answer with garbage: the others are judged as if they were not.
+//! Many servers of which some are silent, late, or answer with garbage: the others are judged as if they were not.
 //!
 //! One in ten of 200 servers; `GATEWATCH_SCALE=1000` takes 1, 10 and 100 of so many.
 
@@ -176,6 +176,34 @@ impl Scene {
         assert_eq!(self.open, BTreeSet::new());
         self.agent.kill().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn silent_servers_are_named_and_hold_up_nobody() {
+    let mut scene = Scene::start().await;
+    let before = scene.widest;
+    for number in shares() {
+        let silent = scene.fault(&format!("silent {number}")).await;
+        assert_eq!(silent.len(), number);
+        let took = scene.cut(|server| !silent.contains(server)).await;
+        let named = silent.iter().map(|server| {
+            let cluster = server.split('-').next().unwrap();
+            format!("server_missing {cluster}/{server}/_")
+        });
+        let named: BTreeSet<String> = named.collect();
+        let until = scene.until("all are named", KNOWN_WITHIN, |s| s.open.is_superset(&named)).await;
+        let missing = |s: &Scene| {
+            let missing = s.epoch["servers"]["missing"].as_array().into_iter().flatten();
+            missing.map(|name| name.as_str().unwrap().to_owned()).collect::<BTreeSet<String>>()
+        };
+        assert_eq!(missing(&scene), silent, "{}", scene.epoch);
+        scene.rest(QUIET).await;
+        assert_eq!(scene.others(), named, "{number} silent");
+        scene.holds_up_nobody(before);
+        eprintln!("{number} silent: a cut after {took:?}, all named after {until:?}, {:?}", scene.widest);
+        scene.heal().await;
+    }
+    scene.end().await;
 }
 
 #[tokio::test]
