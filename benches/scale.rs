@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `GATEWATCH_SCALE` | sizes: servers in 100 clusters, or clusters x servers of each; default `10x10,1000` |
 //! | `GATEWATCH_SCALE_FOR` | how long each agent is measured, after as long again at the most to learn; default `2m` |
-//! | `GATEWATCH_SCALE_BUDGETS` | bytes per second, an agent for each; default `2000000,20000000` |
+//! | `GATEWATCH_SCALE_BUDGETS` | bytes per second, an agent for each; default `2000000,30000000` |
 //! | `GATEWATCH_SCALE_CUTS` | how many links are cut for each agent; default 20 |
 //! | `GATEWATCH_SCALE_PLOT` | an SVG file to draw, of the sizes with 100 clusters |
 //! | `NATS_CLI` | path of `nats`: `nats server request gateways` |
@@ -59,6 +59,8 @@ use sample::quantile;
 use simulation::Simulation;
 
 const ONE_LOOK: &str = "--one-look";
+/// Who has more bytes to spend has more of the processor too.
+const BUDGET_DEFAULT: u64 = 2_000_000;
 /// What is measured by starting it is started so often.
 const TIMES: u32 = 5;
 /// An answer, a first look, a finding: what takes longer never comes.
@@ -76,7 +78,7 @@ async fn main() {
     }
     let lasts = humantime::parse_duration(&env("GATEWATCH_SCALE_FOR", "2m")).expect("a duration");
     let cuts = env("GATEWATCH_SCALE_CUTS", "20").parse().expect("a number");
-    let budgets = env("GATEWATCH_SCALE_BUDGETS", "2000000,20000000");
+    let budgets = env("GATEWATCH_SCALE_BUDGETS", "2000000,30000000");
     let budgets: Vec<u64> = budgets.split(',').map(|b| b.parse().expect("bytes per second")).collect();
     println!("load before: {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
     let mut rows = Vec::new();
@@ -332,8 +334,11 @@ impl Bench {
     /// spends meanwhile.
     async fn agent(&mut self, budget: u64, lasts: Duration, cuts: usize) -> Vec<Row> {
         let config = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(config.path(), format!("[poll]\nbudget_bytes_per_s = {budget}\n"))
-            .expect("is written");
+        let mut poll = format!("[poll]\nbudget_bytes_per_s = {budget}\n");
+        if budget > BUDGET_DEFAULT {
+            poll += "budget_cpu_percent = 100\n";
+        }
+        std::fs::write(config.path(), poll).expect("is written");
         let client = async_nats::connect(&self.simulation.url).await.expect("connects");
         let mut heard = Heard(client.subscribe("gatewatch.*.>").await.expect("subscribes"));
         client.flush().await.expect("flushes");
