@@ -307,9 +307,6 @@ impl<'a> Group<'a> {
             return Outcome::Unknown;
         }
         let id = &server.info.id;
-        let seen = self.snapshot.servers.values().filter_map(|s| s.gatewayz.as_ref()).any(|g| {
-            g.outbound.peers().any(|(_, peer)| peer == id) || g.inbound.peers().any(|(_, peer)| peer == id)
-        });
         // Who did not answer may have one with it.
         let all_told = self
             .snapshot
@@ -326,7 +323,13 @@ impl<'a> Group<'a> {
         let doubled = self.snapshot.servers.values().any(|s| {
             s.info.name == server.info.name && s.info.cluster != server.info.cluster && s.life == Life::Alive
         });
-        if seen || !all_told || rejected || doubled || !named_by_peers || server.info.name == *id {
+        if !all_told || rejected || doubled || !named_by_peers || server.info.name == *id {
+            return Outcome::Unknown;
+        }
+        let seen = self.snapshot.servers.values().filter_map(|s| s.gatewayz.as_ref()).any(|g| {
+            g.outbound.peers().any(|(_, peer)| peer == id) || g.inbound.peers().any(|(_, peer)| peer == id)
+        });
+        if seen {
             return Outcome::Unknown;
         }
         let differs = [Difference {

@@ -11,7 +11,7 @@ use super::{
     Cause, CauseKind, Check, Confidence, Entity, Manual, Outcome, Scope, Settings, Severity, Step, Threshold,
     Value, Verdict, Violation, Watched,
 };
-use crate::model::{GatewayConfig, Life, Link, LinkState, Name, Server, Sight, Snapshot};
+use crate::model::{GatewayConfig, Life, LinkState, Name, Server, Sight, Snapshot};
 
 /// For how many servers the block is written out.
 const BLOCKS_MAX: usize = 8;
@@ -55,6 +55,7 @@ impl Check for GatewayStaleRemote {
     fn evaluate(&self, snapshot: &Snapshot, settings: &Settings, _watched: &Watched<'_>) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for (remote, cluster) in snapshot.clusters.iter().filter(|(name, c)| !is_known(snapshot, name, c)) {
+            let is_there = is_there(snapshot, remote);
             for name in &cluster.configured_by {
                 let absent_for = settings.duration("absent_for", Some(name), Some(remote));
                 verdicts.push(Verdict {
@@ -65,7 +66,11 @@ impl Check for GatewayStaleRemote {
                         remote: Some(remote.clone()),
                         ..Entity::default()
                     },
-                    outcome: judge(snapshot, name, remote, absent_for),
+                    outcome: if is_there {
+                        Outcome::Healthy
+                    } else {
+                        judge(snapshot, name, remote, absent_for)
+                    },
                 });
             }
         }
@@ -95,17 +100,18 @@ fn lists(server: &Server, remote: &Name) -> bool {
     gateway(server).is_some_and(|g| g.remotes.contains_key(remote))
 }
 
+/// A server had it once, as an earlier start of the agent knew, or it refuses logins.
+fn is_there(snapshot: &Snapshot, remote: &Name) -> bool {
+    let mut links = snapshot.links.iter().filter(|l| l.remote == *remote);
+    links.any(|l| l.ever_connected_at.is_some() || l.rejected.is_some())
+}
+
 fn judge(snapshot: &Snapshot, cluster: &Name, remote: &Name, absent_for: Duration) -> Outcome {
     let servers: Vec<&Server> = snapshot
         .servers_of(cluster)
         .filter(|s| matches!(s.life, Life::Alive | Life::Unknown) && lists(s, remote))
         .collect();
-    let links: Vec<&Link> = snapshot.links.iter().filter(|l| l.remote == *remote).collect();
-    // A server had it once, as an earlier start of the agent knew, or it refuses logins: it is there.
-    if links.iter().any(|l| l.ever_connected_at.is_some() || l.rejected.is_some()) {
-        return Outcome::Healthy;
-    }
-    let absent = links.iter().filter(|l| l.cluster == *cluster && l.state == LinkState::Absent);
+    let absent = snapshot.links_from(cluster).filter(|l| l.remote == *remote && l.state == LinkState::Absent);
     let Some(since) = absent.filter_map(|l| l.absent_since).min() else { return Outcome::Unknown };
     if servers.is_empty() {
         return Outcome::Unknown;

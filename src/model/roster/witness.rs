@@ -65,6 +65,12 @@ impl Witness {
         let asked = |r: &Record| {
             ours.zip(r.info.cluster.as_ref()).is_some_and(|(g, cluster)| g.outbound.contains_key(cluster))
         };
+        // By name and cluster: of whom some life answers.
+        let mut answering = BTreeSet::new();
+        if records.values().any(|r| r.silent_since.is_some()) {
+            let heard = records.iter().filter(|(id, _)| look.hears(id));
+            answering.extend(heard.map(|(_, r)| (&r.info.name, &r.info.cluster)));
+        }
         for (id, record) in records.iter().filter(|(_, r)| asked(r)) {
             let Some(since) = record.silent_since.filter(|_| self.names(id) && record.left_at.is_none())
             else {
@@ -73,10 +79,7 @@ impl Witness {
             let last = record.gatewayz.as_ref().and_then(|(_, g)| g.outbound.peer(own));
             let Some(door) = last else { continue };
             // Whose next life answers is no door any more.
-            let reborn = |door: &Record| {
-                let again = |r: &Record| r.info.name == door.info.name && r.info.cluster == door.info.cluster;
-                records.iter().filter(|(id, _)| look.hears(id)).any(|(_, r)| again(r))
-            };
+            let reborn = |door: &Record| answering.contains(&(&door.info.name, &door.info.cluster));
             // Whose own gateways are gone at far ends that answer is dead: only those fell silent with it that
             // they end at, too.
             let lost = |door: &Record| {
