@@ -157,7 +157,8 @@ impl Agent {
         let mut census = self.roster.census(&self.vantage.server_id);
         census.retain(|cluster, _| clusters.contains(cluster));
         let lasts = self.sizes.lasts(Endpoint::Gatewayz, &census, self.share());
-        let prompt = self.prompt();
+        let mut prompt = self.prompt();
+        prompt.retain(|id| !self.desk.is_unreachable(id));
         let of_cluster = |cluster: &Name| {
             let target = Target::Cluster(cluster.clone());
             (Request { endpoint: Endpoint::Gatewayz, target }, self.roster.members(cluster, &prompt))
@@ -173,7 +174,7 @@ impl Agent {
             }));
         }
         self.looks += 1;
-        // Who lost its way to us never answers, and the verdict of the others waits for it.
+        // Who lost its way to us never answers, and the first time the verdict of the others waits for it.
         let pace = Pace::of(self.config.timeout, self.slowest / 2);
         let look = Look::new(self.looks, self.epoch, false, now, pace, &requests);
         self.glances.now = Some(Under { look, clusters });

@@ -20,6 +20,9 @@ use crate::model::{Name, Time};
 use crate::publish::{Message, State, StateFile};
 use crate::sink;
 
+/// What is to be done by time waits for so many messages and no more: those that were here before it was due.
+const PAST_DUE_MAX: usize = 8192;
+
 /// One thing that happened.
 #[derive(Debug)]
 pub(super) enum Action {
@@ -99,6 +102,8 @@ pub(super) struct Io<S> {
     who_we_are: Option<oneshot::Receiver<Account>>,
     stop: Pin<Box<S>>,
     stopped: bool,
+    /// How many messages came since something was due.
+    past_due: usize,
 }
 
 impl<S: Future<Output = &'static str>> Io<S> {
@@ -138,6 +143,7 @@ impl<S: Future<Output = &'static str>> Io<S> {
             who_we_are: None,
             stop,
             stopped: false,
+            past_due: 0,
         })
     }
 
@@ -151,9 +157,12 @@ impl<S: Future<Output = &'static str>> Io<S> {
         }
     }
 
-    /// What the connection says goes first: replies of an old one must not pass for those of a new one.
+    /// What the connection says goes first: replies of an old one must not pass for those of a new one. A reply that
+    /// is here counts before its look is over, unless they never end.
     pub(super) async fn select(&mut self, due: Time) -> Result<Action, AgentError> {
         let timer = tokio::time::sleep_until(self.clock.instant(due));
+        self.past_due = if self.clock.now() > due { self.past_due + 1 } else { 0 };
+        let goes_first = self.past_due > PAST_DUE_MAX;
         tokio::select! {
             biased;
             reason = &mut self.stop, if !self.stopped => {
@@ -161,6 +170,7 @@ impl<S: Future<Output = &'static str>> Io<S> {
                 Ok(Action::Stop(reason))
             }
             event = self.link.recv() => event.map(Action::Link).ok_or(AgentError::Closed),
+            () = std::future::ready(()), if goes_first => Ok(Action::Due),
             message = self.replies.next() => message.map(Action::Reply).ok_or(AgentError::Closed),
             message = self.heard.next() => message.map(Action::Heard).ok_or(AgentError::Closed),
             Some(message) = next(&mut self.pulls) => Ok(Action::Heard(message)),

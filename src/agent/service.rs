@@ -14,7 +14,7 @@ use super::{Agent, Effect};
 use crate::api::{self, ApiError, Counters, Endpoint, Resolved, View};
 use crate::connect::Operation;
 use crate::findings::Change;
-use crate::model::{Gatewayz, Name, Refusal, Snapshot, Time};
+use crate::model::{Gatewayz, Name, Refusal, Sight, Snapshot, Time};
 use crate::publish::Message;
 use crate::publish::event::EpochCost;
 
@@ -134,6 +134,12 @@ impl Desk {
         if let (Some(held), Some(told)) = (server.and_then(|server| server.gatewayz.as_mut()), told) {
             *held = Arc::clone(told);
         }
+    }
+
+    /// Whether a server was seen to have lost its way to us.
+    pub(super) fn is_unreachable(&self, id: &Name) -> bool {
+        let server = self.snapshot.as_ref().and_then(|snapshot| snapshot.servers.get(id));
+        server.is_some_and(|server| server.sight == Sight::Unreachable)
     }
 
     /// The next snapshot is about to be made, or this one brought up to date.
