@@ -170,7 +170,7 @@ impl Agent {
             let other = [(a, b), (b, a)].into_iter().find(|(one, _)| own == Some(*one));
             requests.extend(other.map(|(_, other)| {
                 let target = Target::Cluster(other.clone());
-                (Request { endpoint: Endpoint::Routez, target }, BTreeSet::new())
+                (Request { endpoint: Endpoint::Routez, target }, self.roster.members(other, &prompt))
             }));
         }
         self.looks += 1;
