@@ -283,6 +283,28 @@ mod tests {
     }
 
     #[test]
+    fn who_stands_by_knows_whom_the_one_that_leads_has_heard() {
+        let mut leader = Play::begin(true, None);
+        let server =
+            |id: &str| json!({ "name": "eu-1", "id": id, "cluster": "eu", "ver": "2.15.1", "seq": 1 });
+        leader.line(b'h', json!({ "server": server("NEU1"), "statsz": {} }).to_string().as_bytes());
+        let ask = message(format!("gatewatch.ledger.{INSTANCE}"), br#"{"ask":"OTHER"}"#);
+        let answer = leader.agent.apply(Action::Heard(ask), leader.identity.clone(), leader.now);
+        let [Effect::Send { body, .. }] = answer.as_slice() else { panic!("{answer:?}") };
+
+        let mut word: Value = serde_json::from_str(body).unwrap();
+        word["copy"]["beat"] = beat("OTHER", "eu-2");
+        let long = json!({ "name": "x".repeat(1025), "id": "NEU2", "cluster": "eu" });
+        let servers = word["copy"]["servers"].as_array_mut().unwrap();
+        servers.extend([server("NEU3"), long]);
+        let mut next = Play::begin(false, None);
+        next.line(b'b', beat("OTHER", "eu-2").to_string().as_bytes());
+        next.line(b'w', word.to_string().as_bytes());
+        assert_eq!(next.agent.roster.cluster_of("NEU1"), Some("eu".into()));
+        assert_eq!(next.agent.roster.len(), 1, "one life of each, and none whose name is none");
+    }
+
+    #[test]
     fn what_a_state_file_says_is_published_only_where_it_is_an_event_of_ours() {
         let sound = crate::publish::Message {
             subject: "gatewatch.finding.critical.x.y.z.w".to_owned(),
@@ -303,9 +325,11 @@ mod tests {
             version: State::VERSION,
             unconfirmed: vec![
                 sound.clone(),
-                odd(|m| m.subject = "a b".to_owned()),
-                odd(|m| m.subject = "a\r\nPUB b 0".to_owned()),
-                odd(|m| m.subject = "a..b".to_owned()),
+                odd(|m| m.subject.push_str(".a b")),
+                odd(|m| m.subject.push_str("\r\nPUB b 0")),
+                odd(|m| m.subject.push_str("..b")),
+                odd(|m| m.subject.push_str(".u?")),
+                odd(|m| m.subject = "$SYS.REQ.SERVER.PING".to_owned()),
                 odd(|m| m.headers[0].1.push('\n')),
                 odd(|m| m.headers[0].0.push(':')),
                 odd(|m| m.payload = "{}".to_owned()),

@@ -4,7 +4,7 @@ use super::io::Effect;
 use super::{Agent, COMPLAINTS_MAX};
 use crate::findings::{Finding, Ledger};
 use crate::model::{Complaint, Name, Roster, ServerInfo, Time};
-use crate::publish::{Message, State, event};
+use crate::publish::{Message, State, event, is_token};
 
 impl Agent {
     /// Takes up what an earlier start left.
@@ -27,7 +27,10 @@ impl Agent {
 
     pub(super) fn take_up(&mut self, mut state: State, now: Time) {
         state.findings.retain(Finding::is_named_right);
-        state.unconfirmed.retain(|m| m.is_sound() && event::is_finding(m.payload.as_bytes()));
+        let ours = format!("{}.finding.", self.style.prefix);
+        let subject =
+            |m: &Message| m.subject.strip_prefix(&ours).is_some_and(|rest| rest.split('.').all(is_token));
+        state.unconfirmed.retain(|m| subject(m) && m.is_sound() && event::is_finding(m.payload.as_bytes()));
         self.recall(&state.findings);
         self.owes = !state.unconfirmed.is_empty();
         for message in state.unconfirmed {
@@ -53,6 +56,7 @@ impl Agent {
 
     /// Makes known what these findings of others, or of an earlier start, are about.
     pub(super) fn recall(&mut self, findings: &[Finding]) {
+        self.roster.recall(findings.iter().filter_map(server_of));
         for finding in findings {
             recall(&mut self.roster, finding);
             let room = self.observer.complaints.len() < COMPLAINTS_MAX;
@@ -65,22 +69,23 @@ pub(super) fn is_finding(message: &Message) -> bool {
     message.headers.iter().any(|(name, _)| name == "Gatewatch-Action")
 }
 
-/// Makes known what a finding of an earlier start was about.
-fn recall(roster: &mut Roster, finding: &Finding) {
+/// The server that a finding of an earlier start is about.
+pub(super) fn server_of(finding: &Finding) -> Option<(ServerInfo, Time)> {
+    let entity = &finding.entity;
     // Whoever sends replies of no use is no server on the strength of them.
+    let (name, id) = entity.server.as_ref().zip(entity.server_id.as_ref())?;
+    let cluster = entity.cluster.clone().filter(|_| &*finding.check != "observer_degraded")?;
+    let named =
+        || ServerInfo { name: name.clone(), id: id.clone(), cluster: Some(cluster), ..ServerInfo::default() };
+    Some((finding.server.clone().unwrap_or_else(named), finding.opened_at))
+}
+
+/// Makes known what else such a finding is about.
+fn recall(roster: &mut Roster, finding: &Finding) {
     if &*finding.check == "observer_degraded" {
         return;
     }
     let entity = &finding.entity;
-    if let (Some(cluster), Some(name), Some(id)) = (&entity.cluster, &entity.server, &entity.server_id) {
-        let info = finding.server.clone().unwrap_or_else(|| ServerInfo {
-            name: name.clone(),
-            id: id.clone(),
-            cluster: Some(cluster.clone()),
-            ..ServerInfo::default()
-        });
-        roster.recall(info, finding.opened_at);
-    }
     let was = finding.evidence.get("last_connected_at").and_then(|at| Time::parse(at.as_str()?));
     if let (Some(cluster), Some(name), Some(remote), Some(at)) =
         (&entity.cluster, &entity.server, &entity.remote, was)

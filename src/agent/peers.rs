@@ -14,12 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use super::io::Effect;
 use super::{Agent, millis};
+use crate::collect::decode::NAME_BYTES_MAX;
 use crate::findings::{Action, Change, FINDINGS_MAX, Finding, Ledger, Silence};
-use crate::model::{Name, Observer, Snapshot, Time};
+use crate::model::{Name, Observer, ServerInfo, Snapshot, Time};
 use crate::peers::{Beat, Peers, STANDBY_EVERY, Turn};
 use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Told};
 
-/// How large the findings of one page may be, in bytes.
+/// How large the findings of one page may be, and the servers, in bytes.
 const PAGE_BYTES: usize = 256 * 1024;
 /// How much of a ledger is taken over from others, in bytes as it is written: twice what a thousand findings of the
 /// largest kind take, or all that there may be of the usual kind.
@@ -67,6 +68,9 @@ struct Page {
     number: u32,
     last: bool,
     findings: Vec<Finding>,
+    /// Who is there: one that ends before the next agent has heard it is to be missed all the same.
+    #[serde(default)]
+    servers: Vec<ServerInfo>,
     /// All of them, on the last page.
     #[serde(default)]
     silences: Vec<Silence>,
@@ -391,30 +395,23 @@ impl Agent {
     }
 
     fn pages(&self, findings: &[Finding], to: &str, word: fn(Page) -> Word, now: Time) -> Vec<Effect> {
-        let mut pages: Vec<Vec<Finding>> = vec![Vec::new()];
-        let mut bytes = 0;
-        for finding in findings {
-            let length = serde_json::to_string(finding).map_or(0, |text| text.len());
-            bytes += length;
-            if bytes > PAGE_BYTES && bytes > length {
-                pages.push(Vec::new());
-                bytes = length;
-            }
-            if let Some(page) = pages.last_mut() {
-                page.push(finding.clone());
-            }
-        }
-        let count = pages.len();
-        let page = |(n, findings)| Page {
+        let servers = self.roster.introduced().cloned().filter_map(server);
+        let (mut findings, mut servers) = (paged(findings.iter().cloned()), paged(servers));
+        let count = findings.len().max(servers.len());
+        findings.resize_with(count, Vec::new);
+        servers.resize_with(count, Vec::new);
+        let page = |(n, (findings, servers))| Page {
             beat: self.own_beat(now),
             number: u32::try_from(n).unwrap_or(u32::MAX),
             last: n + 1 == count,
             findings,
+            servers,
             silences: if n + 1 == count { self.silences() } else { Vec::new() },
         };
         let subject = self.ledger_subject(to);
-        pages
+        findings
             .into_iter()
+            .zip(servers)
             .enumerate()
             .map(page)
             .filter_map(|page| word(page).to(subject.clone(), None))
@@ -536,6 +533,8 @@ impl Agent {
         }
         company.copy.pages += 1;
         company.copy.findings.extend(page.findings.into_iter().filter(Finding::is_named_right));
+        self.roster.recall(page.servers.into_iter().filter_map(server).map(|info| (info, now)));
+        let company = &mut self.company;
         if page.last {
             let copy = std::mem::take(&mut company.copy);
             company.follows = Some(changes);
@@ -567,6 +566,7 @@ impl Agent {
         let findings: Vec<Finding> = page.findings.into_iter().filter(known).take(room).collect();
         tracing::info!(from = ?page.beat.agent, findings = findings.len(), "took over what another agent had open");
         self.recall(&findings);
+        self.roster.recall(page.servers.into_iter().filter_map(server).map(|info| (info, now)));
         self.take_silences(page.silences, now);
         let changes = self.ledger.adopt(findings, now);
         // Those that stand by have not heard of it.
@@ -632,4 +632,33 @@ fn is_instance(name: &str) -> bool {
 
 fn of(told: &Told, finding: &Finding) -> bool {
     told.finding.fingerprint == finding.fingerprint && told.finding.opened_at == finding.opened_at
+}
+
+/// A server as agents tell each other of it; none where it cannot be one.
+fn server(info: ServerInfo) -> Option<ServerInfo> {
+    let names = [&info.name, &info.id, &info.host, &info.ver];
+    let mut names = names.into_iter().chain(&info.cluster).chain(&info.domain);
+    if info.id.is_empty() || names.any(|name| name.len() > NAME_BYTES_MAX) {
+        return None;
+    }
+    drop(names);
+    Some(ServerInfo { tags: Vec::new(), metadata: BTreeMap::new(), ..info })
+}
+
+/// In pages, of which there is one at least.
+fn paged<T: Serialize>(items: impl Iterator<Item = T>) -> Vec<Vec<T>> {
+    let mut pages: Vec<Vec<T>> = vec![Vec::new()];
+    let mut bytes = 0;
+    for item in items {
+        let length = serde_json::to_string(&item).map_or(0, |text| text.len());
+        bytes += length;
+        if bytes > PAGE_BYTES && bytes > length {
+            pages.push(Vec::new());
+            bytes = length;
+        }
+        if let Some(page) = pages.last_mut() {
+            page.push(item);
+        }
+    }
+    pages
 }

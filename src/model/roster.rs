@@ -380,21 +380,29 @@ impl Roster {
         }
     }
 
-    /// Makes a server known that an earlier start of the agent knew, last heard at `at`.
-    pub fn recall(&mut self, info: ServerInfo, at: Time) {
-        if let Some(cluster) = &info.cluster {
-            self.has_existed(cluster);
+    /// Makes servers known that an earlier start of the agent knew, or another agent, and when they were last heard.
+    pub fn recall(&mut self, servers: impl IntoIterator<Item = (ServerInfo, Time)>) {
+        let key = |info: &ServerInfo| (info.name.clone(), info.cluster.clone());
+        let mut known: BTreeSet<(Name, Option<Name>)> = self.records.values().map(|r| key(&r.info)).collect();
+        for (info, at) in servers {
+            if info.cluster.as_ref().is_some_and(|cluster| !self.has_existed(cluster)) {
+                continue;
+            }
+            if self.records.len() >= SERVERS_MAX {
+                self.over += 1;
+                continue;
+            }
+            if !info.id.is_empty() && !self.records.contains_key(&info.id) && known.insert(key(&info)) {
+                let mut record = Record::new(info, false, at);
+                record.heard_at = Some(at);
+                self.records.insert(record.info.id.clone(), record);
+            }
         }
-        if self.records.len() >= SERVERS_MAX {
-            self.over += 1;
-            return;
-        }
-        let known = self.records.values().any(|r| r.info.name == info.name && r.info.cluster == info.cluster);
-        if !known && !info.id.is_empty() && !self.records.contains_key(&info.id) {
-            let mut record = Record::new(info, false, at);
-            record.heard_at = Some(at);
-            self.records.insert(record.info.id.clone(), record);
-        }
+    }
+
+    /// Who has spoken to us and did not leave.
+    pub fn introduced(&self) -> impl Iterator<Item = &ServerInfo> {
+        self.records.values().filter(|r| r.introduced && r.left_at.is_none()).map(|r| &r.info)
     }
 
     /// Makes known that a server of this name had a gateway to `remote` at `at`.

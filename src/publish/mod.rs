@@ -9,4 +9,4 @@ mod subject;
 
 pub use outbox::{BYTES_MAX, Message, Outbox};
 pub use state::{State, StateError, StateFile};
-pub use subject::token;
+pub use subject::{is_token, token};

@@ -10,14 +10,22 @@ const CHARS_MAX: usize = 64;
 /// token of no name.
 pub fn token(name: Option<&str>) -> String {
     let Some(name) = name.filter(|n| !n.is_empty()) else { return "_".to_owned() };
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    let mut token: String = name.chars().take(CHARS_MAX).map(|c| if plain(c) { c } else { '_' }).collect();
+    let mut token: String = name.chars().take(CHARS_MAX).map(|c| if is_plain(c) { c } else { '_' }).collect();
     if token != name || name == "_" {
         let hash = Sha256::digest(name.as_bytes());
         token.push('-');
         token.push_str(&data_encoding::HEXLOWER.encode(hash.get(..2).unwrap_or_default()));
     }
     token
+}
+
+/// Whether [`token`] may have made it.
+pub fn is_token(text: &str) -> bool {
+    (1..=CHARS_MAX + "-1234".len()).contains(&text.len()) && text.chars().all(is_plain)
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
 }
 
 #[cfg(test)]
@@ -38,7 +46,9 @@ mod tests {
         for t in &tokens {
             assert!(t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'), "{t}");
             assert_ne!(t, "_", "a name never reads as no name");
+            assert!(is_token(t));
         }
+        assert!(names.iter().all(|name| *name == "_" || !is_token(name)) && !is_token(""));
         tokens.sort();
         tokens.dedup();
         assert_eq!(tokens.len(), names.len(), "no two names share a token");

@@ -110,7 +110,7 @@ impl World {
                     cluster: Some(cluster.clone()),
                     ..ServerInfo::default()
                 });
-                self.roster.recall(info, finding.opened_at);
+                self.roster.recall([(info, finding.opened_at)]);
             }
             let was = finding.evidence.get("last_connected_at").and_then(|at| Time::parse(at.as_str()?));
             if let (Some(cluster), Some(name), Some(remote), Some(at)) =

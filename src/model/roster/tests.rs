@@ -211,8 +211,7 @@ fn an_absence_is_counted_look_by_look_and_a_blink_begins_anew() {
 #[test]
 fn what_an_earlier_start_knew_is_known_and_does_not_stand_beside_its_next_life() {
     let mut roster = Roster::default();
-    roster.recall(info("us-1", "U1", "us", 0), at(0));
-    roster.recall(info("us-1", "U2", "us", 0), at(0));
+    roster.recall([(info("us-1", "U1", "us", 0), at(0)), (info("us-1", "U2", "us", 0), at(0))]);
     roster.recall_cluster(&"ap".into());
     roster.recall_link("eu".into(), "eu-0".into(), &"us".into(), at(0));
     assert_eq!(roster.clusters_with_silence(), BTreeSet::from(["us".into()]));
@@ -472,6 +471,6 @@ fn what_others_have_open_makes_no_more_servers_known_than_there_may_be() {
     for n in 0..SERVERS_MAX {
         roster.records.insert(n.to_string().into(), Record::new(info("s", "S", "eu", 1), true, at(0)));
     }
-    roster.recall(info("new", "N", "eu", 1), at(0));
+    roster.recall([(info("new", "N", "eu", 1), at(0))]);
     assert_eq!((roster.records.len(), roster.over), (SERVERS_MAX, 1));
 }
