@@ -441,16 +441,18 @@ impl Agent {
                 self.lost.get_or_insert(now);
             }
             LinkEvent::Denied(denied) => self.was_denied(&denied, None),
-            LinkEvent::SlowConsumer => {
-                // A storm brings thousands.
-                if self.observer.overrun_at.is_none_or(|at| now.since(at) > OVERRUN_APART) {
-                    tracing::warn!("messages came faster than they were read, and some were not taken in");
-                }
-                self.observer.overrun_at = Some(now);
-            }
+            LinkEvent::SlowConsumer => self.lost_some(now),
             LinkEvent::Retrying { .. } | LinkEvent::LameDuck | LinkEvent::ServerError { .. } => {}
         }
         Vec::new()
+    }
+
+    fn lost_some(&mut self, now: Time) {
+        // A storm brings thousands.
+        if self.observer.overrun_at.is_none_or(|at| now.since(at) > OVERRUN_APART) {
+            tracing::warn!("messages came faster than they were read, and some were not taken in");
+        }
+        self.observer.overrun_at = Some(now);
     }
 
     /// Asks what is due.

@@ -23,7 +23,7 @@ use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Told};
 const PAGE_BYTES: usize = 256 * 1024;
 /// How much of a ledger is taken over from others, in bytes as it is written: twice what a thousand findings of the
 /// largest kind take, or all that there may be of the usual kind.
-const LEDGER_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(super) const LEDGER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The longest name of an agent: what a configuration may say.
 const AGENT_BYTES_MAX: usize = 128;
 /// How long nothing is judged while another agent hands over what it has open.

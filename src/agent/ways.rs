@@ -198,6 +198,7 @@ impl Agent {
             }
             News::Reply(message) => return self.reply_elsewhere(number, &message, now),
             News::Heard(message) => self.heard(&message, true, now),
+            News::Lost => self.lost_some(now),
         }
         Vec::new()
     }
