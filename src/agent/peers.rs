@@ -35,7 +35,7 @@ const OFFER_EVERY: Duration = Duration::from_secs(2);
 /// So many of the findings that ended are remembered, lest they are handed over again.
 const ENDED_MAX: usize = 4096;
 /// So many beats may be on their way back to us; one more confirms nothing, which is safe.
-const RECEIPTS_MAX: usize = 64;
+pub(super) const RECEIPTS_MAX: usize = 64;
 
 const LEDGER: &str = "ledger";
 
@@ -103,7 +103,7 @@ pub(super) struct Company {
     /// How much was taken over from others since this agent leads, or had nothing open.
     taken_bytes: usize,
     /// For each beat that did not come back yet, what was sent before it.
-    receipts: VecDeque<u64>,
+    pub(super) receipts: VecDeque<u64>,
 }
 
 impl Company {
