@@ -44,7 +44,7 @@ use crate::config::Config;
 use crate::connect::{Account, LinkEvent};
 use crate::findings::{Action as Happened, Judgement, Ledger};
 use crate::model::{
-    self, Complaint, Fact, Name, Observer, Roster, ServerInfo, Signal, Snapshot, Time, Vantage,
+    self, Complaint, Fact, Name, Observer, Order, Roster, ServerInfo, Signal, Snapshot, Time, Vantage,
 };
 use crate::peers::Peers;
 use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Speaker, Standing, Style};
@@ -69,6 +69,8 @@ const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
 const GREETING: Duration = Duration::from_millis(250);
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// What no server does.
+const IMPOSTOR: &str = "somebody else answers under its ID";
 /// How many servers' complaints are kept.
 const COMPLAINTS_MAX: usize = 256;
 /// Messages that come faster than they are read are logged again after this long.
@@ -441,16 +443,18 @@ impl Agent {
                 self.lost.get_or_insert(now);
             }
             LinkEvent::Denied(denied) => self.was_denied(&denied, None),
-            LinkEvent::SlowConsumer => {
-                // A storm brings thousands.
-                if self.observer.overrun_at.is_none_or(|at| now.since(at) > OVERRUN_APART) {
-                    tracing::warn!("messages came faster than they were read, and some were not taken in");
-                }
-                self.observer.overrun_at = Some(now);
-            }
+            LinkEvent::SlowConsumer => self.lost_some(now),
             LinkEvent::Retrying { .. } | LinkEvent::LameDuck | LinkEvent::ServerError { .. } => {}
         }
         Vec::new()
+    }
+
+    fn lost_some(&mut self, now: Time) {
+        // A storm brings thousands.
+        if self.observer.overrun_at.is_none_or(|at| now.since(at) > OVERRUN_APART) {
+            tracing::warn!("messages came faster than they were read, and some were not taken in");
+        }
+        self.observer.overrun_at = Some(now);
     }
 
     /// Asks what is due.
@@ -604,7 +608,16 @@ impl Agent {
         if let Err(odd) = self.roster.hold_to_its_id(&server) {
             return self.complain_of(Some(server), odd.to_string(), now);
         }
-        if self.roster.is_repeated(&server, &fact, elsewhere) {
+        let order = self.roster.order(&server, &fact, number, elsewhere);
+        if let Order::Behind(newest) | Order::Restored(newest) = order {
+            let odd = format!("its numbers run backwards, from {newest} to {}: {IMPOSTOR}", server.seq);
+            self.complain_of(Some(server.clone()), odd, now);
+        }
+        if order == Order::Twice {
+            let odd = format!("it answers one question twice: {IMPOSTOR}");
+            return self.complain_of(Some(server), odd, now);
+        }
+        if matches!(order, Order::Copy | Order::Behind(_)) {
             return;
         }
         let id = server.id.clone();

@@ -124,10 +124,18 @@ fn a_topology_has_limits() {
     let home = Home::new()
         .file("long.toml", &format!("[[cluster]]\nname = \"{}\"\n", "x".repeat(257)))
         .file("many.toml", &"[[cluster]]\n".repeat(2001))
+        .file(
+            "full.toml",
+            &format!(
+                "[[cluster]]\nname = \"a\"\nservers = {:?}\n",
+                (0..=20_000).map(|n| n.to_string()).collect::<Vec<_>>()
+            ),
+        )
         .file("large.toml", &"#\n".repeat(5 * 1024 * 1024));
     let refused = |file: &str| topology::read(&home.path(file)).unwrap_err().to_string();
     assert!(refused("long.toml").contains("a name has 1 to 256 bytes"));
     assert!(refused("many.toml").contains("2001 clusters\n"));
+    assert!(refused("full.toml").contains("20001 servers\n"));
     assert!(refused("large.toml").contains("is larger than the 8388608 bytes"));
 }
 

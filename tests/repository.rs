@@ -156,23 +156,33 @@ fn every_check_has_its_part_of_the_runbook() {
     );
 }
 
-#[test]
-fn every_test_that_the_threats_name_is_there() {
+/// Each row of the table in this file ends in tests that are there, or in one of these words.
+fn ends_in_tests(file: &str, words: &[&str]) {
     let sources: Vec<(String, String)> = texts(".rs");
-    let threats = fs::read_to_string("docs/threats.md").unwrap();
-    let rows: Vec<&str> = threats.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    let text = fs::read_to_string(file).unwrap();
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
     let mut found = Vec::new();
     for row in &rows {
         let shown_by = row.trim_end_matches([' ', '|']).rsplit(" | ").next().unwrap();
         let names: Vec<&str> = shown_by.split('`').skip(1).step_by(2).collect();
-        if names.is_empty() && !["nothing", "the same two"].contains(&shown_by) {
+        if names.is_empty() && !words.contains(&shown_by) {
             found.push((*row).to_owned());
         }
         let is_there = |name: &&str| sources.iter().any(|(_, text)| text.contains(&format!("fn {name}()")));
         found.extend(names.into_iter().filter(|name| !is_there(name)).map(str::to_owned));
     }
-    assert!(rows.len() > 15, "docs/threats.md has a table of threats");
-    none(&found, "each row of docs/threats.md ends in tests that are there, or in `nothing`");
+    assert!(rows.len() > 15, "{file} has a table");
+    none(&found, &format!("each row of {file} ends in tests that are there, or in one of {words:?}"));
+}
+
+#[test]
+fn every_test_that_the_threats_name_is_there() {
+    ends_in_tests("docs/threats.md", &["nothing", "the same two"]);
+}
+
+#[test]
+fn every_limit_has_a_test() {
+    ends_in_tests("docs/limits.md", &[]);
 }
 
 /// What GitHub makes of a heading.

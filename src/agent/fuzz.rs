@@ -358,4 +358,87 @@ mod tests {
             assert_eq!(play.agent.ledger.len(), usize::from(is_taken), "{check:?}");
         }
     }
+
+    #[test]
+    fn no_more_vantages_are_used_than_there_may_be() {
+        let mut play = Play::begin(false, None);
+        let most = super::super::ways::VANTAGES_MAX;
+        play.agent.config.vantages = vec![crate::config::Connect::default(); most + 1];
+        assert_eq!(play.agent.open_vantages().len(), most);
+    }
+
+    #[test]
+    fn beats_that_never_come_back_fill_no_memory() {
+        let mut play = Play::begin(true, None);
+        let most = super::super::peers::RECEIPTS_MAX;
+        for _ in 0..2 * most {
+            play.agent.beat(false, BEGINNING);
+        }
+        assert_eq!(play.agent.company.receipts.len(), most);
+    }
+
+    /// An answer of a server in `eu`, with a gateway to each of `remotes`.
+    fn answer(name: &str, seq: u64, remotes: &[&str]) -> Vec<u8> {
+        let server = json!({ "name": name, "id": "NEU1", "cluster": "eu", "ver": "2.15.1", "seq": seq });
+        let gateway = |remote: &&str| {
+            let connection = json!({ "cid": 9, "name": "NX", "kind": "Gateway" });
+            ((*remote).to_owned(), json!({ "configured": true, "connection": connection }))
+        };
+        let outbound: serde_json::Map<String, Value> = remotes.iter().map(gateway).collect();
+        let data = json!({ "server_id": "NEU1", "name": "eu", "outbound_gateways": outbound });
+        json!({ "server": server, "data": data }).to_string().into_bytes()
+    }
+
+    /// What is believed of the gateways of that server, and what was said against it.
+    fn believed(play: &Play) -> (Vec<Name>, Option<String>) {
+        let told = play.agent.roster.gatewayz("NEU1").map(|told| told.outbound.keys().cloned().collect());
+        let complaint = play.agent.observer.complaints.get("NEU1");
+        (told.unwrap_or_default(), complaint.filter(|c| c.recent > 1).map(|c| c.error.clone()))
+    }
+
+    fn look_and_hear(play: &mut Play, answers: &[Vec<u8>]) {
+        play.wait(Duration::from_millis(500));
+        for answer in answers {
+            play.line(b'0', answer);
+        }
+    }
+
+    #[test]
+    fn who_answers_after_a_server_under_its_whole_identity_is_told_of_and_not_believed() {
+        let mut play = Play::begin(true, None);
+        for seq in [10, 20, 30] {
+            let (own, lie) = (answer("eu-1", seq, &["us"]), answer("eu-1", seq + 1, &[]));
+            look_and_hear(&mut play, &[own.clone(), own, lie]);
+        }
+        let (told, complaint) = believed(&play);
+        assert_eq!(told, ["us".into()]);
+        assert_eq!(complaint.unwrap(), "it answers one question twice: somebody else answers under its ID");
+    }
+
+    #[test]
+    fn who_answers_before_a_server_is_told_of_and_believed_until_it_stops() {
+        let mut play = Play::begin(true, None);
+        for seq in [10, 20, 30] {
+            let lie = answer("eu-1", u64::MAX - 100 + seq, &[]);
+            look_and_hear(&mut play, &[lie, answer("eu-1", seq, &["us"])]);
+        }
+        let (told, complaint) = believed(&play);
+        assert_eq!(told, [""; 0].map(Name::from), "nothing tells them apart");
+        assert!(complaint.unwrap().ends_with("to 30: somebody else answers under its ID"));
+        for (seq, is_heard) in [(40, false), (50, true), (60, true)] {
+            look_and_hear(&mut play, &[answer("eu-1", seq, &["us"])]);
+            assert_eq!(believed(&play).0.len(), usize::from(is_heard), "{seq}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_copied_again_and_again_is_neither_believed_nor_told_of() {
+        let mut play = Play::begin(true, None);
+        let copy = answer("eu-1", 10, &[]);
+        look_and_hear(&mut play, std::slice::from_ref(&copy));
+        for seq in [20, 30, 40] {
+            look_and_hear(&mut play, &[answer("eu-1", seq, &["us"]), copy.clone(), copy.clone()]);
+        }
+        assert_eq!(believed(&play), (vec!["us".into()], None));
+    }
 }

@@ -2,26 +2,35 @@
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, Message as Incoming, Subscriber};
-use futures_util::StreamExt;
-use futures_util::stream::{SelectAll, select_all};
+use async_nats::{Client, HeaderMap, Message as Incoming};
+use futures_util::stream::select_all;
 use tokio::sync::{mpsc, oneshot};
 
 use super::AgentError;
+use super::peers::LEDGER_BYTES_MAX;
 use super::service::{Offer, Question, Service};
 use super::ways::line::{self, Lines, News, To};
 use crate::api::ApiError;
 use crate::clock::Clock;
 use crate::collect;
 use crate::config::Connect;
-use crate::connect::{self, Account, LinkEvent};
+use crate::connect::{self, Account, Inbox, LinkEvent};
 use crate::model::{Name, Time};
 use crate::publish::{Message, State, StateFile};
 use crate::sink;
 
 /// What is to be done by time waits for so many messages and no more: those that were here before it was due.
 const PAST_DUE_MAX: usize = 8192;
+/// How much of what came waits to be read, in bytes: the answers of all servers at once, what they say unasked, and the
+/// largest ledger of another agent.
+const REPLIES_BYTES_MAX: usize = 128 << 20;
+const HEARD_BYTES_MAX: usize = 64 << 20;
+const OTHERS_BYTES_MAX: usize = LEDGER_BYTES_MAX;
+const PULLS_BYTES_MAX: usize = 1 << 20;
+/// So long after something was lost more is likely to come than can be read.
+const FLOODED_FOR: Duration = Duration::from_secs(1);
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -90,11 +99,14 @@ pub(super) struct Io<S> {
     connect: Connect,
     pub(super) clock: Clock,
     link: mpsc::Receiver<LinkEvent>,
-    replies: Subscriber,
-    heard: SelectAll<Subscriber>,
+    replies: Inbox<Incoming>,
+    heard: Inbox<Incoming>,
+    /// Other agents.
+    others: Inbox<Incoming>,
+    flooded_until: Time,
     /// Where those that come ask who leads.
     pub(super) pull_subject: String,
-    pulls: Option<Subscriber>,
+    pulls: Option<Inbox<Incoming>>,
     service: Service,
     lines: Lines,
     /// What the sink tells.
@@ -123,11 +135,16 @@ impl<S: Future<Output = &'static str>> Io<S> {
         };
         let replies = subscribe(format!("{inbox}.*")).await?;
         let mut heard = Vec::new();
-        let servers = [collect::HEARTBEAT, collect::SHUTDOWN, collect::LAMEDUCK, collect::AUTH_ERROR];
-        for subject in servers.into_iter().map(str::to_owned).chain(others.iter().cloned()) {
-            heard.push(subscribe(subject).await?);
+        for subject in [collect::HEARTBEAT, collect::SHUTDOWN, collect::LAMEDUCK, collect::AUTH_ERROR] {
+            heard.push(subscribe(subject.to_owned()).await?);
         }
-        let heard = select_all(heard);
+        let mut others_say = Vec::new();
+        for subject in others {
+            others_say.push(subscribe(subject.clone()).await?);
+        }
+        let replies = Inbox::new(replies, REPLIES_BYTES_MAX);
+        let heard = Inbox::new(select_all(heard), HEARD_BYTES_MAX);
+        let others = Inbox::new(select_all(others_say), OTHERS_BYTES_MAX);
         Ok(Self {
             client,
             connect,
@@ -135,6 +152,8 @@ impl<S: Future<Output = &'static str>> Io<S> {
             link,
             replies,
             heard,
+            others,
+            flooded_until: Time::default(),
             lines: Lines::default(),
             pull_subject: String::new(),
             pulls: None,
@@ -160,9 +179,23 @@ impl<S: Future<Output = &'static str>> Io<S> {
     /// What the connection says goes first: replies of an old one must not pass for those of a new one. A reply that
     /// is here counts before its look is over, unless they never end.
     pub(super) async fn select(&mut self, due: Time) -> Result<Action, AgentError> {
+        let now = self.clock.now();
+        if self.has_lost() {
+            self.flooded_until = now.plus(FLOODED_FOR);
+            return Ok(Action::Link(LinkEvent::SlowConsumer));
+        }
         let timer = tokio::time::sleep_until(self.clock.instant(due));
-        self.past_due = if self.clock.now() > due { self.past_due + 1 } else { 0 };
-        let goes_first = self.past_due > PAST_DUE_MAX;
+        self.past_due = if now > due { self.past_due + 1 } else { 0 };
+        let goes_first = self.past_due > PAST_DUE_MAX || self.past_due > 0 && now < self.flooded_until;
+        // Not in order: what never ends of one kind must not hold up the others.
+        let message = async {
+            tokio::select! {
+                message = self.replies.next() => message.map(Action::Reply),
+                message = self.heard.next() => message.map(Action::Heard),
+                // Who sweeps does not listen to them.
+                Some(message) = self.others.next() => Some(Action::Heard(message)),
+            }
+        };
         tokio::select! {
             biased;
             reason = &mut self.stop, if !self.stopped => {
@@ -171,8 +204,7 @@ impl<S: Future<Output = &'static str>> Io<S> {
             }
             event = self.link.recv() => event.map(Action::Link).ok_or(AgentError::Closed),
             () = std::future::ready(()), if goes_first => Ok(Action::Due),
-            message = self.replies.next() => message.map(Action::Reply).ok_or(AgentError::Closed),
-            message = self.heard.next() => message.map(Action::Heard).ok_or(AgentError::Closed),
+            action = message => action.ok_or(AgentError::Closed),
             Some(message) = next(&mut self.pulls) => Ok(Action::Heard(message)),
             Some((number, news)) = self.lines.next() => Ok(Action::Way(number, news)),
             Some(event) = tell(&mut self.sink) => Ok(Action::Sink(event)),
@@ -181,6 +213,13 @@ impl<S: Future<Output = &'static str>> Io<S> {
             // After the timer: whoever asks without a pause must not keep the agent from looking.
             Some(question) = self.service.next() => Ok(Action::Asked(question)),
         }
+    }
+
+    /// Whether something was given up that came faster than it was read.
+    fn has_lost(&self) -> bool {
+        let pulls = self.pulls.as_ref().is_some_and(Inbox::has_lost);
+        let heard = self.heard.has_lost() | self.others.has_lost();
+        self.replies.has_lost() | heard | self.service.has_lost() | pulls
     }
 
     pub(super) async fn perform(&mut self, effects: Vec<Effect>) {
@@ -233,7 +272,7 @@ impl<S: Future<Output = &'static str>> Io<S> {
                 }
                 Effect::Listen(true) if self.pulls.is_none() => {
                     match self.client.subscribe(self.pull_subject.clone()).await {
-                        Ok(pulls) => self.pulls = Some(pulls),
+                        Ok(pulls) => self.pulls = Some(Inbox::new(pulls, PULLS_BYTES_MAX)),
                         Err(error) => tracing::warn!(%error, "agents that come will not find this one"),
                     }
                 }
@@ -274,9 +313,9 @@ impl<S: Future<Output = &'static str>> Io<S> {
 }
 
 /// What comes next, for ever nothing where nobody listens.
-async fn next(subscriber: &mut Option<Subscriber>) -> Option<Incoming> {
-    match subscriber {
-        Some(subscriber) => subscriber.next().await,
+async fn next(inbox: &mut Option<Inbox<Incoming>>) -> Option<Incoming> {
+    match inbox {
+        Some(inbox) => inbox.next().await,
         None => std::future::pending().await,
     }
 }

@@ -24,7 +24,7 @@ use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Told};
 const PAGE_BYTES: usize = 256 * 1024;
 /// How much of a ledger is taken over from others, in bytes as it is written: twice what a thousand findings of the
 /// largest kind take, or all that there may be of the usual kind.
-const LEDGER_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(super) const LEDGER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The longest name of an agent: what a configuration may say.
 const AGENT_BYTES_MAX: usize = 128;
 /// How long nothing is judged while another agent hands over what it has open.
@@ -36,7 +36,7 @@ const OFFER_EVERY: Duration = Duration::from_secs(2);
 /// So many of the findings that ended are remembered, lest they are handed over again.
 const ENDED_MAX: usize = 4096;
 /// So many beats may be on their way back to us; one more confirms nothing, which is safe.
-const RECEIPTS_MAX: usize = 64;
+pub(super) const RECEIPTS_MAX: usize = 64;
 
 const LEDGER: &str = "ledger";
 
@@ -107,7 +107,7 @@ pub(super) struct Company {
     /// How much was taken over from others since this agent leads, or had nothing open.
     taken_bytes: usize,
     /// For each beat that did not come back yet, what was sent before it.
-    receipts: VecDeque<u64>,
+    pub(super) receipts: VecDeque<u64>,
 }
 
 impl Company {

@@ -8,15 +8,18 @@ use std::sync::Arc;
 use async_nats::Client;
 use async_nats::service::{self, ServiceExt};
 use futures_util::StreamExt;
-use futures_util::stream::{BoxStream, SelectAll};
+use futures_util::stream::SelectAll;
 
 use super::{Agent, Effect};
 use crate::api::{self, ApiError, Counters, Endpoint, Resolved, View};
-use crate::connect::Operation;
+use crate::connect::{Inbox, Incoming, Operation};
 use crate::findings::Change;
 use crate::model::{Gatewayz, Name, Refusal, Sight, Snapshot, Time};
 use crate::publish::Message;
 use crate::publish::event::EpochCost;
+
+/// How much of what is asked waits to be read, in bytes: more than a thousand of the largest requests that are answered.
+const REQUESTS_BYTES_MAX: usize = 32 << 20;
 
 /// What the service is to be.
 #[derive(Clone, Debug)]
@@ -32,6 +35,12 @@ pub(super) struct Offer {
 pub(super) struct Question {
     endpoint: Endpoint,
     request: service::Request,
+}
+
+impl Incoming for Box<Question> {
+    fn message(&mut self) -> &mut async_nats::Message {
+        &mut self.request.message
+    }
 }
 
 impl Question {
@@ -53,7 +62,7 @@ impl Question {
 #[derive(Default)]
 pub(super) struct Service {
     running: Option<service::Service>,
-    questions: SelectAll<BoxStream<'static, Box<Question>>>,
+    questions: Option<Inbox<Box<Question>>>,
 }
 
 impl Service {
@@ -82,12 +91,13 @@ impl Service {
             let requests = builder.add(endpoint.subject()).await?;
             questions.push(requests.map(move |request| Box::new(Question { endpoint, request })).boxed());
         }
+        let questions = Some(Inbox::new(questions, REQUESTS_BYTES_MAX));
         Ok(Self { running: Some(running), questions })
     }
 
     pub(super) async fn stop(&mut self) {
         // Subscriptions end with their streams.
-        self.questions = SelectAll::new();
+        self.questions = None;
         if let Some(running) = self.running.take()
             && let Err(error) = running.stop().await
         {
@@ -97,7 +107,12 @@ impl Service {
 
     /// The next request; none while there is no service.
     pub(super) async fn next(&mut self) -> Option<Box<Question>> {
-        self.questions.next().await
+        self.questions.as_mut()?.next().await
+    }
+
+    /// Whether a request was given up since this was asked last.
+    pub(super) fn has_lost(&self) -> bool {
+        self.questions.as_ref().is_some_and(Inbox::has_lost)
     }
 }
 

@@ -22,7 +22,7 @@ use crate::config::{Connect, DEFAULT_SERVER, redact};
 use crate::model::{Name, Refusal, Snapshot, Time, Way};
 
 /// More places to look from are not used.
-const VANTAGES_MAX: usize = 16;
+pub(super) const VANTAGES_MAX: usize = 16;
 /// So many neighbours at once: one may have lost the one cluster, and another the other.
 const NEIGHBOURS_MAX: usize = 2;
 /// Between two attempts to find one.
@@ -198,6 +198,7 @@ impl Agent {
             }
             News::Reply(message) => return self.reply_elsewhere(number, &message, now),
             News::Heard(message) => self.heard(&message, true, now),
+            News::Lost => self.lost_some(now),
         }
         Vec::new()
     }

@@ -12,7 +12,8 @@ use crate::config::redact;
 /// Between two lines in the log about the same vain effort.
 const LOG_EVERY: Duration = Duration::from_secs(5);
 
-/// What happened to the link. But for what was refused, whose name depends on who hears it, it is logged already.
+/// What happened to the link. But for what was refused, whose name depends on who hears it, and for messages that were
+/// lost, it is logged already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
     /// Connected again, to the same server or another. The client makes its subscriptions anew.
@@ -149,8 +150,10 @@ impl Link {
                 LinkEvent::LameDuck
             }
             Event::SlowConsumer(_) => {
-                tracing::warn!("messages lost: they come faster than they are read");
-                LinkEvent::SlowConsumer
+                // A flood brings thousands: they neither fill the log, nor stand in the way of what else happens.
+                tracing::debug!("messages lost: they come faster than they are read");
+                let _ = self.events.try_send(LinkEvent::SlowConsumer);
+                return;
             }
             Event::ServerError(ServerError::AuthorizationViolation) => {
                 server_error("authorization violation")

@@ -7,6 +7,7 @@
 
 mod credentials;
 mod event;
+mod inbox;
 pub mod permissions;
 mod preflight;
 mod probe;
@@ -28,19 +29,18 @@ use tokio::time::Instant;
 
 pub use credentials::CredentialsError;
 pub use event::{Denied, LinkEvent, Operation};
+pub use inbox::{Inbox, Incoming};
 pub use preflight::{Account, PreflightError, USER_INFO, preflight, who_am_i};
 
 use crate::config::{Complaint, Connect, DEFAULT_SERVER, Mistake, redact, split_userinfo};
 use crate::model::Name;
 use credentials::Credentials;
 use event::Link;
+use inbox::MESSAGES_MAX;
 
 /// An idle link is asked this often whether it lives; `async-nats` gives it up at the third ask without an
 /// answer. So a server that died without a word is noticed within three times this.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
-/// How many messages of one subscription wait to be read; what comes beyond is given up, and said. A look that asks all
-/// at once brings fewer.
-const MESSAGES_MAX: usize = 8192;
 /// One server's greeting, TLS and login: several round trips, also to another continent.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// The longest pause between two attempts.

@@ -168,4 +168,11 @@ mod tests {
         }
         assert!(matches!(Snapshot::from_file(&[0xff, 0xfe, 0x00]), Err(FileError::Json(_))));
     }
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read() {
+        let refused = |bytes: usize| Snapshot::from_file(&vec![0; bytes]).unwrap_err();
+        assert!(matches!(refused(FILE_BYTES_MAX + 1), FileError::TooLarge));
+        assert!(matches!(refused(FILE_BYTES_MAX), FileError::Json(_)));
+    }
 }

@@ -33,7 +33,7 @@ pub use gateways::{Inbounds, Outbounds};
 pub use matrix::{Cell, CellState, LeftOut, Matrix, Seat, Seen};
 pub use name::Name;
 pub use pressure::{PRESSED_BYTES, Pressure, Rtt};
-pub use roster::{CLUSTERS_MAX, Glance, Look, Odd, Roster, SERVERS_MAX};
+pub use roster::{CLUSTERS_MAX, Glance, Look, Odd, Order, Roster, SERVERS_MAX};
 use snapshot::heartbeat_interval;
 pub use snapshot::{
     Cluster, Complaint, Life, Link, LinkState, Observer, Outbox, Refusal, Rejection, Server, Sight,

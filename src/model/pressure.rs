@@ -530,6 +530,16 @@ mod tests {
     }
 
     #[test]
+    fn of_links_that_there_is_no_room_for_no_round_trip_is_remembered() {
+        let mut loads = Loads { rtts_held: LINKS_MAX - 1, ..Loads::default() };
+        for id in ["U1", "U2"] {
+            loads.answer(&id.into(), &told(7, 0, 0, 5), None, at(0));
+        }
+        let known = |id: &str| loads.rtts_of(&id.into()).len();
+        assert_eq!((known("U1"), known("U2"), loads.rtts_held), (1, 0, LINKS_MAX));
+    }
+
+    #[test]
     fn what_is_over_or_gone_is_forgotten() {
         let mut loads = Loads::default();
         let id = Name::from("U1");

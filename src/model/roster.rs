@@ -4,6 +4,7 @@ mod clusters;
 mod elsewhere;
 mod glance;
 mod links;
+mod order;
 mod whole;
 mod witness;
 
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 pub use glance::Glance;
 use links::Links;
+use order::Numbers;
+pub use order::Order;
 use thiserror::Error;
 use witness::{Witness, sight};
 
@@ -142,10 +145,9 @@ struct Record {
     interest: Option<(Time, Arc<Interest>)>,
     /// While it is silent.
     voice: Option<Voice>,
-    /// The number that its newest answer of each kind carried; by another way, for of two answers on their way at
-    /// once the newer may come first.
-    told_seq: [u64; Fact::KINDS],
-    told_elsewhere_seq: [u64; Fact::KINDS],
+    /// Of its answers of each kind; by other ways, for of two answers on their way at once the newer may come first.
+    told: [Numbers; Fact::KINDS],
+    told_elsewhere: [Numbers; Fact::KINDS],
     /// How much memory its answers of each kind take.
     facts_bytes: [usize; Fact::KINDS],
 }
@@ -189,8 +191,8 @@ impl Record {
             jsz_before: None,
             interest: None,
             voice: None,
-            told_seq: [0; Fact::KINDS],
-            told_elsewhere_seq: [0; Fact::KINDS],
+            told: [Numbers::default(); Fact::KINDS],
+            told_elsewhere: [Numbers::default(); Fact::KINDS],
             facts_bytes: [0; Fact::KINDS],
         }
     }
@@ -240,9 +242,9 @@ impl Roster {
         let (cluster, told_at, id) = (server.cluster.clone(), server.time, server.id.clone());
         let seq = server.seq;
         let record = self.introduce(server, made_at)?;
-        let told = if elsewhere { &mut record.told_elsewhere_seq } else { &mut record.told_seq };
+        let told = if elsewhere { &mut record.told_elsewhere } else { &mut record.told };
         if let Some(told) = told.get_mut(fact.kind()) {
-            *told = seq.max(*told);
+            told.take(seq);
         }
         let slow = slow_consumers(
             record.varz.as_ref().map(|(_, v)| &**v),
@@ -553,13 +555,14 @@ impl Roster {
         }
     }
 
-    /// Whether the server has given this answer, or a newer one of its kind, before: it numbers what it sends. A
-    /// copy that somebody sends once more must not take the place of the true answer.
-    pub fn is_repeated(&self, server: &ServerInfo, fact: &Fact, elsewhere: bool) -> bool {
-        let record = self.records.get(&server.id);
-        let told = record.map(|r| if elsewhere { &r.told_elsewhere_seq } else { &r.told_seq });
-        let told = told.and_then(|told| told.get(fact.kind()));
-        server.seq > 0 && told.is_some_and(|told| server.seq <= *told)
+    /// Where the answer to this question stands among those of its kind that the server gave before.
+    pub fn order(&mut self, server: &ServerInfo, fact: &Fact, question: u64, elsewhere: bool) -> Order {
+        // By other ways a server is asked more than once, and what else it is asked may be asked again.
+        let once = (matches!(fact, Fact::Gatewayz(_)) && !elsewhere).then_some(question);
+        let record = self.records.get_mut(&server.id);
+        let told = record.map(|r| if elsewhere { &mut r.told_elsewhere } else { &mut r.told });
+        let told = told.and_then(|told| told.get_mut(fact.kind()));
+        told.map_or(Order::Next, |told| told.order(server.seq, once, !elsewhere))
     }
 
     /// What the server answered last to GATEWAYZ.

@@ -3,6 +3,11 @@
 //! A client in the system account answers the agent's broadcasts beside nine real servers, in every wrong way
 //! at once. Meanwhile a real link is cut, and found.
 
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::{AgentSpec, Event, SETTLE, WITHIN, Watch};
@@ -246,4 +251,72 @@ async fn a_complaint_of_before_a_restart_ends_when_the_lies_do() {
     watch.wait_resolved(mark, &unnamed, WITHIN).await;
     let again = watch.findings(mark).iter().filter(|event| event.is("opened")).count();
     assert_eq!(again, 0, "{}", watch.story(mark));
+}
+
+/// Publishes messages of one size to one subject as fast as the server takes them, until it is dropped.
+struct Flood(Arc<AtomicBool>);
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Flood {
+    fn start(lab: &Lab, at: &str, subject: &str, bytes: usize) -> Self {
+        let url = lab.url(at).unwrap();
+        let mut stream = TcpStream::connect(url.trim_start_matches("nats://")).unwrap();
+        let login = json!({ "user": "sys", "pass": lab.password().unwrap(), "verbose": false });
+        stream.write_all(format!("CONNECT {login}\r\n").as_bytes()).unwrap();
+        let one = format!("PUB {subject} {bytes}\r\n{}\r\n", "x".repeat(bytes));
+        let many = one.repeat((1_usize << 20).div_ceil(bytes));
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) && stream.write_all(many.as_bytes()).is_ok() {}
+        });
+        Self(stop)
+    }
+}
+
+/// The most memory that a process took so far, in MiB.
+fn peak_mib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+}
+
+/// Small messages keep the agent busy, and large ones wait meanwhile.
+#[tokio::test]
+async fn a_flood_fills_no_memory_and_holds_up_no_look() {
+    let mut watch = Watch::unwatched(Spec::new(&["eu", "us"], 2), AgentSpec::default(), true).await;
+    let sys = watch.lab.connect_options("sys").await.unwrap();
+    let sys = sys.connect(watch.lab.url("eu-1").unwrap()).await.unwrap();
+    let mut questions = sys.subscribe("$SYS.REQ.SERVER.PING.GATEWAYZ").await.unwrap();
+    sys.flush().await.unwrap();
+    let mut command = watch.gatewatch("run");
+    command.args(["--name", "watcher"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut agent = command.spawn().unwrap();
+    let pid = agent.id().unwrap();
+    let question = tokio::time::timeout(WITHIN, questions.next()).await.unwrap().unwrap();
+    let inbox = question.reply.unwrap();
+    watch.wait("a settled epoch", 0, WITHIN, |e| e.is_epoch() && e.body["settled"] == true).await;
+
+    let before = peak_mib(pid);
+    let mark = watch.mark();
+    let small = Flood::start(&watch.lab, "eu-0", &inbox, 100);
+    let large = Flood::start(&watch.lab, "eu-0", "$SYS.SERVER.NFAKE.CLIENT.AUTH.ERR", 1_000_000);
+    watch.observe_until(Instant::now() + SETTLE).await;
+    let looks = watch.since(mark).iter().filter(|event| event.is_epoch()).count();
+    let peak = peak_mib(pid);
+    eprintln!("{before} MiB before, {peak} MiB at the most, {looks} epochs in {SETTLE:?}");
+    drop((small, large));
+    watch.wait_opened(mark, "observer_degraded _/_/_", WITHIN).await;
+    assert!(peak < 256, "{peak} MiB");
+    assert!(looks >= 2, "{looks} epochs\n{}", watch.story(mark));
+    for finding in watch.findings(mark) {
+        assert_eq!(finding.text("/check"), "observer_degraded", "{}", watch.story(mark));
+    }
+    assert!(agent.try_wait().unwrap().is_none(), "it ended");
+    agent.kill().await.unwrap();
 }

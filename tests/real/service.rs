@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::common::{AgentSpec, SETTLE, WITHIN, Watch, binary};
 use async_nats::{Client, Message};
 use futures_util::StreamExt as _;
+use gatewatch::api::SWEEPS_MAX;
 use gatewatch::lab::{Auth, Lab, Spec};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -177,6 +178,17 @@ async fn every_endpoint(client: &Client) {
     let swept = ask(client, "sweep", &json!({})).await;
     assert!(asked_at.elapsed() < Duration::from_secs(2), "{:?}", asked_at.elapsed());
     assert_eq!(swept["servers"]["answered"], 9, "{swept}");
+    let many = (0..4 * SWEEPS_MAX).map(|_| ask_raw(client, "sweep", ""));
+    let many = futures_util::future::join_all(many).await;
+    let (refused, told): (Vec<&Message>, _) = many.iter().partition(|answer| answer.payload.is_empty());
+    assert!(told.len() >= SWEEPS_MAX && !refused.is_empty(), "{} of {} told", told.len(), many.len());
+    let code = |answer: &&Message| {
+        answer
+            .headers
+            .as_ref()
+            .is_some_and(|h| h.get("Nats-Service-Error-Code").is_some_and(|c| c.as_str() == "503"))
+    };
+    assert!(refused.iter().all(code), "{refused:?}");
     let page = ask(client, "findings", &json!({ "limit": 1 })).await;
     assert_eq!(page["next"], Value::Null);
     let metrics = String::from_utf8(ask_raw(client, "metrics", "").await.payload.to_vec()).unwrap();

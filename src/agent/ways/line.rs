@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message as Incoming, Subscriber};
-use futures_util::StreamExt;
 use futures_util::stream::select_all;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -12,11 +11,13 @@ use tokio::time::Instant;
 
 use crate::collect;
 use crate::config::Connect;
-use crate::connect::{self, Denied, LinkEvent};
+use crate::connect::{self, Denied, Inbox, LinkEvent};
 use crate::model::Name;
 
-/// What waits to be taken in by the agent, of all ways. Beyond it the client holds the rest.
-const NEWS_MAX: usize = 1024;
+/// What waits to be taken in by the agent, of all ways. Beyond it each way holds the rest.
+const NEWS_MAX: usize = 64;
+/// How much of the replies, and of what is heard, a way holds that waits to be read, in bytes.
+const HELD_BYTES_MAX: usize = 32 << 20;
 /// What waits to be asked by one way. More is not asked: the next look asks again.
 const QUESTIONS_MAX: usize = 64;
 /// After a login that was refused, or a file that is not there: somebody has to mend that first.
@@ -43,6 +44,8 @@ pub(in crate::agent) enum News {
     Over,
     Reply(Incoming),
     Heard(Incoming),
+    /// More came than was read.
+    Lost,
 }
 
 /// What is to be sent by a way; the reply to what is asked comes as [`News::Reply`].
@@ -160,7 +163,7 @@ impl Line {
     /// Asks and listens until the connection is over, or nobody wants it any more.
     async fn serve(&mut self, client: Client, mut loss: Loss) -> Option<()> {
         let inbox = client.new_inbox();
-        let mut replies = client.subscribe(format!("{inbox}.*")).await.ok()?;
+        let mut replies = Inbox::new(client.subscribe(format!("{inbox}.*")).await.ok()?, HELD_BYTES_MAX);
         // What a neighbour hears our own server hears too.
         let heard: &[&str] = match loss {
             Loss::Vantage(_) => {
@@ -172,10 +175,13 @@ impl Line {
         for subject in heard {
             subscriptions.push(client.subscribe(*subject).await.ok()?);
         }
-        let mut heard = select_all(subscriptions);
+        let mut heard = Inbox::new(select_all(subscriptions), HELD_BYTES_MAX);
         self.up(&client).await?;
         let mut asked_at = Instant::now();
         loop {
+            if replies.has_lost() | heard.has_lost() {
+                self.tell(News::Lost).await?;
+            }
             tokio::select! {
                 biased;
                 event = loss.next() => match event {

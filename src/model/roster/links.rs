@@ -337,3 +337,29 @@ fn rejected(rejections: &Rejections, id: &Name, remote: &Name) -> Option<Box<Rej
     let list = rejections.get(id)?;
     list.iter().rev().find(|(by_cluster, _)| by_cluster == remote).map(|(_, r)| Box::new(r.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Roster;
+    use super::super::tests::{at, info, look, to};
+    use super::*;
+    use crate::model::Fact;
+
+    #[test]
+    fn links_that_there_is_no_room_for_are_judged_by_the_look_alone() {
+        let mut roster = Roster::default();
+        roster.links.remembered = LINKS_MAX - 1;
+        roster.links.histories = LINKS_MAX - 1;
+        let mut since = Vec::new();
+        for (seq, millis) in [(1, 0), (2, 500), (3, 1000)] {
+            let told = Fact::Gatewayz(to(&[("us", "U0"), ("zz", "Z0")]));
+            roster.answer(info("eu-0", "E0", "eu", seq), told, at(millis)).unwrap();
+            let links = roster.snapshot(look(millis, &["E0"])).links;
+            let of = links.into_iter().filter(|link| &*link.server == "eu-0");
+            since = of.map(|link| (link.remote, link.state, link.connected_since)).collect();
+        }
+        let connected = |remote: &str, millis| (remote.into(), LinkState::Connected, Some(at(millis)));
+        assert_eq!(since, [connected("us", 0), connected("zz", 1000)]);
+        assert_eq!((roster.links.remembered, roster.links.histories), (LINKS_MAX, LINKS_MAX));
+    }
+}

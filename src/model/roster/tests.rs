@@ -1,11 +1,11 @@
 use super::super::{Connection, GatewayConfig, LinkState, Outbound, RoutePeer, Urls};
 use super::*;
 
-fn at(millis: u64) -> Time {
+pub(super) fn at(millis: u64) -> Time {
     Time::from_millis(1_000_000 + millis)
 }
 
-fn info(name: &str, id: &str, cluster: &str, seq: u64) -> ServerInfo {
+pub(super) fn info(name: &str, id: &str, cluster: &str, seq: u64) -> ServerInfo {
     ServerInfo {
         name: name.into(),
         id: id.into(),
@@ -16,7 +16,7 @@ fn info(name: &str, id: &str, cluster: &str, seq: u64) -> ServerInfo {
     }
 }
 
-fn to(ids: &[(&str, &str)]) -> Gatewayz {
+pub(super) fn to(ids: &[(&str, &str)]) -> Gatewayz {
     let connection = |id: &str| Connection { cid: 1, peer_id: id.into(), ..Connection::default() };
     Gatewayz {
         name: Some("eu".into()),
@@ -28,7 +28,7 @@ fn to(ids: &[(&str, &str)]) -> Gatewayz {
     }
 }
 
-fn look(millis: u64, answered: &[&str]) -> Look {
+pub(super) fn look(millis: u64, answered: &[&str]) -> Look {
     Look {
         epoch: 1,
         asked_at: at(millis),
@@ -108,6 +108,24 @@ fn an_old_answer_brings_no_ended_life_back() {
     assert!(!snapshot.servers.contains_key("U0"), "the new life ends the old one");
     roster.answer(info("eu-0", "E0", "eu", 3), Fact::Gatewayz(to(&[("us", "U0")])), at(2001)).unwrap();
     assert!(!roster.snapshot(look(2500, &["E0", "U9"])).servers.contains_key("U0"));
+}
+
+#[test]
+fn of_the_lives_that_ended_the_oldest_are_forgotten() {
+    let mut roster = Roster::default();
+    for n in 0..RETIRED_MAX {
+        roster.retired.insert(format!("X{n}").into());
+        roster.retired_order.push_back(format!("X{n}").into());
+    }
+    roster.answer(info("us-0", "U0", "us", 1), Fact::Gatewayz(to(&[])), at(0)).unwrap();
+    roster.answer(info("eu-0", "E0", "eu", 1), Fact::Gatewayz(to(&[("us", "U0")])), at(0)).unwrap();
+    roster.snapshot(look(0, &["E0", "U0"]));
+    roster.answer(info("us-0", "U9", "us", 1), Fact::Gatewayz(to(&[])), at(2000)).unwrap();
+    roster.answer(info("eu-0", "E0", "eu", 2), Fact::Gatewayz(to(&[("us", "U9")])), at(2000)).unwrap();
+    roster.snapshot(look(2000, &["E0", "U9"]));
+    assert_eq!((roster.retired.len(), roster.retired_order.len()), (RETIRED_MAX, RETIRED_MAX));
+    let knows = |id: &str| roster.retired.contains(id);
+    assert!(knows("U0") && knows("X1") && !knows("X0"));
 }
 
 #[test]
@@ -293,23 +311,14 @@ fn a_door_whose_own_gateways_are_gone_is_dead_though_one_that_dialled_it_fell_si
 }
 
 #[test]
-fn an_answer_that_is_sent_once_more_is_known_by_its_number() {
+fn answers_to_two_questions_may_overtake_each_other() {
     let mut roster = Roster::default();
     let gateways = || Fact::Gatewayz(to(&[("us", "U0")]));
     let says = |seq| info("eu-0", "E0", "eu", seq);
-    assert!(!roster.is_repeated(&says(7), &gateways(), false), "nobody of that ID has spoken");
+    assert_eq!(roster.order(&says(7), &gateways(), 1, false), Order::Next, "nobody of that ID has spoken");
     roster.answer(says(7), gateways(), at(0)).unwrap();
-    assert!(
-        roster.is_repeated(&says(7), &gateways(), false) && roster.is_repeated(&says(3), &gateways(), false)
-    );
-    assert!(!roster.is_repeated(&says(8), &gateways(), false));
-    let statsz = Fact::Statsz(Statsz::default());
-    assert!(
-        !roster.is_repeated(&says(6), &statsz, false),
-        "answers to two questions may overtake each other"
-    );
-    roster.answer(says(0), gateways(), at(1)).unwrap();
-    assert!(!roster.is_repeated(&says(0), &gateways(), false), "without a number nothing can be told");
+    assert_eq!(roster.order(&says(7), &gateways(), 1, false), Order::Copy);
+    assert_eq!(roster.order(&says(6), &Fact::Statsz(Statsz::default()), 1, false), Order::Next);
 }
 
 #[test]
@@ -326,7 +335,8 @@ fn who_answers_by_another_way_lives_and_is_dark_over_our_own_server() {
     let (newer, older) = (info("us-0", "U0", "us", 9), info("us-0", "U0", "us", 8));
     let fact = || Fact::Gatewayz(to(&[("ap", "A0")]));
     roster.answer_elsewhere(newer, fact(), at(1000)).unwrap();
-    assert!(!roster.is_repeated(&older, &fact(), false) && roster.is_repeated(&older, &fact(), true));
+    assert_eq!(roster.order(&older, &fact(), 1, false), Order::Next);
+    assert_eq!(roster.order(&older, &fact(), 1, true), Order::Copy);
     let elsewhere = BTreeSet::from([Name::from("U0")]);
     let snapshot = roster.snapshot(Look { elsewhere: elsewhere.clone(), ..look(1000, &["E0"]) });
     let (cluster, server) = (&snapshot.clusters["us"], &snapshot.servers["U0"]);
