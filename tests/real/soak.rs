@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use gatewatch::lab::Spec;
 
 use crate::common::company::Company;
-use crate::common::store::{Store, TICK, open_by};
+use crate::common::store::{Line, Store, TICK, open_by};
 use crate::common::{Event, LABS, WITHIN, binary};
 use act::{Act, Dice, Expected, Kind, cluster_of};
 use ears::Ears;
@@ -102,6 +102,7 @@ async fn whatever_happens_is_found_and_nothing_else() {
 async fn play(seed: u64, time: Duration, tally: &mut Tally) {
     let mut soak = Soak::start(seed).await;
     let mut dice = Dice::new(seed);
+    let spared = AGENTS[usize::try_from(seed).unwrap() % AGENTS.len()];
     let mut upgrades = soak.upgrades().into_iter();
     let mut recent: Vec<BTreeSet<(String, String)>> = Vec::new();
     let mut number = 0;
@@ -118,7 +119,7 @@ async fn play(seed: u64, time: Duration, tally: &mut Tally) {
                 break;
             }
             let claimed = acts.iter().flat_map(Act::claims).collect();
-            let act = Act::draw(&mut dice, time >= SLOW_FROM, &claimed);
+            let act = Act::draw(&mut dice, time >= SLOW_FROM, spared, &claimed);
             let again = |act: &Act| {
                 let touched = |links: &BTreeSet<(String, String)>| !links.is_disjoint(&act.links());
                 recent.iter().rev().take(ROUNDS_APART).any(touched)
@@ -152,14 +153,13 @@ impl Soak {
         let ears = Ears::at(&company.lab).await;
         for agent in AGENTS {
             let state = dir.path().join(format!("{agent}.json"));
-            company.configure(
-                agent,
-                &format!(
-                    "{}[state]\nfile = {state:?}\n[checks.gateway_flapping]\nwindow = \"{}s\"\n",
-                    store.config(),
-                    FLAPPING_WINDOW.as_secs()
-                ),
+            let config = format!(
+                "{}[state]\nfile = \"{}\"\n[checks.gateway_flapping]\nwindow = \"{}s\"\n",
+                store.config(),
+                state.display(),
+                FLAPPING_WINDOW.as_secs()
             );
+            company.configure(agent, &config);
             company.join(agent);
         }
         let versions = SERVERS.iter().map(|server| ((*server).to_owned(), begins)).collect();
@@ -322,29 +322,7 @@ impl Soak {
         let deadline = Instant::now() + WITHIN;
         loop {
             let wrong = match (self.store.log().await, self.store.keys().await) {
-                (Some(log), Some(keys)) => {
-                    let heard = self.ears.by_id();
-                    let mut wrong = Vec::new();
-                    match std::panic::catch_unwind(AssertUnwindSafe(|| open_by(&log))) {
-                        Ok(open) if open.is_empty() && keys.is_empty() => {}
-                        Ok(open) => {
-                            wrong.push(format!("open in the stream {open:?}, in the bucket {keys:?}"))
-                        }
-                        Err(_) => wrong.push("the stream is not in order".to_owned()),
-                    }
-                    let kept: BTreeMap<&str, _> =
-                        log.iter().map(|line| (line.id.as_str(), &line.body)).collect();
-                    for (id, body) in &heard {
-                        match kept.get(id.as_str()) {
-                            Some(kept) if *kept == body => {}
-                            Some(_) => wrong.push(format!("{id} is another one in the stream")),
-                            None => wrong.push(format!("{id} {} is not in the stream", body["action"])),
-                        }
-                    }
-                    let unheard = kept.keys().filter(|id| !heard.contains_key(**id));
-                    wrong.extend(unheard.map(|id| format!("{id} is in the stream and was not heard")));
-                    wrong
-                }
+                (Some(log), Some(keys)) => self.against_what_was_heard(&log, &keys),
                 _ => vec!["the sink cannot be read".to_owned()],
             };
             if wrong.is_empty() || Instant::now() > deadline {
@@ -352,6 +330,29 @@ impl Soak {
             }
             tokio::time::sleep(TICK * 10).await;
         }
+    }
+
+    fn against_what_was_heard(&self, log: &[Line], keys: &BTreeSet<String>) -> Vec<String> {
+        let mut wrong = Vec::new();
+        match std::panic::catch_unwind(AssertUnwindSafe(|| open_by(log))) {
+            Ok(open) if open.is_empty() && keys.is_empty() => {}
+            Ok(open) => wrong.push(format!("open in the stream {open:?}, in the bucket {keys:?}")),
+            Err(_) => wrong.push("the stream is not in order".to_owned()),
+        }
+        let heard = self.ears.by_id();
+        let kept: BTreeMap<&str, _> = log.iter().map(|line| (line.id.as_str(), &line.body)).collect();
+        for (id, body) in &heard {
+            match kept.get(id.as_str()) {
+                Some(kept) if *kept == body => {}
+                Some(_) => wrong.push(format!("{id} is another one in the stream")),
+                None => {
+                    wrong.push(format!("{id}, {} {}, is not in the stream", body["action"], body["check"]))
+                }
+            }
+        }
+        let unheard = kept.keys().filter(|id| !heard.contains_key(**id));
+        wrong.extend(unheard.map(|id| format!("{id} is in the stream and was not heard")));
+        wrong
     }
 }
 

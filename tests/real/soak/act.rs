@@ -139,7 +139,13 @@ impl Act {
     }
 
     /// One that touches nothing that is `claimed` in this round. `slow` ones only where there is the time.
-    pub(super) fn draw(dice: &mut Dice, slow: bool, claimed: &BTreeSet<String>) -> Option<Self> {
+    /// The agent `spared` goes through all of it in one life.
+    pub(super) fn draw(
+        dice: &mut Dice,
+        slow: bool,
+        spared: &str,
+        claimed: &BTreeSet<String>,
+    ) -> Option<Self> {
         let may = |(_, weight, is_slow, _): &&(Kind, u64, bool, &str)| *weight > 0 && (slow || !is_slow);
         let kinds: Vec<_> = KINDS.iter().filter(may).collect();
         let mut at = dice.roll(kinds.iter().map(|(_, weight, ..)| weight).sum());
@@ -172,6 +178,9 @@ impl Act {
             kind if Self::of_link(kind) => (server, remote),
             _ => (server, none),
         };
+        if matches!(kind, Kind::AgentKill | Kind::AgentEnd) && a == spared {
+            return None;
+        }
         let act = Self { kind, a, b };
         act.claims().is_disjoint(claimed).then_some(act)
     }
@@ -205,8 +214,14 @@ impl Act {
     /// heard by all.
     pub(super) fn moves(&self) -> bool {
         match self.kind {
-            Kind::Part | Kind::KillCluster | Kind::Unroute | Kind::Freeze | Kind::Hiccup => true,
-            Kind::AgentKill | Kind::AgentEnd | Kind::AgentFreeze => true,
+            Kind::Part
+            | Kind::KillCluster
+            | Kind::Unroute
+            | Kind::Freeze
+            | Kind::Hiccup
+            | Kind::AgentKill
+            | Kind::AgentEnd
+            | Kind::AgentFreeze => true,
             Kind::Disk | Kind::SinkAway | Kind::SinkBlink => false,
             _ => AGENTS.contains(&self.a.as_str()),
         }
@@ -258,10 +273,16 @@ impl Act {
             Kind::Freeze => found(&[format!("warning server_missing {cluster}/{a}/_")], 25),
             Kind::KillCluster => found(&[format!("critical cluster_unreachable {a}/_/_")], 8),
             Kind::SinkAway => found(&["warning observer_degraded _/_/sink".to_owned()], 12),
-            Kind::Hiccup | Kind::Blink | Kind::Bounce | Kind::Upgrade | Kind::SinkBlink => silent(6),
             Kind::Terminate | Kind::Limit | Kind::Disk => silent(8),
-            Kind::LameDuck => silent(6),
-            Kind::AgentKill | Kind::AgentEnd | Kind::AgentFreeze => silent(6),
+            Kind::Blink
+            | Kind::Bounce
+            | Kind::Upgrade
+            | Kind::LameDuck
+            | Kind::Hiccup
+            | Kind::AgentKill
+            | Kind::AgentEnd
+            | Kind::AgentFreeze
+            | Kind::SinkBlink => silent(6),
         };
         Expected { any_of, may: BTreeSet::new(), within, resolves, hold }
     }
@@ -272,7 +293,7 @@ impl Act {
         let lab = &soak.company.lab;
         let hole = async |direction| lab.blackhole(a, b, direction).await.unwrap().instant;
         match self.kind {
-            Kind::Cut => lab.cut(a, b).await.unwrap().instant,
+            Kind::Cut | Kind::Unroute => lab.cut(a, b).await.unwrap().instant,
             Kind::Reject => lab.reject(a, b).await.unwrap().instant,
             Kind::HoleForth => hole(Direction::FromDialer).await,
             Kind::HoleBoth => hole(Direction::Both).await,
@@ -286,20 +307,20 @@ impl Act {
                 mark.instant
             }
             Kind::Flap => {
+                let mut last = Instant::now();
                 for _ in 0..3 {
                     let cid = lab.view(a).await.unwrap().outbound[b].cid;
-                    lab.reset(a, b).await.unwrap();
+                    last = lab.reset(a, b).await.unwrap().instant;
                     let again = |view: &View| view.outbound.get(b).is_some_and(|link| link.cid != cid);
                     lab.wait_until(a, "another connection", WITHIN, again).await.unwrap();
                     tokio::time::sleep(BETWEEN_RESETS).await;
                 }
-                Instant::now()
+                last
             }
             Kind::Part => {
                 lab.cut(a, b).await.unwrap();
                 lab.cut(b, a).await.unwrap().instant
             }
-            Kind::Unroute => lab.cut(a, b).await.unwrap().instant,
             Kind::Kill => lab.kill(a).await.unwrap().instant,
             Kind::Bounce => {
                 let mark = lab.kill(a).await.unwrap();
