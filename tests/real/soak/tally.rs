@@ -51,6 +51,8 @@ pub(super) struct Tally {
     pub(super) rounds: usize,
     /// All that is wrong, in words.
     pub(super) wrong: Vec<String>,
+    /// How many agents said that their disk was full.
+    pub(super) full: usize,
     /// What each agent had at the start and the end of each seed.
     pub(super) had: Vec<String>,
 }
