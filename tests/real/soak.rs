@@ -33,13 +33,13 @@ const SERVERS: &[&str] = &["ap-0", "ap-1", "ap-2", "eu-0", "eu-1", "eu-2", "us-0
 const AGENTS: &[&str] = &["ap-0", "eu-0", "us-0"];
 /// The versions that a server goes through.
 const UPGRADE_TO: &[&str] = &["2.10.26", "2.12.8", "2.15.1"];
-/// So soon is what happened before no sign of flapping any more. With the default of ten minutes the dice would cut one
-/// link thrice in a row, which is a finding of its own.
+/// So soon is what happened before no sign of flapping any more. With the default of ten minutes the dice would cut
+/// one link thrice in a row, which is a finding of its own.
 const FLAPPING_WINDOW: Duration = Duration::from_secs(20);
 /// A round leaves alone the links that were cut in the two before it, for the same reason.
 const ROUNDS_APART: usize = 2;
-/// What another agent that has to lead first may take longer: three heartbeats by the contract, and 3 s in which it judges
-/// nothing where it had to connect anew, and two looks.
+/// What another agent that has to lead first may take longer: three heartbeats by the contract, 3 s in which it
+/// judges nothing where it had to connect anew, and two looks.
 const MOVED: Duration = Duration::from_secs(8);
 /// Nothing comes after the end of a round that comes later than this.
 const CALM: Duration = Duration::from_secs(3);
@@ -50,8 +50,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A seed that has less does without what takes half a minute to be found.
 const SLOW_FROM: Duration = Duration::from_secs(240);
 /// What an agent may have more at the end than when it had started: an allocator's slack, the connections of a look
-/// through a neighbour, and tokio's threads for files, which end when idle. A leak of one file or task in each round would
-/// be far beyond.
+/// through a neighbour, and tokio's threads for files, which end when idle. A leak of one file or task in each round
+/// would be far beyond.
 const GROWS_KIB: u64 = 24 * 1024;
 const GROWS_FILES: u64 = 8;
 const GROWS_THREADS: u64 = 8;
@@ -102,7 +102,8 @@ async fn whatever_happens_is_found_and_nothing_else() {
     eprintln!("{}\n{}", tally.table(), tally.had.join("\n"));
     // One whose disk is full says so as soon as there is something to save, which not every round has.
     let filled = tally.row("agent's disk full").injected;
-    assert!(filled < FILLED_MIN || tally.full > 0, "{filled} times a disk was full, and nobody said so");
+    let said = tally.full > 0 || cfg!(not(target_os = "linux"));
+    assert!(filled < FILLED_MIN || said, "{filled} times a disk was full, and nobody said so");
     assert!(tally.wrong.is_empty(), "{} are wrong:\n{}", tally.wrong.len(), tally.wrong.join("\n"));
 }
 
@@ -302,7 +303,8 @@ impl Soak {
         wrong.extend(self.ears.lives());
         wrong.extend(self.kept().await);
         for agent in AGENTS {
-            let (pid, had) = self.had[*agent];
+            // Not every system tells.
+            let Some((pid, had)) = self.had.get(*agent).copied() else { continue };
             let Some(has) = Has::of(pid) else { continue };
             tally.had.push(format!("seed {seed}, agent {agent}: at its last start {had}; at the end {has}"));
             let grown = |had: u64, has: u64, by: u64| has > had + by;

@@ -75,11 +75,6 @@ impl Company {
         self.agents[server].id().and_then(|pid| i32::try_from(pid).ok()).expect("the agent has not ended")
     }
 
-    /// Beside which servers one runs.
-    pub(crate) fn agents(&self) -> impl Iterator<Item = &String> {
-        self.agents.keys()
-    }
-
     pub(crate) fn log(&self, server: &str) -> String {
         std::fs::read_to_string(self.lab.dir().join(format!("agent-{server}.log"))).unwrap_or_default()
     }

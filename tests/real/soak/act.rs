@@ -239,8 +239,8 @@ impl Act {
             Kind::Cut | Kind::Reject => found(&[link("gateway_disconnected")], 8),
             Kind::HoleForth | Kind::HoleBoth => found(&[link("gateway_silent")], 15),
             Kind::HoleBack => found(&[link("gateway_disconnected")], 60),
-            // Who asks through it, or is answered through it, finds that nothing passes before it can ask both ends. Who
-            // looks from the cluster that it leads to has no answer of the dialer, and no server there has its
+            // Who asks through it, or is answered through it, finds that nothing passes before it can ask both ends.
+            // Who looks from the cluster that it leads to has no answer of the dialer, and no server there has its
             // connection: that is all that can be known there.
             Kind::HalfOpen => {
                 found(&[link("gateway_one_way"), link("gateway_silent"), link("gateway_disconnected")], 15)
