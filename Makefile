@@ -9,7 +9,7 @@ TEST_THREADS ?= 6
 export GATEWATCH_USER ?= $(shell id -u):$(shell id -g)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test newcomer simulate fuzz lint bench image up down
+.PHONY: help demo test newcomer simulate soak fuzz lint bench image up down
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,6 +27,11 @@ newcomer: ## Walk the paths of someone who is new, and print how long each step 
 
 simulate: ## Play random histories for ten minutes; GATEWATCH_SIMULATE=2h for longer, GATEWATCH_SEED=7 for one
 	GATEWATCH_SIMULATE=$${GATEWATCH_SIMULATE:-10m} $(CARGO) test --locked --lib simulation -- --nocapture
+
+soak: ## Play random faults on real servers for 45 minutes; GATEWATCH_SOAK=2h for longer, GATEWATCH_SEED=7 for one seed
+	@for version in 2.10.26 2.12.8 2.15.1; do scripts/nats-server $$version >/dev/null || exit; done
+	GATEWATCH_SOAK=$${GATEWATCH_SOAK:-45m} GATEWATCH_SEED=$${GATEWATCH_SEED:-1,2,3,4,5} \
+		$(CARGO) test --locked --test real soak -- --nocapture
 
 fuzz: ## Let cargo-fuzz try each target for ten minutes; FUZZ_FOR=60 for less, FUZZ="agent api" for some of them
 	@for target in $${FUZZ:-$$(sed -n 's/^    ("\([a-z]*\)", [a-z]*),$$/\1/p' src/fuzz.rs)}; do \

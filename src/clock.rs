@@ -38,3 +38,18 @@ impl Clock {
 pub fn spent() -> Duration {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Into::into)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As where the machine's clock was set by half a century since the start.
+    #[test]
+    fn a_clock_that_is_adjusted_moves_no_time_and_makes_nothing_longer() {
+        let wall = Time::from_millis(1000);
+        let clock = Clock { wall, at: Instant::now() };
+        let (first, second) = (clock.now(), clock.now());
+        assert!(wall <= first && first <= second);
+        assert!(second.since(wall) < Duration::from_secs(60), "{second:?} was read from the machine's clock");
+    }
+}

@@ -3,17 +3,16 @@
 //! `GATEWATCH_TAKE_OVERS=50` kills the one that leads so often instead of six times.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use gatewatch::lab::{Lab, Spec};
 use serde_json::Value;
-use tokio::process::Child;
 use tokio::task::JoinHandle;
 
-use crate::common::{LABS, WITHIN, binary, gatewatch};
+use crate::common::company::Company;
+use crate::common::{LABS, WITHIN, binary};
 
 /// The contract: three heartbeats.
 const TAKE_OVER_MAX: Duration = Duration::from_secs(3);
@@ -102,65 +101,6 @@ impl Ear {
 impl Drop for Ear {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-/// Agents, each beside its own server and named like it.
-struct Company {
-    lab: Lab,
-    agents: BTreeMap<String, Child>,
-}
-
-impl Company {
-    async fn start(spec: Spec, servers: &[&str]) -> Self {
-        let lab = Lab::start(spec).await.unwrap();
-        let mut company = Self { lab, agents: BTreeMap::new() };
-        for server in servers {
-            company.join(server);
-        }
-        company
-    }
-
-    fn join(&mut self, server: &str) {
-        let mut command = gatewatch();
-        let url = self.lab.url(server).unwrap();
-        command.args(["run", "--name", server, "--inbox-prefix", "_INBOX_gatewatch", "--server", &url]);
-        command.arg("--creds").arg(self.lab.creds().unwrap().user("gatewatch"));
-        let file = self.lab.dir().join(format!("agent-{server}.log"));
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
-        command.env("HOME", self.lab.dir()).stdout(Stdio::null()).stderr(log);
-        self.agents.insert(server.to_owned(), command.spawn().unwrap());
-    }
-
-    async fn kill(&mut self, server: &str) {
-        let mut agent = self.agents.remove(server).unwrap();
-        agent.kill().await.unwrap();
-    }
-
-    fn log(&self, server: &str) -> String {
-        std::fs::read_to_string(self.lab.dir().join(format!("agent-{server}.log"))).unwrap_or_default()
-    }
-
-    /// Nobody panicked.
-    fn sound(&mut self) {
-        for (server, agent) in &mut self.agents {
-            assert!(agent.try_wait().unwrap().is_none(), "the agent beside {server} ended");
-        }
-        for server in self.lab.servers() {
-            assert!(!self.log(&server).contains("panicked"), "{}", self.log(&server));
-        }
-    }
-}
-
-impl Drop for Company {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            for server in self.agents.keys() {
-                let log = self.log(server);
-                let from = log.lines().count().saturating_sub(30);
-                eprintln!("{server}:\n{}", log.lines().skip(from).collect::<Vec<_>>().join("\n"));
-            }
-        }
     }
 }
 
@@ -305,10 +245,7 @@ async fn of_nine_agents_one_leads_and_whoever_is_next_goes_on_where_it_ended() {
 
     // Who stops says so, and is followed at once.
     let before = Instant::now();
-    let mut agent = company.agents.remove(&leader).unwrap();
-    let pid = i32::try_from(agent.id().unwrap()).unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).unwrap();
-    assert!(agent.wait().await.unwrap().success());
+    company.end(&leader).await;
     let next = wait("the next one that leads", TAKE_OVER_MAX, &ear, |said| {
         said.iter()
             .find(|s| s.at > before && s.subject.starts_with("gatewatch.agent.leading."))

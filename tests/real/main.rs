@@ -29,6 +29,7 @@ mod sign;
 mod silence;
 mod simulate;
 mod sink;
+mod soak;
 mod sweep;
 mod top;
 mod topology;
