@@ -202,12 +202,18 @@ impl Soak {
         eprintln!("{:.1} {title}", self.start.elapsed().as_secs_f64());
         let mut wrong = Vec::new();
         let moves = acts.iter().any(Act::moves);
+        // Who leads beside a server without one of its routes sees a part of the servers only. That a whole cluster
+        // lost another is then not known, and each lost link that is seen is a finding.
+        let unrouted = acts.iter().any(|act| act.kind == Kind::Unroute);
         let mut playing = Vec::new();
         for (act, (offset, linger)) in acts.into_iter().zip(waits) {
             tokio::time::sleep(Duration::from_millis(*offset)).await;
             let mut expected = act.expected();
             if moves {
                 expected.within += MOVED;
+            }
+            if act.kind == Kind::Part && unrouted {
+                expected.may = act.links().iter().map(|(server, remote)| lost(server, remote)).collect();
             }
             let began = act.begin(self, &mut expected).await;
             let row = tally.row(act.name());
@@ -418,6 +424,10 @@ fn invented(findings: &[Event], playing: &[Playing], tally: &mut Tally) -> Vec<S
 /// `critical gateway_disconnected eu/eu-1/us`.
 fn about(event: &Event) -> String {
     format!("{} {}", event.text("/severity"), event.about())
+}
+
+fn lost(server: &str, remote: &str) -> String {
+    format!("critical gateway_disconnected {}/{server}/{remote}", cluster_of(server))
 }
 
 fn link(dir: &Path, server: &str, binary: &Path) {
