@@ -296,7 +296,7 @@ mod tests {
         word["copy"]["beat"] = beat("OTHER", "eu-2");
         let long = json!({ "name": "x".repeat(1025), "id": "NEU2", "cluster": "eu" });
         let servers = word["copy"]["servers"].as_array_mut().unwrap();
-        servers.extend([server("NEU3"), long]);
+        servers.extend([server("NEU3"), long].map(|server| json!({ "server": server, "ms_ago": 7 })));
         let mut next = Play::begin(false, None);
         next.line(b'b', beat("OTHER", "eu-2").to_string().as_bytes());
         next.line(b'w', word.to_string().as_bytes());

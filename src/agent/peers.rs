@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::io::Effect;
 use super::{Agent, millis};
-use crate::collect::decode::NAME_BYTES_MAX;
+use crate::collect::decode;
 use crate::findings::{Action, Change, FINDINGS_MAX, Finding, Ledger, Silence};
 use crate::model::{Name, Observer, ServerInfo, Snapshot, Time};
 use crate::peers::{Beat, Peers, STANDBY_EVERY, Turn};
@@ -70,10 +70,17 @@ struct Page {
     findings: Vec<Finding>,
     /// Who is there: one that ends before the next agent has heard it is to be missed all the same.
     #[serde(default)]
-    servers: Vec<ServerInfo>,
+    servers: Vec<Seen>,
     /// All of them, on the last page.
     #[serde(default)]
     silences: Vec<Silence>,
+}
+
+/// A server, and how long ago there was a sign of it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Seen {
+    server: ServerInfo,
+    ms_ago: u64,
 }
 
 /// A ledger that is on its way to us.
@@ -395,7 +402,7 @@ impl Agent {
     }
 
     fn pages(&self, findings: &[Finding], to: &str, word: fn(Page) -> Word, now: Time) -> Vec<Effect> {
-        let servers = self.roster.introduced().cloned().filter_map(server);
+        let servers = self.roster.known().map(|(server, at)| Seen { server, ms_ago: millis(now.since(at)) });
         let (mut findings, mut servers) = (paged(findings.iter().cloned()), paged(servers));
         let count = findings.len().max(servers.len());
         findings.resize_with(count, Vec::new);
@@ -533,7 +540,7 @@ impl Agent {
         }
         company.copy.pages += 1;
         company.copy.findings.extend(page.findings.into_iter().filter(Finding::is_named_right));
-        self.roster.recall(page.servers.into_iter().filter_map(server).map(|info| (info, now)));
+        self.roster.recall(seen(page.servers, now));
         let company = &mut self.company;
         if page.last {
             let copy = std::mem::take(&mut company.copy);
@@ -566,7 +573,7 @@ impl Agent {
         let findings: Vec<Finding> = page.findings.into_iter().filter(known).take(room).collect();
         tracing::info!(from = ?page.beat.agent, findings = findings.len(), "took over what another agent had open");
         self.recall(&findings);
-        self.roster.recall(page.servers.into_iter().filter_map(server).map(|info| (info, now)));
+        self.roster.recall(seen(page.servers, now));
         self.take_silences(page.silences, now);
         let changes = self.ledger.adopt(findings, now);
         // Those that stand by have not heard of it.
@@ -634,15 +641,10 @@ fn of(told: &Told, finding: &Finding) -> bool {
     told.finding.fingerprint == finding.fingerprint && told.finding.opened_at == finding.opened_at
 }
 
-/// A server as agents tell each other of it; none where it cannot be one.
-fn server(info: ServerInfo) -> Option<ServerInfo> {
-    let names = [&info.name, &info.id, &info.host, &info.ver];
-    let mut names = names.into_iter().chain(&info.cluster).chain(&info.domain);
-    if info.id.is_empty() || names.any(|name| name.len() > NAME_BYTES_MAX) {
-        return None;
-    }
-    drop(names);
-    Some(ServerInfo { tags: Vec::new(), metadata: BTreeMap::new(), ..info })
+/// Those that can be servers, and when there was a sign of each.
+fn seen(servers: Vec<Seen>, now: Time) -> impl Iterator<Item = (ServerInfo, Time)> {
+    let at = move |ms_ago| now.minus(Duration::from_millis(ms_ago));
+    servers.into_iter().filter_map(move |seen| Some((decode::introduced(seen.server)?, at(seen.ms_ago))))
 }
 
 /// In pages, of which there is one at least.

@@ -208,7 +208,7 @@ fn longest_of(server: &ServerInfo) -> usize {
 }
 
 /// The server, if its names are not too long; without the tags and the metadata that are.
-fn introduced(mut server: ServerInfo) -> Option<ServerInfo> {
+pub(crate) fn introduced(mut server: ServerInfo) -> Option<ServerInfo> {
     let short = |name: &str| name.len() <= NAME_BYTES_MAX;
     if longest_of(&server) > NAME_BYTES_MAX {
         return None;

@@ -402,9 +402,12 @@ impl Roster {
         }
     }
 
-    /// Who has spoken to us and did not leave.
-    pub fn introduced(&self) -> impl Iterator<Item = &ServerInfo> {
-        self.records.values().filter(|r| r.introduced && r.left_at.is_none()).map(|r| &r.info)
+    /// Who has spoken to us and did not leave, as far as another agent needs it, and the last sign of each.
+    pub fn known(&self) -> impl Iterator<Item = (ServerInfo, Time)> {
+        self.records.values().filter(|r| r.introduced && r.left_at.is_none()).filter_map(|r| {
+            let info = ServerInfo { tags: Vec::new(), metadata: BTreeMap::new(), ..r.info.clone() };
+            Some((info, r.last_sign_at()?))
+        })
     }
 
     /// Makes known that a server of this name had a gateway to `remote` at `at`.
