@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::common::{AgentSpec, Event, SETTLE, WITHIN, Watch};
 use async_nats::{Client, HeaderMap};
 use futures_util::StreamExt;
-use gatewatch::lab::{Lab, Spec};
+use gatewatch::lab::{Auth, Lab, Spec};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -289,7 +289,8 @@ fn peak_mib(pid: u32) -> u64 {
 /// Small messages keep the agent busy, and large ones wait meanwhile.
 #[tokio::test]
 async fn a_flood_fills_no_memory_and_holds_up_no_look() {
-    let mut watch = Watch::unwatched(Spec::new(&["eu", "us"], 2), AgentSpec::default(), true).await;
+    let spec = Spec { auth: Auth::Users, ..Spec::new(&["eu", "us"], 2) };
+    let mut watch = Watch::unwatched(spec, AgentSpec::default(), true).await;
     let sys = watch.lab.connect_options("sys").await.unwrap();
     let sys = sys.connect(watch.lab.url("eu-1").unwrap()).await.unwrap();
     let mut questions = sys.subscribe("$SYS.REQ.SERVER.PING.GATEWAYZ").await.unwrap();

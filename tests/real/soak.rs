@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gatewatch::lab::Spec;
+use serde_json::Value;
 
 use crate::common::company::Company;
 use crate::common::store::{Line, Store, TICK, open_by};
@@ -359,8 +360,8 @@ impl Soak {
         let kept: BTreeMap<&str, _> = log.iter().map(|line| (line.id.as_str(), &line.body)).collect();
         for (id, body) in &heard {
             match kept.get(id.as_str()) {
-                Some(kept) if *kept == body => {}
-                Some(_) => wrong.push(format!("{id} is another one in the stream")),
+                Some(kept) if tells(kept) == tells(body) => {}
+                Some(kept) => wrong.push(format!("{id} is another one in the stream: {kept}, and {body}")),
                 None => wrong.push(format!("{id}, {}, is not in the stream", body["action"])),
             }
         }
@@ -428,6 +429,13 @@ fn about(event: &Event) -> String {
 
 fn lost(server: &str, remote: &str) -> String {
     format!("critical gateway_disconnected {}/{server}/{remote}", cluster_of(server))
+}
+
+/// What an event says, whoever says it: an agent that takes over keeps what the one before had published and could not
+/// keep.
+fn tells(event: &Value) -> [&Value; 9] {
+    ["action", "reason", "severity", "check", "fingerprint", "revision", "opened_at", "resolved_at", "entity"]
+        .map(|key| &event[key])
 }
 
 fn link(dir: &Path, server: &str, binary: &Path) {

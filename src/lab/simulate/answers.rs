@@ -181,7 +181,7 @@ impl Answers {
             }
             Err(_) => true,
         };
-        if !is_reached || fault.silent || !is_meant {
+        if !is_reached || fault.silent_since.is_some() || !is_meant {
             return;
         }
         if let Some(server) = world.servers.get_mut(index) {
@@ -237,7 +237,8 @@ impl Answers {
     pub(super) fn tell(&mut self, world: &mut World, event: Event, now: u64, out: &mut Vec<u8>) {
         let (Event::Beat(index) | Event::Shutdown(index)) = event;
         let reaches = world.reaches(index);
-        let Some(server) = world.servers.get_mut(index).filter(|s| s.alive && !s.fault.silent) else {
+        let Some(server) = world.servers.get_mut(index).filter(|s| s.alive && s.fault.silent_since.is_none())
+        else {
             return;
         };
         server.seq += 1;

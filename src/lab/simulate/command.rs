@@ -88,7 +88,7 @@ impl World {
                 }
                 servers
             }
-            Command::Silent(who) => self.fault(who, |fault| fault.silent = true)?,
+            Command::Silent(who) => self.fault(who, |fault| fault.silent_since = Some(now))?,
             Command::Garble(who) => self.fault(who, |fault| fault.garbles = true)?,
             Command::Late(who, ms) => self.fault(who, |fault| fault.late_ms = *ms)?,
             Command::Lose(_) => Vec::new(),

@@ -52,7 +52,7 @@ impl World {
     /// all; and, where the link leads to the one who asks, its answers.
     pub(super) fn sent(&self, dialer: &Server, link: &Link, now: u64) -> Sent {
         let milli_per_s = 100 + link.salt % 1_900;
-        let age_us = now.saturating_sub(link.start) / 1_000;
+        let age_us = dialer.sends_until(now).saturating_sub(link.start) / 1_000;
         let of_clients = age_us.saturating_mul(milli_per_s) / SECOND;
         let told = u64::from(dialer.told.saturating_sub(link.told_before));
         let asks = self.clusters.first().is_some_and(|c| c.servers.contains(&link.to));

@@ -63,11 +63,12 @@ pub(super) fn routes<'a>(world: &'a World, server: &'a Server, now: u64) -> impl
     peers.filter(|peer| peer.number != server.number).flat_map(move |peer| {
         (0..ROUTES).map(move |pool| {
             let start = server.start.max(peer.start) + 5_000_000 + pool * 1_000_000;
-            let age_s = now.saturating_sub(start) / SECOND;
             let system = pool == ROUTES - 1;
-            let rate = |from: &Server| if system { 1 + salt(from) % 3 } else { 0 };
-            let sent = age_s * rate(server);
-            let received = age_s * rate(peer);
+            let sent_by = |from: &Server| {
+                let age_s = from.sends_until(now).saturating_sub(start) / SECOND;
+                if system { age_s * (1 + salt(from) % 3) } else { 0 }
+            };
+            let (sent, received) = (sent_by(server), sent_by(peer));
             Route {
                 peer,
                 rid: 8 + peer.number as u64 * ROUTES + pool + u64::from(peer.lives) * 100_000,

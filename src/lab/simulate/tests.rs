@@ -396,6 +396,22 @@ fn nobody_answers_for_who_is_dead_or_out_of_reach() {
 }
 
 #[test]
+fn nobody_receives_more_of_who_is_silent() {
+    let mut world = world(3, 3);
+    let (server, peer) = (3, 4);
+    let received = |world: &World, at: u64| {
+        let (_, Fact::Routez(routez)) = decoded(world, peer, Endpoint::Routez, at) else { panic!() };
+        let link = world.link(server, 0).unwrap();
+        let server = world.server(server).unwrap();
+        (routez.peers[&*server.id].in_msgs, world.sent(server, link, at).msgs)
+    };
+    let (before, after) = (received(&world, NOW), received(&world, NOW + 60 * SECOND));
+    assert!(after.0 > before.0 && after.1 > before.1, "{before:?} {after:?}");
+    obey(&mut world, "silent c1-0", NOW);
+    assert_eq!(received(&world, NOW + 60 * SECOND), before);
+}
+
+#[test]
 fn the_silent_the_late_the_damaged_and_the_lost_are_as_many_as_asked_for() {
     let mut world = world(10, 10);
     let mut answers = Answers::new(&world, renderer("2.15.1"), 1);

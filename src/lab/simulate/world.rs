@@ -26,8 +26,8 @@ pub(super) const HOST: usize = 0;
 /// What is wrong with a server that runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// It neither answers nor tells anything by itself.
-    pub(super) silent: bool,
+    /// Since when it neither answers nor sends anything by itself.
+    pub(super) silent_since: Option<u64>,
     /// Its answers are damaged.
     pub(super) garbles: bool,
     /// Its answers come this much later.
@@ -91,6 +91,13 @@ pub(super) struct World {
     later: BinaryHeap<Reverse<(u64, Later)>>,
     began: u64,
     beats: u64,
+}
+
+impl Server {
+    /// Until when it has sent what it sends.
+    pub(super) fn sends_until(&self, now: u64) -> u64 {
+        self.fault.silent_since.map_or(now, |at| at.min(now))
+    }
 }
 
 impl World {
