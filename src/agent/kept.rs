@@ -40,9 +40,16 @@ impl Kept {
 
     /// Another agent may have written there, or have ended before it did.
     pub(super) fn lead(&mut self, now: Time) {
+        if self.sink.is_some() {
+            self.read_again();
+            self.awaited_until = Some(now.plus(PATIENCE));
+        }
+    }
+
+    /// Another agent has handed over what it wrote there: what ends it is written only after what is known to be there.
+    pub(super) fn read_again(&self) {
         if let Some(sink) = &self.sink {
             sink.read_again();
-            self.awaited_until = Some(now.plus(PATIENCE));
         }
     }
 

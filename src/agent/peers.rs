@@ -582,6 +582,7 @@ impl Agent {
         let mut effects = self.send(now);
         if page.last {
             self.company.hold_until = now;
+            self.kept.read_again();
             effects.extend(self.save());
             let taken = Word::Taken.to(self.ledger_subject(&page.beat.instance), None);
             effects.extend(taken);

@@ -59,14 +59,14 @@ impl Ears {
     }
 
     /// The findings that are open by what was heard, and since when they are known to be.
-    pub(super) fn open(&self) -> BTreeMap<(String, String), Event> {
+    pub(super) fn open(&self) -> BTreeMap<String, Event> {
         let mut open = BTreeMap::new();
         for event in self.findings(0) {
-            let life = (event.text("/fingerprint").to_owned(), event.text("/opened_at").to_owned());
+            let print = event.text("/fingerprint").to_owned();
             if event.is("resolved") {
-                open.remove(&life);
+                open.remove(&print);
             } else {
-                open.insert(life, event);
+                open.insert(print, event);
             }
         }
         open
@@ -93,35 +93,56 @@ impl Ears {
         lines.join("\n")
     }
 
-    /// What is wrong with the lives of findings: each opened once and resolved once, its revisions in order, and one
-    /// after the other.
+    /// What is wrong with the lives of findings: each is opened once and resolved once, its revisions in order. Where
+    /// agents cannot hear each other, each opens what it sees, and the one that leads when they can again ends it.
     pub(super) fn lives(&self) -> Vec<String> {
-        let mut lives: BTreeMap<(String, String), Vec<Event>> = BTreeMap::new();
-        for event in self.findings(0) {
-            let life = (event.text("/fingerprint").to_owned(), event.text("/opened_at").to_owned());
-            lives.entry(life).or_default().push(event);
-        }
         let mut wrong = Vec::new();
-        let mut before: Option<(&String, Instant)> = None;
-        for ((print, opened_at), said) in &lives {
-            let what = || format!("{} opened at {opened_at}", said[0].about());
-            let revisions: Vec<u64> =
-                said.iter().filter_map(|event| event.body["revision"].as_u64()).collect();
-            if !revisions.iter().copied().eq(1..=said.len() as u64) {
-                wrong.push(format!("{} has the revisions {revisions:?}", what()));
+        let mut revisions: BTreeMap<(String, String), u64> = BTreeMap::new();
+        // By whom it is open, and by whom it was when somebody else ended it.
+        let mut open: BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> = BTreeMap::new();
+        for event in self.findings(0) {
+            let [print, opened_at, agent] =
+                ["/fingerprint", "/opened_at", "/vantage/agent"].map(|key| event.text(key).to_owned());
+            let what = |what: &str| format!("{what} by {agent}: {}, opened at {opened_at}", event.about());
+            let revision = revisions.entry((print.clone(), opened_at.clone())).or_default();
+            *revision += 1;
+            if event.body["revision"] != *revision {
+                wrong.push(what(&format!("revision {} after {}", event.body["revision"], *revision - 1)));
             }
-            let count = |action| said.iter().filter(|event| event.is(action)).count();
-            let (first, last) = (&said[0], &said[said.len() - 1]);
-            if !first.is("opened") || !last.is("resolved") || count("opened") != 1 || count("resolved") != 1 {
-                let actions: Vec<&str> = said.iter().map(|event| event.text("/action")).collect();
-                wrong.push(format!("{} was {actions:?}", what()));
+            let (by, ended) = open.entry(print).or_default();
+            if event.is("opened") {
+                ended.remove(&agent);
+                if !by.insert(agent.clone()) {
+                    wrong.push(what("opened again"));
+                }
+            } else if event.is("resolved") {
+                if by.is_empty() && !ended.remove(&agent) {
+                    wrong.push(what("resolved, and not open"));
+                }
+                by.remove(&agent);
+                ended.append(by);
+            } else if by.is_empty() {
+                wrong.push(what("goes on, and not open"));
             }
-            if before.is_some_and(|(other, ended)| other == print && ended > first.at) {
-                wrong.push(format!("{} while an earlier one was open", what()));
-            }
-            before = Some((print, last.at));
         }
+        let left = open.iter().filter(|(_, (by, _))| !by.is_empty());
+        wrong.extend(left.map(|(print, (by, _))| format!("{print} is open by {by:?}")));
         wrong
+    }
+
+    /// The fingerprints of what two agents had open at once, which could not hear each other: a sink that both reach has
+    /// the life of one of them.
+    pub(super) fn opened_twice(&self) -> BTreeSet<String> {
+        let (mut open, mut twice) = (BTreeSet::new(), BTreeSet::new());
+        for event in self.findings(0) {
+            let print = event.text("/fingerprint").to_owned();
+            if event.is("resolved") {
+                open.remove(&print);
+            } else if event.is("opened") && !open.insert(print.clone()) {
+                twice.insert(print);
+            }
+        }
+        twice
     }
 
     /// The body of each message by its `Nats-Msg-Id`.
