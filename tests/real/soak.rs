@@ -133,7 +133,12 @@ async fn play(seed: u64, time: Duration, tally: &mut Tally) {
                 let touched = |links: &BTreeSet<(String, String)>| !links.is_disjoint(&act.links());
                 recent.iter().rev().take(ROUNDS_APART).any(touched)
             };
-            acts.extend(act.filter(|act| !again(act)));
+            // An agent that begins to lead has not seen the resets before.
+            let parted = |act: &Act| {
+                let flaps = |act: &Act| act.kind == Kind::Flap;
+                flaps(act) && acts.iter().any(Act::moves) || act.moves() && acts.iter().any(flaps)
+            };
+            acts.extend(act.filter(|act| !again(act) && !parted(act)));
         }
         recent.push(acts.iter().flat_map(Act::links).collect());
         let waits: Vec<(u64, u64)> = acts.iter().map(|_| (dice.roll(2000), dice.roll(4000))).collect();
