@@ -448,7 +448,7 @@ fn answers_that_there_is_no_memory_for_are_told_of_and_what_is_known_stays() {
     roster.answer(info("eu-0", "E0", "eu", 1), small(), at(0)).unwrap();
     roster.facts_bytes = FACTS_BYTES_MAX - 1_000_000;
     let odd = roster.answer(info("evil", "X", "eu", 1), large(), at(10)).unwrap_err();
-    assert_eq!(odd.to_string(), "what the servers say takes more than 1024 MiB");
+    assert_eq!(odd.to_string(), "what the servers say takes more than 2048 MiB");
     roster.answer(info("eu-0", "E0", "eu", 2), small(), at(20)).unwrap();
     roster.facts_bytes = FACTS_BYTES_MAX;
     roster.answer(info("eu-0", "E0", "eu", 3), small(), at(30)).expect("what grows no larger has its room");
