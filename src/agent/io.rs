@@ -16,13 +16,11 @@ use crate::api::ApiError;
 use crate::clock::Clock;
 use crate::collect;
 use crate::config::Connect;
-use crate::connect::{self, Account, Inbox, LinkEvent};
+use crate::connect::{self, Account, Inbox, LinkEvent, MESSAGES_MAX};
 use crate::model::{Name, Time};
 use crate::publish::{Message, State, StateFile};
 use crate::sink;
 
-/// What is to be done by time waits for so many messages and no more: those that were here before it was due.
-const PAST_DUE_MAX: usize = 8192;
 /// How much of what came waits to be read, in bytes: the answers of all servers at once, what they say unasked, and the
 /// largest ledger of another agent.
 const REPLIES_BYTES_MAX: usize = 128 << 20;
@@ -186,7 +184,8 @@ impl<S: Future<Output = &'static str>> Io<S> {
         }
         let timer = tokio::time::sleep_until(self.clock.instant(due));
         self.past_due = if now > due { self.past_due + 1 } else { 0 };
-        let goes_first = self.past_due > PAST_DUE_MAX || self.past_due > 0 && now < self.flooded_until;
+        // What is to be done by time waits for those that were here before it was due.
+        let goes_first = self.past_due > MESSAGES_MAX || self.past_due > 0 && now < self.flooded_until;
         // Not in order: what never ends of one kind must not hold up the others.
         let message = async {
             tokio::select! {

@@ -70,7 +70,7 @@ pub(super) fn is_finding(message: &Message) -> bool {
 }
 
 /// The server that a finding of an earlier start is about.
-pub(super) fn server_of(finding: &Finding) -> Option<(ServerInfo, Time)> {
+fn server_of(finding: &Finding) -> Option<(ServerInfo, Time)> {
     let entity = &finding.entity;
     // Whoever sends replies of no use is no server on the strength of them.
     let (name, id) = entity.server.as_ref().zip(entity.server_id.as_ref())?;

@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, coop};
 
 /// How many messages wait to be read; what comes beyond is given up, and said. A look that asks all at once brings
 /// fewer.
-pub(super) const MESSAGES_MAX: usize = 8192;
+pub const MESSAGES_MAX: usize = 8192;
 /// What a message, and each header of one, takes beside what came over the line.
 const MESSAGE_BYTES: usize = 512;
 const HEADER_BYTES: usize = 256;

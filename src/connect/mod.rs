@@ -29,14 +29,13 @@ use tokio::time::Instant;
 
 pub use credentials::CredentialsError;
 pub use event::{Denied, LinkEvent, Operation};
-pub use inbox::{Inbox, Incoming};
+pub use inbox::{Inbox, Incoming, MESSAGES_MAX};
 pub use preflight::{Account, PreflightError, USER_INFO, preflight, who_am_i};
 
 use crate::config::{Complaint, Connect, DEFAULT_SERVER, Mistake, redact, split_userinfo};
 use crate::model::Name;
 use credentials::Credentials;
 use event::Link;
-use inbox::MESSAGES_MAX;
 
 /// An idle link is asked this often whether it lives; `async-nats` gives it up at the third ask without an
 /// answer. So a server that died without a word is noticed within three times this.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::common::{AgentSpec, Event, SETTLE, WITHIN, Watch};
+use crate::common::{AgentSpec, Event, SETTLE, WITHIN, Watch, proc_status};
 use async_nats::{Client, HeaderMap};
 use futures_util::StreamExt;
 use gatewatch::lab::{Auth, Lab, Spec};
@@ -281,9 +281,7 @@ impl Flood {
 
 /// The most memory that a process took so far, in MiB.
 fn peak_mib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+    proc_status(pid, "VmHWM:").unwrap() >> 10
 }
 
 /// Small messages keep the agent busy, and large ones wait meanwhile.

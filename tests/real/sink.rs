@@ -126,9 +126,7 @@ async fn calm(store: &Store, watch: &Watch, round: u64, faulty: bool) {
 
 #[cfg(target_os = "linux")]
 fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    crate::common::proc_status(std::process::id(), "VmRSS:").unwrap() * 1024
 }
 
 /// So many transitions while the sink is away: seconds here, minutes with `GATEWATCH_AWAY_S`.

@@ -14,7 +14,7 @@ use std::process::Stdio;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::Message;
+use async_nats::{Client, Message};
 use futures_util::StreamExt;
 use gatewatch::lab::{self, Lab, Spec};
 use gatewatch::publish::schema::SCHEMAS;
@@ -557,6 +557,11 @@ fn write_config(lab: &Lab, agent: &AgentSpec) {
 /// Keeps all that is said, as the system user at this server hears it.
 async fn listen(lab: &Lab, server: &str, heard: &Arc<Mutex<Heard>>) -> JoinHandle<()> {
     let client = lab.connect_options("sys").await.unwrap().connect(lab.url(server).unwrap()).await.unwrap();
+    hear(client, heard).await
+}
+
+/// Keeps what this client hears of agents.
+pub(crate) async fn hear(client: Client, heard: &Arc<Mutex<Heard>>) -> JoinHandle<()> {
     let mut subscription = client.subscribe("gatewatch.>").await.unwrap();
     client.flush().await.unwrap();
     let heard = Arc::clone(heard);
@@ -566,6 +571,13 @@ async fn listen(lab: &Lab, server: &str, heard: &Arc<Mutex<Heard>>) -> JoinHandl
             lock(&heard).take(&message);
         }
     })
+}
+
+/// A number of `/proc/PID/status`, sizes in KiB; none where it does not, or the process has ended.
+pub(crate) fn proc_status(pid: u32, key: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
 }
 
 impl Drop for Watch {

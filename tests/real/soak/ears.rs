@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use futures_util::StreamExt;
 use gatewatch::lab::Lab;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use super::SERVERS;
-use crate::common::{Event, Heard, lock};
+use crate::common::{Event, Heard, hear, lock};
 
 pub(super) struct Ears {
     heard: Arc<Mutex<Heard>>,
@@ -25,15 +24,7 @@ impl Ears {
         for server in SERVERS {
             let options = lab.connect_options("sys").await.unwrap().ignore_discovered_servers();
             let client = options.connect(lab.url(server).unwrap()).await.unwrap();
-            let mut messages = client.subscribe("gatewatch.>").await.unwrap();
-            client.flush().await.unwrap();
-            let heard = Arc::clone(&heard);
-            tasks.push(tokio::spawn(async move {
-                let _client = client;
-                while let Some(message) = messages.next().await {
-                    lock(&heard).take(&message);
-                }
-            }));
+            tasks.push(hear(client, &heard).await);
         }
         Self { heard, tasks }
     }
@@ -58,7 +49,7 @@ impl Ears {
         lock(&self.heard).odd.clone()
     }
 
-    /// The findings that are open by what was heard, and since when they are known to be.
+    /// The findings that are open by what was heard, by fingerprint, each as it was told last.
     pub(super) fn open(&self) -> BTreeMap<String, Event> {
         let mut open = BTreeMap::new();
         for event in self.findings(0) {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::act::KINDS;
+use crate::common::proc_status;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Row {
@@ -28,11 +29,7 @@ pub(super) struct Has {
 impl Has {
     /// Of a process, where the system tells.
     pub(super) fn of(pid: i32) -> Option<Self> {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let number = |key: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-            line.trim().trim_end_matches(" kB").parse().ok()
-        };
+        let number = |key: &str| proc_status(u32::try_from(pid).ok()?, key);
         let files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
         Some(Self { resident_kib: number("VmRSS:")?, files, threads: number("Threads:")? })
     }
