@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::witness::{dialled, ends, far_end};
+use super::witness::{Seen, dialled, ends, far_end};
 use super::{ABSENCE_GAP, Look, SERVERS_MAX};
 use crate::model::flow::FlowMemory;
 use crate::model::index::Index;
 use crate::model::packed::{Pack, Packed, Packer, Packet};
 use crate::model::pressure::{Loads, RttMemory};
 use crate::model::sorted::{Cursor, found, make_room, union};
-use crate::model::{Cluster, Life, Link, LinkState, Name, Rejection, Server, Time};
+use crate::model::{Cluster, Life, Link, Name, Rejection, Server, Time};
 
 /// How many links are remembered. One more is judged by what the look shows, and by nothing before it.
 const LINKS_MAX: usize = 1_000_000;
+/// A link that ends with the last answer of its server is seen to be gone so soon after it.
+const FELL_SILENT: Duration = Duration::from_secs(1);
 
 /// Every link that was seen.
 #[derive(Debug, Default)]
@@ -34,6 +36,8 @@ pub(super) struct Links {
 struct LinkMemory {
     absent_since: Option<Time>,
     absent_looks: u32,
+    /// Only the far end told of the absence so far, and nobody that the server lives.
+    is_doubtful: bool,
     looked_at: Option<Time>,
     connected_at: Option<Time>,
     connected_since: Option<Time>,
@@ -44,6 +48,7 @@ impl Pack for LinkMemory {
     fn pack(&self, to: &mut Packer) {
         to.time(self.absent_since);
         to.number(self.absent_looks);
+        to.number(u32::from(self.is_doubtful));
         to.time(self.looked_at);
         to.time(self.connected_at);
         to.time(self.connected_since);
@@ -54,6 +59,7 @@ impl Pack for LinkMemory {
         Self {
             absent_since: from.time(),
             absent_looks: u32::try_from(from.number()).unwrap_or(u32::MAX),
+            is_doubtful: from.number() != 0,
             looked_at: from.time(),
             connected_at: from.time(),
             connected_since: from.time(),
@@ -66,20 +72,33 @@ impl LinkMemory {
     fn is_absent_no_more(&mut self) {
         self.absent_since = None;
         self.absent_looks = 0;
+        self.is_doubtful = false;
+    }
+
+    /// Since when it is known to be absent, and in how many looks.
+    fn absent(&self) -> (Option<Time>, u32) {
+        if self.is_doubtful { (None, 0) } else { (self.absent_since, self.absent_looks) }
+    }
+
+    /// What is gone begins with the silence of its server, or it is no news: one that hung for long loses its links, and
+    /// dials again as soon as it goes on.
+    fn weigh(&self, seen: Seen, fell_silent: bool) -> Seen {
+        let begins = fell_silent && self.absent_since.is_none();
+        if seen == Seen::Gone && !begins && !self.is_doubtful { Seen::Unknown } else { seen }
     }
 
     /// Counts how long a link has been in its state. While the remote `is_away` with a goodbye nothing is amiss; when
     /// it is back, patience starts anew. Looks further apart than `gap` do not join into one absence; with none nothing
-    /// is counted.
-    fn note(&mut self, state: LinkState, is_away: bool, at: Time, gap: Option<Duration>) {
-        match state {
-            LinkState::Connected => {
+    /// is counted. What is `Gone` counts as soon as it is known that its server lives: then it did all the time.
+    fn note(&mut self, seen: Seen, is_away: bool, at: Time, gap: Option<Duration>) {
+        match seen {
+            Seen::Connected => {
                 self.is_absent_no_more();
                 self.looked_at = None;
                 self.connected_at = self.connected_at.max(Some(at));
                 self.connected_since.get_or_insert(at);
             }
-            LinkState::Absent => {
+            Seen::Absent | Seen::Gone => {
                 self.connected_since = None;
                 if is_away {
                     self.is_absent_no_more();
@@ -87,14 +106,17 @@ impl LinkMemory {
                     if self.looked_at.is_none_or(|looked_at| at.since(looked_at) > gap) {
                         self.is_absent_no_more();
                     }
-                    if self.absent_since.is_none() || self.looked_at < Some(at) {
+                    let is_new = self.absent_since.is_none();
+                    self.is_doubtful = seen == Seen::Gone && (is_new || self.is_doubtful);
+                    if is_new || self.looked_at < Some(at) {
                         self.absent_since.get_or_insert(at);
                         self.absent_looks += 1;
                         self.looked_at = Some(at);
                     }
                 }
             }
-            LinkState::Unknown => {}
+            Seen::Unknown if self.is_doubtful => self.is_absent_no_more(),
+            Seen::Unknown => {}
         }
     }
 }
@@ -151,26 +173,25 @@ impl Links {
 
     /// Brings `link` up to date by what the server that dials says of it now.
     pub(super) fn look_again(&mut self, link: &mut Link, peer: Option<Name>, again: &Again<'_>) {
-        let state = if peer.is_some() { LinkState::Connected } else { LinkState::Absent };
+        let seen = if peer.is_some() { Seen::Connected } else { Seen::Absent };
         let Some(packed) = self.of.get_mut(&link.server_id) else { return };
         let mut memories = packed.open();
         // One that there was no room for is judged by whole looks.
         let Some((_, memory)) = memories.iter_mut().find(|(remote, _)| *remote == link.remote) else {
             return;
         };
-        memory.note(state, false, again.at, Some(self.gap));
-        link.state = state;
+        memory.note(seen, false, again.at, Some(self.gap));
+        link.state = seen.state();
         link.near = true;
         link.peer = peer;
-        link.absent_since = memory.absent_since;
-        link.absent_looks = memory.absent_looks;
+        (link.absent_since, link.absent_looks) = memory.absent();
         link.connected_at = memory.connected_at;
         link.connected_since = memory.connected_since;
-        if state == LinkState::Connected {
+        if seen == Seen::Connected {
             link.ever_connected_at = Some(again.at);
         }
         link.rejected =
-            memory.absent_since.and_then(|_| rejected(again.rejections, &link.server_id, &link.remote));
+            link.absent_since.and_then(|_| rejected(again.rejections, &link.server_id, &link.remote));
         *packed = Packed::of(&memories, packed.at());
     }
 
@@ -229,6 +250,8 @@ impl Links {
         let remotes_configured = config.flatten().map(|g| &g.remotes);
         let key = (cluster.clone(), name.clone());
         let mut history = self.history.remove(&key).map(|packed| packed.open()).unwrap_or_default();
+        let fell_silent =
+            server.silent_since.is_some_and(|since| scene.look.asked_at.since(since) <= FELL_SILENT);
         let remotes: Vec<Name> = {
             let known = union(shared.iter().copied(), history.iter().map(|(remote, _)| remote));
             let known = union(known.into_iter(), remotes_configured.into_iter().flat_map(BTreeMap::keys));
@@ -245,22 +268,23 @@ impl Links {
             let memory =
                 kept.next_if(|(known, _)| *known == remote).map_or(&mut unkept, |(_, memory)| memory);
             let near = server.gatewayz.as_ref().and_then(|g| g.outbound.get(&remote)).map(|o| o.connection);
-            let (state, peer_id) = match (&server.gatewayz, &near) {
-                (Some(_), Some(connection)) => (LinkState::Connected, Some(connection.peer_id.clone())),
-                (Some(_), None) => (LinkState::Absent, None),
+            let (seen, peer_id) = match (&server.gatewayz, &near) {
+                (Some(_), Some(connection)) => (Seen::Connected, Some(connection.peer_id.clone())),
+                (Some(_), None) => (Seen::Absent, None),
                 (None, _) => {
                     far_end(server, cluster, scene.servers_of(&remote), memory.connected_at, scene.look)
                 }
             };
             let far = peer_id.as_ref().and_then(|id| scene.by_id.get(id));
             let ends = ends(server, cluster, near.as_ref(), far, scene.look);
-            if state == LinkState::Connected {
+            if seen == Seen::Connected {
                 let room = self.histories < LINKS_MAX;
                 self.histories += usize::from(set(&mut history, &remote, scene.look.asked_at, room));
             }
             let is_away = has_left(scene.clusters, &remote);
             let at = asked_at.filter(|_| server.gatewayz.is_some()).unwrap_or(scene.look.asked_at);
-            memory.note(state, is_away, at, scene.gap);
+            memory.note(memory.weigh(seen, fell_silent), is_away, at, scene.gap);
+            let (absent_since, absent_looks) = memory.absent();
             let alive = |id: &Name| scene.by_id.get(id).is_some_and(|(_, s)| s.life == Life::Alive);
             let flow = memory.flow.look(&ends, scene.look.asked_at, alive);
             links.push(Link {
@@ -268,15 +292,15 @@ impl Links {
                 server: name.clone(),
                 server_id: id.clone(),
                 configured: config.map(|_| configured.seek(&remote).is_some()),
-                state,
+                state: seen.state(),
                 near: server.gatewayz.is_some(),
                 peer: far.map(|(_, s)| s.info.name.clone()).or(peer_id),
-                absent_since: memory.absent_since,
-                absent_looks: memory.absent_looks,
+                absent_since,
+                absent_looks,
                 connected_at: memory.connected_at,
                 connected_since: memory.connected_since,
                 ever_connected_at: found(&history, &remote).copied(),
-                rejected: memory.absent_since.and_then(|_| rejected(scene.rejections, id, &remote)),
+                rejected: absent_since.and_then(|_| rejected(scene.rejections, id, &remote)),
                 flow,
                 pressure: scene.loads.of_link(server, &remote),
                 rtt: found(&rtts, &remote).map(RttMemory::rtt).unwrap_or_default(),
@@ -343,7 +367,7 @@ mod tests {
     use super::super::Roster;
     use super::super::tests::{at, info, look, to};
     use super::*;
-    use crate::model::Fact;
+    use crate::model::{Connection, Fact, Gatewayz, LinkState, RoutePeer, Routez};
 
     #[test]
     fn links_that_there_is_no_room_for_are_judged_by_the_look_alone() {
@@ -361,5 +385,61 @@ mod tests {
         let connected = |remote: &str, millis| (remote.into(), LinkState::Connected, Some(at(millis)));
         assert_eq!(since, [connected("us", 0), connected("zz", 1000)]);
         assert_eq!((roster.links.remembered, roster.links.histories), (LINKS_MAX, LINKS_MAX));
+    }
+
+    /// A look at which two of a cluster of three answer whose gateways end at `eu-0`; `doors` of them are there.
+    fn seen_at(roster: &mut Roster, millis: u64, answer: &[&str], doors: &[&str], routes: bool) -> Link {
+        let door = |id: &&str| Connection { cid: 1, peer_id: (*id).into(), ..Connection::default() };
+        let inbound = BTreeMap::from([("us".into(), doors.iter().map(door).collect::<Vec<_>>())]);
+        let own = Gatewayz { inbound: inbound.into(), ..to(&[("us", "U1")]) };
+        roster.answer(info("eu-0", "E0", "eu", millis), Fact::Gatewayz(own), at(millis)).unwrap();
+        for id in answer {
+            let other = info(&id.to_lowercase(), id, "us", millis);
+            roster.answer(other.clone(), Fact::Gatewayz(to(&[("eu", "E0")])), at(millis)).unwrap();
+            if routes {
+                let peers = BTreeMap::from([("U0".into(), RoutePeer::default())]);
+                roster.answer(other, Fact::Routez(Routez { peers }), at(millis)).unwrap();
+            }
+        }
+        let answered: Vec<&str> = answer.iter().copied().chain(["E0"]).collect();
+        let links = roster.snapshot(look(millis, &answered)).links;
+        links.into_iter().find(|link| &*link.server_id == "U0" && &*link.remote == "eu").unwrap()
+    }
+
+    #[test]
+    fn a_link_that_went_with_the_answers_of_its_server_is_absent_since_then() {
+        let mut roster = Roster::default();
+        seen_at(&mut roster, 0, &["U0", "U1"], &["U0", "U1"], false);
+        let link = seen_at(&mut roster, 500, &["U1"], &["U1"], false);
+        assert_eq!((link.state, link.absent_since), (LinkState::Unknown, None), "it may have died");
+        let link = seen_at(&mut roster, 1000, &["U1"], &["U1"], true);
+        assert_eq!((link.state, link.absent_since), (LinkState::Absent, Some(at(500))));
+        assert_eq!(link.absent_looks, 2);
+        let link = seen_at(&mut roster, 1500, &["U0", "U1"], &["U0", "U1"], true);
+        assert_eq!((link.state, link.absent_since), (LinkState::Connected, None));
+    }
+
+    #[test]
+    fn one_that_hung_before_its_link_went_is_given_time_to_dial_again() {
+        let mut roster = Roster::default();
+        seen_at(&mut roster, 0, &["U0", "U1"], &["U0", "U1"], false);
+        for millis in [500, 1000, 1500] {
+            seen_at(&mut roster, millis, &["U1"], &["U0", "U1"], false);
+        }
+        for millis in [2000, 2500, 5000] {
+            seen_at(&mut roster, millis, &["U1"], &["U1"], false);
+        }
+        let link = seen_at(&mut roster, 5500, &["U1"], &["U1"], true);
+        assert_eq!((link.state, link.absent_since), (LinkState::Absent, Some(at(5500))));
+    }
+
+    #[test]
+    fn what_was_seen_again_meanwhile_was_not_absent() {
+        let mut roster = Roster::default();
+        seen_at(&mut roster, 0, &["U0", "U1"], &["U0", "U1"], false);
+        seen_at(&mut roster, 500, &["U1"], &["U1"], false);
+        seen_at(&mut roster, 1000, &["U1"], &["U0", "U1"], false);
+        let link = seen_at(&mut roster, 1500, &["U1"], &["U1"], true);
+        assert_eq!((link.state, link.absent_since), (LinkState::Absent, Some(at(1500))));
     }
 }

@@ -123,6 +123,26 @@ impl Witness {
     }
 }
 
+/// What a look shows of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    Connected,
+    Absent,
+    /// No far end has it any more, and nobody tells whether its server lives.
+    Gone,
+    Unknown,
+}
+
+impl Seen {
+    pub(super) fn state(self) -> LinkState {
+        match self {
+            Self::Connected => LinkState::Connected,
+            Self::Absent => LinkState::Absent,
+            Self::Gone | Self::Unknown => LinkState::Unknown,
+        }
+    }
+}
+
 /// What the servers at the far end show of the outbound of a server that cannot be asked.
 pub(super) fn far_end<'a>(
     server: &Server,
@@ -130,7 +150,7 @@ pub(super) fn far_end<'a>(
     far: impl Iterator<Item = &'a Server>,
     was_connected_at: Option<Time>,
     look: &Look,
-) -> (LinkState, Option<Name>) {
+) -> (Seen, Option<Name>) {
     let (mut all, mut any) = (true, false);
     for end in far.filter(|s| s.may_run()) {
         let Some(gatewayz) = end.gatewayz.as_ref().filter(|_| !look.is_late(&end.info.id)) else {
@@ -139,13 +159,18 @@ pub(super) fn far_end<'a>(
         };
         any = true;
         if gatewayz.inbound.peers_of(cluster).any(|id| *id == server.info.id) {
-            return (LinkState::Connected, Some(end.info.id.clone()));
+            return (Seen::Connected, Some(end.info.id.clone()));
         }
     }
     // Who was only heard before the link went may have gone with it.
     let lives = server.life == Life::Alive
         && (!server.named_by.is_empty() || server.last_sign_at() > was_connected_at);
-    if any && all && lives { (LinkState::Absent, None) } else { (LinkState::Unknown, None) }
+    let seen = match any && all {
+        true if lives => Seen::Absent,
+        true => Seen::Gone,
+        false => Seen::Unknown,
+    };
+    (seen, None)
 }
 
 /// Both ends of a link, as far as they answered in this look; `far` is the server at the other end. What is told of two
