@@ -9,7 +9,7 @@ TEST_THREADS ?= 6
 export GATEWATCH_USER ?= $(shell id -u):$(shell id -g)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test newcomer simulate soak fuzz lint bench image up down
+.PHONY: help demo test newcomer simulate soak fuzz lint bench reproduce image up down
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -46,13 +46,16 @@ lint: ## Run what must be clean: format, clippy, docs, scripts, and licences whe
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
-	sh -n scripts/nats-server && sh -n scripts/newcomer && sh -n scripts/coverage && bash -n .ci/run
-	if command -v shellcheck; then shellcheck scripts/nats-server scripts/newcomer scripts/coverage .ci/run; fi
+	sh -n scripts/nats-server && sh -n scripts/newcomer && sh -n scripts/coverage && sh -n scripts/reproduce && bash -n .ci/run
+	if command -v shellcheck; then shellcheck scripts/nats-server scripts/newcomer scripts/coverage scripts/reproduce .ci/run; fi
 	if $(CARGO) deny --version 2>/dev/null; then $(CARGO) deny check licenses bans sources; fi
 
 bench: ## Measure
 	@scripts/nats-server >/dev/null
 	$(CARGO) bench --locked
+
+reproduce: ## Build the release twice, in two folders, and compare
+	@scripts/reproduce
 
 image: ## Build the agent's container image
 	docker build --tag $(IMAGE) .

@@ -61,8 +61,9 @@ use simulation::Simulation;
 const ONE_LOOK: &str = "--one-look";
 /// Who has more bytes to spend has more of the processor too.
 const BUDGET_DEFAULT: u64 = 2_000_000;
-/// What is measured by starting it is started so often.
-const TIMES: u32 = 5;
+/// What is measured by starting it is started so often, or as often as this time lasts.
+const TIMES: usize = 5;
+const STARTED_FOR: Duration = Duration::from_secs(30);
 /// An answer, a first look, a finding: what takes longer never comes.
 const WITHIN: Duration = Duration::from_secs(180);
 /// A heartbeat is sent every so often: a cut may come anywhere between two.
@@ -473,15 +474,18 @@ fn gatewatch() -> Command {
 async fn measure(row: &mut Row, command: &mut Command, mut answered: impl FnMut(&Once) -> usize) {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
     row.answered = usize::MAX;
-    for _ in 0..TIMES {
+    let from = Instant::now();
+    while row.looks < TIMES && (row.looks == 0 || from.elapsed() < STARTED_FOR) {
         let once = run(command).await;
-        row.wall_s += once.wall_s / f64::from(TIMES);
-        row.cpu_s += once.cpu_s / f64::from(TIMES);
+        row.wall_s += once.wall_s;
+        row.cpu_s += once.cpu_s;
         row.peak_mib = row.peak_mib.max(once.peak_mib);
         row.rss_mib = row.peak_mib;
         row.answered = row.answered.min(answered(&once));
         row.looks += 1;
     }
+    row.wall_s /= row.looks as f64;
+    row.cpu_s /= row.looks as f64;
 }
 
 async fn run(command: &mut Command) -> Once {

@@ -116,7 +116,7 @@ pub async fn run(
     io.sink = agent.kept.start(&agent.config);
     drop(agent.is_told_who_it_is(account));
     let effects = agent.begin(io.identity(), io.clock.now());
-    io.perform(effects).await;
+    carry_out(effects, &mut io, &mut agent).await;
     loop {
         let action = io.select(agent.due()).await?;
         let stops = matches!(action, Action::Stop(_));
@@ -125,7 +125,7 @@ pub async fn run(
             agent.spent = clock::spent();
         }
         let effects = agent.apply(action, io.identity(), io.clock.now());
-        io.perform(effects).await;
+        carry_out(effects, &mut io, &mut agent).await;
         if stops {
             break;
         }
@@ -135,14 +135,23 @@ pub async fn run(
     while !agent.outbox.is_empty() && io.clock.now() < until {
         let action = io.select(until).await?;
         let effects = agent.apply(action, io.identity(), io.clock.now());
-        io.perform(effects).await;
+        carry_out(effects, &mut io, &mut agent).await;
     }
     let effects = agent.save();
-    io.perform(effects).await;
+    carry_out(effects, &mut io, &mut agent).await;
     drop(tokio::time::timeout(FAREWELL, agent.kept.drained()).await);
     // Bounded: with the connection away there is nobody to flush to.
     drop(tokio::time::timeout(FAREWELL, io.client.flush()).await);
     Ok(())
+}
+
+/// What is to be saved and said, and then what is to be kept.
+async fn carry_out<S>(effects: Vec<Effect>, io: &mut Io<S>, agent: &mut Agent)
+where
+    S: Future<Output = &'static str>,
+{
+    io.perform(effects).await;
+    agent.kept.pass_on();
 }
 
 /// All that the agent knows.

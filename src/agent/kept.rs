@@ -21,6 +21,8 @@ pub(super) struct Kept {
     sink: Option<Sink>,
     /// What it holds is not known, and waited for until then.
     awaited_until: Option<Time>,
+    /// What it is told when everybody else was.
+    next: Vec<Message>,
     trouble: Option<SinkTrouble>,
 }
 
@@ -32,9 +34,20 @@ impl Kept {
         Some(events)
     }
 
-    pub(super) fn keep(&self, message: &Message) {
-        if let Some(sink) = &self.sink {
-            sink.keep(message);
+    /// Has the sink keep `message`, after [`Self::pass_on`].
+    pub(super) fn keep(&mut self, message: &Message) {
+        if self.sink.is_some() {
+            self.next.push(message.clone());
+        }
+    }
+
+    /// The rest was saved and said. An agent that is killed before has told nobody, or subscribers and the agents that
+    /// stand by, who make up for it; what only the sink had would be ended without ever having been told of.
+    pub(super) fn pass_on(&mut self) {
+        for message in self.next.drain(..) {
+            if let Some(sink) = &self.sink {
+                sink.keep(&message);
+            }
         }
     }
 
@@ -142,7 +155,8 @@ impl Agent {
     }
 
     /// Tells the sink alone: everybody else heard it before.
-    fn keep_only(&self, change: &Change) {
-        self.kept.keep(&event::finding(change, &self.sight, &self.style, &nuid::next().to_string()));
+    fn keep_only(&mut self, change: &Change) {
+        let message = event::finding(change, &self.sight, &self.style, &nuid::next().to_string());
+        self.kept.keep(&message);
     }
 }

@@ -22,6 +22,7 @@ use gatewatch::lab::Spec;
 use serde_json::Value;
 
 use crate::common::company::Company;
+use crate::common::load::Load;
 use crate::common::store::{Line, Store, TICK, open_by};
 use crate::common::{Event, LABS, WITHIN, binary};
 use act::{Act, Dice, Expected, Kind, cluster_of};
@@ -66,6 +67,8 @@ struct Soak {
     versions: BTreeMap<String, usize>,
     start: Instant,
     seed: u64,
+    /// What is sent over throttled links, by dialer and remote.
+    loads: BTreeMap<(String, String), Load>,
     /// What the agents had when they had settled after their last start.
     had: BTreeMap<String, (i32, Has)>,
 }
@@ -178,7 +181,18 @@ impl Soak {
         }
         let versions = SERVERS.iter().map(|server| ((*server).to_owned(), begins)).collect();
         let start = Instant::now();
-        let soak = Self { company, ears, store, dir, binaries, versions, start, seed, had: BTreeMap::new() };
+        let soak = Self {
+            company,
+            ears,
+            store,
+            dir,
+            binaries,
+            versions,
+            start,
+            seed,
+            loads: BTreeMap::new(),
+            had: BTreeMap::new(),
+        };
         let deadline = Instant::now() + WITHIN;
         while !soak.ears.settled() {
             assert!(Instant::now() < deadline, "nobody leads\n{}", soak.ears.story(0, start));

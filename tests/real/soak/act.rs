@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 
 use super::{AGENTS, CLUSTERS, SERVERS, Soak, UPGRADE_TO, link};
 use crate::common::WITHIN;
+use crate::common::load::Load;
 
 /// The lower half of what the contract has for a short break: a server dials again after 1.0 to 1.15 s.
 const BLINK_MS: u64 = 900;
@@ -17,6 +18,8 @@ const BETWEEN_RESETS: Duration = Duration::from_secs(2);
 /// A server's heartbeats come every 10 s, and one is not missed before one and a half intervals.
 const HICCUP_MS: u64 = 5000;
 const DELAY: Duration = Duration::from_millis(100);
+/// Bytes per second that a throttled link carries.
+const THROTTLED: u64 = 1_000_000;
 
 /// The same numbers for the same seed.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ pub(super) enum Kind {
     HoleBack,
     HalfOpen,
     Delay,
+    Narrow,
+    Jam,
     Blink,
     Flap,
     Part,
@@ -83,6 +88,8 @@ pub(super) const KINDS: &[(Kind, u64, bool, &str)] = &[
     (Kind::HoleBack, 1, true, "black hole from the acceptor"),
     (Kind::HalfOpen, 3, false, "half open"),
     (Kind::Delay, 2, true, "100 ms late each way"),
+    (Kind::Narrow, 2, false, "throttled, carries its load"),
+    (Kind::Jam, 2, true, "throttled, and given more"),
     (Kind::Blink, 3, false, "cut for 0.9 s"),
     (Kind::Flap, 2, false, "reset three times"),
     (Kind::Part, 3, false, "two clusters cut apart"),
@@ -181,13 +188,18 @@ impl Act {
         if matches!(kind, Kind::AgentKill | Kind::AgentEnd) && a == spared {
             return None;
         }
+        // What an agent asks would wait behind the load, for longer than anybody waits for an answer.
+        if kind == Kind::Jam && AGENTS.contains(&a.as_str()) {
+            return None;
+        }
         let act = Self { kind, a, b };
         act.claims().is_disjoint(claimed).then_some(act)
     }
 
     fn of_link(kind: Kind) -> bool {
-        use Kind::{Blink, Cut, Delay, Flap, HalfOpen, HoleBack, HoleBoth, HoleForth, Reject};
+        use Kind::{Blink, Cut, Delay, Flap, HalfOpen, HoleBack, HoleBoth, HoleForth, Jam, Narrow, Reject};
         matches!(kind, Cut | Reject | HoleForth | HoleBoth | HoleBack | HalfOpen | Delay | Blink | Flap)
+            || matches!(kind, Narrow | Jam)
     }
 
     /// What no other act of the round may touch, so that each finding has one act that it comes from: links between
@@ -250,6 +262,11 @@ impl Act {
                     found(&[format!("warning gateway_rtt_high {cluster}/{a}/{b}")], 45);
                 (any_of, within, s(60), hold)
             }
+            Kind::Jam => {
+                let pressure = |severity| format!("{severity} gateway_pending_pressure {cluster}/{a}/{b}");
+                let (any_of, within, _, hold) = found(&["warning", "critical"].map(pressure), 40);
+                (any_of, within, s(60), hold)
+            }
             Kind::Flap => {
                 let (any_of, within, _, hold) =
                     found(&[format!("warning gateway_flapping {cluster}/{a}/{b}")], 20);
@@ -273,7 +290,7 @@ impl Act {
             Kind::Freeze => found(&[format!("warning server_missing {cluster}/{a}/_")], 25),
             Kind::KillCluster => found(&[format!("critical cluster_unreachable {a}/_/_")], 8),
             Kind::SinkAway => found(&["warning observer_degraded _/_/sink".to_owned()], 12),
-            Kind::Terminate | Kind::Limit | Kind::Disk => silent(8),
+            Kind::Terminate | Kind::Limit | Kind::Disk | Kind::Narrow => silent(8),
             Kind::Blink
             | Kind::Bounce
             | Kind::Upgrade
@@ -300,6 +317,13 @@ impl Act {
             Kind::HoleBack => hole(Direction::FromAcceptor).await,
             Kind::HalfOpen => lab.half_open(a, b).await.unwrap().instant,
             Kind::Delay => lab.delay(a, b, DELAY).await.unwrap().instant,
+            Kind::Narrow | Kind::Jam => {
+                let mark = lab.throttle(a, b, THROTTLED).await.unwrap();
+                let given = if self.kind == Kind::Jam { THROTTLED * 3 } else { THROTTLED / 10 };
+                let load = Load::start(lab, a, Some(&format!("{b}-1")), given, None).await;
+                soak.loads.insert((a.to_owned(), b.to_owned()), load);
+                mark.instant
+            }
             Kind::Blink => {
                 let mark = lab.cut(a, b).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(BLINK_MS)).await;
@@ -391,6 +415,10 @@ impl Act {
             | Kind::HalfOpen
             | Kind::Delay
             | Kind::Unroute => drop(lab.heal(a, b).await.unwrap()),
+            Kind::Narrow | Kind::Jam => {
+                lab.heal(a, b).await.unwrap();
+                soak.loads.remove(&(a.to_owned(), b.to_owned()));
+            }
             Kind::Part => {
                 lab.heal(a, b).await.unwrap();
                 lab.heal(b, a).await.unwrap();
