@@ -110,7 +110,7 @@ impl Agent {
     /// A server tells its gateways, in a look at all or in a glance.
     pub(super) fn note_what_is_new(&mut self, server: &ServerInfo, told: &Gatewayz, now: Time) {
         if self.glances.are_needed {
-            let remotes = self.roster.answers_anew(&server.id, told);
+            let remotes = self.roster.answers_anew(server, told, self.vantage.cluster.as_ref());
             self.note_remotes(server, remotes, now);
         }
     }
@@ -157,8 +157,7 @@ impl Agent {
         let mut census = self.roster.census(&self.vantage.server_id);
         census.retain(|cluster, _| clusters.contains(cluster));
         let lasts = self.sizes.lasts(Endpoint::Gatewayz, &census, self.share());
-        let mut prompt = self.prompt();
-        prompt.retain(|id| !self.desk.is_unreachable(id));
+        let prompt = self.prompt();
         let of_cluster = |cluster: &Name| {
             let target = Target::Cluster(cluster.clone());
             (Request { endpoint: Endpoint::Gatewayz, target }, self.roster.members(cluster, &prompt))

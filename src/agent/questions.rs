@@ -60,9 +60,10 @@ impl Agent {
         requests
     }
 
-    /// Those whose answers are waited for.
+    /// Those whose answers are waited for. Who was seen to have lost its way to us has none.
     pub(super) fn prompt(&self) -> BTreeSet<Name> {
-        self.roster.prompt(self.asked_before_at).filter(|id| !self.late.is_slow(id)).cloned().collect()
+        let prompt = self.roster.prompt(self.asked_before_at);
+        prompt.filter(|id| !self.late.is_slow(id) && !self.desk.is_unreachable(id)).cloned().collect()
     }
 
     /// What all are to be asked besides their gateways. Where that takes its time it is one thing a look, the one

@@ -39,12 +39,18 @@ impl Roster {
         remotes.into_iter().cloned().collect()
     }
 
-    /// The remotes to which a server answers other gateways than it did before.
-    pub fn answers_anew(&self, id: &str, told: &Gatewayz) -> Vec<Name> {
-        let Some((_, held)) = self.records.get(id).and_then(|r| r.gatewayz.as_ref()) else {
+    /// The remotes to which a server answers other gateways than it did before; of a server of the cluster `own` also
+    /// those from where others come.
+    pub fn answers_anew(&self, server: &ServerInfo, told: &Gatewayz, own: Option<&Name>) -> Vec<Name> {
+        let Some((_, held)) = self.records.get(&server.id).and_then(|r| r.gatewayz.as_ref()) else {
             return Vec::new();
         };
-        differing(held.outbound.cids(), told.outbound.cids()).into_iter().cloned().collect()
+        let mut remotes = differing(held.outbound.cids(), told.outbound.cids());
+        if server.cluster.is_some() && server.cluster.as_ref() == own {
+            let [before, now] = [held, told].map(|g| g.inbound.peers().collect::<BTreeSet<_>>());
+            remotes.extend(before.symmetric_difference(&now).map(|(remote, _)| *remote));
+        }
+        remotes.into_iter().cloned().collect()
     }
 
     /// Brings `snapshot`, which is of the last look at all, up to date by those who answered now, and gives the links

@@ -192,12 +192,17 @@ fn a_heartbeat_tells_to_where_gateways_are_other_ones_than_were_answered() {
     world.run(secs(1));
     assert_eq!(moved(&world, "us-1", None), ["ap"]);
     assert_eq!(moved(&world, "us-0", None), [""; 0]);
-    let anew = |server: &str| world.roster.answers_anew(&world.id(server), &world.gatewayz(server));
-    assert!(anew("us-1").iter().eq(["ap"].map(Name::from).iter()) && anew("us-0").is_empty());
+    let anew = |server: &str, own: Option<&str>| {
+        let own = own.map(Name::from);
+        let remotes = world.roster.answers_anew(&world.info(server), &world.gatewayz(server), own.as_ref());
+        remotes.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!((anew("us-1", None), anew("us-0", None)), (vec!["ap".to_owned()], vec![]));
     let end: Vec<Name> = world.names().into_iter().filter(|n| n.starts_with("eu")).collect();
-    let of_own = end.iter().filter(|name| moved(&world, name, Some("eu")) == ["us"]);
-    assert_eq!(of_own.count(), 1, "where it ended");
-    assert!(end.iter().all(|name| moved(&world, name, None).is_empty()));
+    let of_own = |told: &dyn Fn(&str) -> Vec<String>| end.iter().filter(|name| told(name) == ["us"]).count();
+    assert_eq!(of_own(&|name| moved(&world, name, Some("eu"))), 1, "where it ended");
+    assert_eq!(of_own(&|name| anew(name, Some("eu"))), 1, "and in what is answered there");
+    assert!(end.iter().all(|name| moved(&world, name, None).is_empty() && anew(name, None).is_empty()));
     world.heal();
     world.run(secs(5));
     assert_eq!(moved(&world, "us-1", None), ["ap"], "it is another connection");
