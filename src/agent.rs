@@ -15,6 +15,7 @@ mod memory;
 mod peers;
 mod questions;
 mod service;
+mod stall;
 mod sweep;
 mod thrift;
 mod ways;
@@ -118,11 +119,14 @@ pub async fn run(
     let effects = agent.begin(io.identity(), io.clock.now());
     carry_out(effects, &mut io, &mut agent).await;
     loop {
-        let action = io.select(agent.due()).await?;
+        let due = agent.due();
+        let action = io.select(due).await?;
         let stops = matches!(action, Action::Stop(_));
         // A look begins when it is due.
-        if matches!(action, Action::Due) {
-            agent.spent = clock::spent();
+        if matches!(action, Action::Due) || agent.is_late(due, io.clock.now()) {
+            let spent = clock::spent();
+            agent.wakes(due, spent, io.clock.now());
+            agent.spent = spent;
         }
         let effects = agent.apply(action, io.identity(), io.clock.now());
         carry_out(effects, &mut io, &mut agent).await;
@@ -198,6 +202,8 @@ struct Agent {
     thrift: thrift::Thrift,
     /// The processor's time that was spent so far.
     spent: Duration,
+    /// When it was last seen to run.
+    awake_at: Time,
     /// When the budget is free for another look.
     free_at: Time,
     /// Until when our own server is given to tell how many there are, before all are asked.
@@ -276,6 +282,7 @@ impl Agent {
             sizes: Sizes::default(),
             thrift: thrift::Thrift::default(),
             spent: Duration::ZERO,
+            awake_at: now,
             free_at: now,
             greeted: None,
             cost: EpochCost::default(),

@@ -46,6 +46,11 @@ impl Glances {
         self.now.as_mut().map(|under| &mut under.look)
     }
 
+    /// What is under way is asked again in its turn.
+    pub(super) fn drop_what_is_asked(&mut self) {
+        self.now = None;
+    }
+
     fn add(&mut self, ends: impl Iterator<Item = (Name, Name)>, now: Time) {
         let pairs: BTreeSet<(Name, Name)> = ends.map(pair).collect();
         self.pairs.retain(|_, until| *until > now);

@@ -128,6 +128,12 @@ impl Look {
         self.asked.clone()
     }
 
+    /// Nobody read answers until now: those that were asked have their time again.
+    pub fn wait_anew(&mut self, now: Time) {
+        self.last_at = now;
+        self.asked_last_at = now;
+    }
+
     /// Something else takes up the budget for so long.
     pub fn give_way(&mut self, lasts: Duration) {
         self.next_at = self.next_at.plus(lasts);

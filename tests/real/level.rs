@@ -1,7 +1,9 @@
 //! Level, not edge: what is wrong when the agent comes is found, and an agent that comes back takes up what it
 //! left.
 
-use crate::common::{AgentSpec, WITHIN, Watch};
+use std::time::{Duration, Instant};
+
+use crate::common::{AgentSpec, Event, WITHIN, Watch};
 use gatewatch::lab::{RemoteSpec, Spec};
 use nix::sys::signal::Signal;
 
@@ -111,6 +113,30 @@ async fn a_missing_server_stays_one_finding_when_the_agent_restarts() {
     watch.observe_until(std::time::Instant::now() + crate::common::SETTLE).await;
     watch.opened_are(mark, &["server_missing us/us-1/_"]);
     watch.lab.start_server("us-1").await.unwrap();
+    watch.resolves(mark, &finding).await;
+    watch.finish().await;
+}
+
+#[tokio::test]
+async fn the_time_in_which_the_agent_stood_still_is_no_absence() {
+    // Too short for other agents to miss it. With what it saw before, the link would be absent for 2.5 s.
+    const STOOD_STILL: Duration = Duration::from_millis(1800);
+    const WAITS_ANEW: Duration = Duration::from_secs(2);
+    let mut watch = Watch::start(Spec::default()).await;
+    let mark = watch.mark();
+    watch.lab.cut("us-1", "ap").await.unwrap();
+    for _ in 0..2 {
+        let next = watch.mark();
+        watch.wait("an epoch", next, WITHIN, Event::is_epoch).await;
+    }
+    watch.signal_agent(Signal::SIGSTOP);
+    tokio::time::sleep(STOOD_STILL).await;
+    watch.signal_agent(Signal::SIGCONT);
+    let woke = Instant::now();
+    let finding = watch.wait_opened(mark, "gateway_disconnected us/us-1/ap", WITHIN).await;
+    let waited = finding.at.saturating_duration_since(woke);
+    assert!(waited >= WAITS_ANEW, "told of {waited:?} after it went on\n{}", watch.story(mark));
+    watch.lab.heal("us-1", "ap").await.unwrap();
     watch.resolves(mark, &finding).await;
     watch.finish().await;
 }

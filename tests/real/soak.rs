@@ -11,6 +11,7 @@
 
 mod act;
 mod ears;
+mod machine;
 mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ use crate::common::store::{Line, Store, TICK, open_by};
 use crate::common::{Event, LABS, WITHIN, binary};
 use act::{Act, Dice, Expected, Kind, cluster_of};
 use ears::Ears;
+use machine::Machine;
 use tally::{Has, Tally};
 
 const CLUSTERS: &[&str] = &["ap", "eu", "us"];
@@ -62,6 +64,7 @@ struct Soak {
     company: Company,
     ears: Ears,
     store: Store,
+    machine: Machine,
     dir: tempfile::TempDir,
     binaries: Vec<PathBuf>,
     versions: BTreeMap<String, usize>,
@@ -104,6 +107,10 @@ async fn whatever_happens_is_found_and_nothing_else() {
     drop(permit);
     eprintln!("{} rounds in {}, seeds {seeds:?}\n", tally.rounds, humantime::format_duration(time));
     eprintln!("{}\n{}", tally.table(), tally.had.join("\n"));
+    eprintln!(
+        "{} long round trips were told of that servers measured while the machine stood still",
+        tally.slow
+    );
     // One whose disk is full says so as soon as there is something to save, which not every round has.
     let filled = tally.row("agent's disk full").injected;
     let said = tally.full > 0 || cfg!(not(target_os = "linux"));
@@ -185,6 +192,7 @@ impl Soak {
             company,
             ears,
             store,
+            machine: Machine::watch(),
             dir,
             binaries,
             versions,
@@ -269,7 +277,7 @@ impl Soak {
         }
         wrong.extend(self.resolved(mark, &playing, tally).await);
         tokio::time::sleep(CALM).await;
-        wrong.extend(invented(&self.ears.findings(mark), &playing, tally));
+        wrong.extend(invented(&self.ears.findings(mark), &playing, &self.machine, tally));
         self.company.sound();
         self.note_what_agents_have();
         if !wrong.is_empty() {
@@ -296,8 +304,9 @@ impl Soak {
         while !self.ears.open().is_empty() && Instant::now() < last {
             tokio::time::sleep(TICK).await;
         }
-        let mut wrong: Vec<String> =
-            self.ears.open().values().map(|event| format!("still open: {}", about(event))).collect();
+        let slow = |about: &String| is_slow(about) && self.machine.stood_still_before(Instant::now());
+        let open = self.ears.open().values().map(about).filter(|about| !slow(about)).collect::<Vec<_>>();
+        let mut wrong: Vec<String> = open.into_iter().map(|about| format!("still open: {about}")).collect();
         let findings = self.ears.findings(mark);
         for one in playing.iter().filter(|one| one.opened.is_some()) {
             let of_it = |event: &&Event| event.is("resolved") && one.expected.any_of.contains(&about(event));
@@ -342,7 +351,7 @@ impl Soak {
             }
         }
         let full = AGENTS.iter().filter(|agent| self.company.log(agent).contains("No space left")).count();
-        tally.had.push(format!("seed {seed}: {full} agents said that their disk was full"));
+        tally.had.push(format!("seed {seed}: {full} agents said that their disk was full; {}", self.machine));
         tally.full += full;
         for agent in AGENTS {
             self.company.end(agent).await;
@@ -423,7 +432,7 @@ impl Playing {
 }
 
 /// What opened and comes from nothing that was done, or again, or after that was undone.
-fn invented(findings: &[Event], playing: &[Playing], tally: &mut Tally) -> Vec<String> {
+fn invented(findings: &[Event], playing: &[Playing], machine: &Machine, tally: &mut Tally) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut once = BTreeSet::new();
     for event in findings.iter().filter(|event| event.is("opened")) {
@@ -436,6 +445,10 @@ fn invented(findings: &[Event], playing: &[Playing], tally: &mut Tally) -> Vec<S
         if once.insert((about.clone(), event.text("/vantage/agent").to_owned())) && from {
             continue;
         }
+        if is_slow(&about) && machine.stood_still_before(event.at) {
+            tally.slow += 1;
+            continue;
+        }
         // In the row of what was done last before it.
         if let Some(one) = playing.iter().rfind(|one| one.began <= event.at).or(playing.first()) {
             tally.row(one.act.name()).invented += 1;
@@ -443,6 +456,11 @@ fn invented(findings: &[Event], playing: &[Playing], tally: &mut Tally) -> Vec<S
         wrong.push(format!("invented {about}"));
     }
     wrong
+}
+
+/// Whether it is about a long round trip, as the servers measured it.
+fn is_slow(about: &str) -> bool {
+    about.starts_with("warning gateway_rtt_high ")
 }
 
 /// `critical gateway_disconnected eu/eu-1/us`.

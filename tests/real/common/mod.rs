@@ -365,11 +365,17 @@ impl Watch {
         self.spec.config.as_ref().map(|_| config_file(&self.lab))
     }
 
-    /// Ends the agent by a signal; what it says on its way is heard.
-    pub(crate) async fn end_agent(&mut self, signal: Signal) {
-        let mut agent = self.agent.take().expect("an agent runs");
+    /// Tells the agent by a signal what to do.
+    pub(crate) fn signal_agent(&self, signal: Signal) {
+        let agent = self.agent.as_ref().expect("an agent runs");
         let pid = agent.child.id().and_then(|pid| i32::try_from(pid).ok()).expect("the agent has not ended");
         kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// Ends the agent by a signal; what it says on its way is heard.
+    pub(crate) async fn end_agent(&mut self, signal: Signal) {
+        self.signal_agent(signal);
+        let mut agent = self.agent.take().expect("an agent runs");
         let status = tokio::time::timeout(WITHIN, agent.child.wait()).await;
         let status = status.expect("the agent ends when told to").unwrap();
         if signal == Signal::SIGTERM {

@@ -50,6 +50,8 @@ pub(super) struct Tally {
     pub(super) wrong: Vec<String>,
     /// How many agents said that their disk was full.
     pub(super) full: usize,
+    /// How often a long round trip was told of because the machine stood still.
+    pub(super) slow: usize,
     /// What each agent had at the start and the end of each seed.
     pub(super) had: Vec<String>,
 }
