@@ -98,7 +98,7 @@ pub(super) const KINDS: &[(Kind, u64, bool, &str)] = &[
     (Kind::Bounce, 3, false, "server killed, back at once"),
     (Kind::Terminate, 2, false, "server ended and started"),
     (Kind::LameDuck, 1, true, "server in lame duck"),
-    (Kind::Freeze, 2, false, "server frozen"),
+    (Kind::Freeze, 3, false, "server frozen"),
     (Kind::Hiccup, 2, false, "server frozen for 5 s"),
     (Kind::KillCluster, 2, false, "cluster killed"),
     // Not by chance: each server in its turn.
@@ -213,6 +213,9 @@ impl Act {
             kind if Self::of_link(kind) => [pair(cluster_of(&self.a), &self.b)].into(),
             Kind::Part => [pair(&self.a, &self.b)].into(),
             Kind::KillCluster => whole(&self.a),
+            // Whose gateway to its cluster ends there is not heard in it, be it by the agent that leads: what is wrong
+            // with their other links may not be seen before it goes on.
+            Kind::Freeze => CLUSTERS.iter().flat_map(|cluster| whole(cluster)).collect(),
             Kind::AgentKill | Kind::AgentEnd | Kind::AgentFreeze => {
                 ["agents".to_owned(), cluster_of(&self.a).to_owned()].into()
             }
