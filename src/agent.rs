@@ -10,6 +10,7 @@ mod glance;
 mod io;
 mod kept;
 mod late;
+mod made;
 mod may;
 mod memory;
 mod peers;
@@ -698,14 +699,6 @@ impl Agent {
         self.late.note(&server.id, made_at, slow);
     }
 
-    /// When a late reply was made, by our clock. Where that cannot be told it is not older than the question.
-    fn made_at(&self, server: &ServerInfo, number: u64, now: Time) -> Time {
-        let told = server.time.zip(self.skew_ns.get(&server.id)).and_then(|(time, skew)| {
-            u64::try_from(i128::from(time.as_nanos()) - skew).ok().map(Time::from_nanos)
-        });
-        told.or_else(|| self.late.asked_at(number, server.cluster.as_ref())).map_or(now, |t| t.min(now))
-    }
-
     fn complain(&mut self, garbled: &Garbled, now: Time) {
         self.cost.decode_errors += 1;
         if let Some(server) = &garbled.server {
@@ -755,13 +748,19 @@ impl Agent {
             Err(garbled) => return self.complain(&garbled, now),
         };
         let news = !self.roster.knows(&server.id) || !matches!(signal, Signal::Heartbeat(_));
-        if let (Signal::Heartbeat(told), false) = (&mut signal, elsewhere) {
-            self.note_what_moved(&server, told, now);
-        }
+        let made_at = match &mut signal {
+            Signal::Heartbeat(told) => {
+                if !elsewhere {
+                    self.note_what_moved(&server, told, now);
+                }
+                self.beat_at(&server, now)
+            }
+            _ => now,
+        };
         let taken = if elsewhere {
-            self.roster.hear_elsewhere(server.clone(), signal, now)
+            self.roster.hear_elsewhere(server.clone(), signal, made_at)
         } else {
-            self.roster.hear(server.clone(), signal, now)
+            self.roster.hear(server.clone(), signal, made_at)
         };
         if let Err(odd) = taken {
             return self.complain_of(Some(server), odd.to_string(), now);

@@ -396,6 +396,31 @@ mod tests {
         (told.unwrap_or_default(), complaint.filter(|c| c.recent > 1).map(|c| c.error.clone()))
     }
 
+    #[test]
+    fn a_heartbeat_counts_as_of_when_it_was_made_by_the_clock_of_the_answers() {
+        let ahead = Duration::from_secs(3600);
+        let server = |seq: u64, made_at: Time| {
+            json!({ "name": "eu-1", "id": "NEU1", "cluster": "eu", "ver": "2.15.1", "seq": seq,
+                    "time": made_at.plus(ahead) })
+        };
+        let mut play = Play::begin(true, None);
+        play.wait(Duration::from_millis(500));
+        let beat_of = |play: &mut Play, seq: u64, ago: u64| {
+            let made_at = play.now.minus(Duration::from_secs(ago));
+            let beat = json!({ "server": server(seq, made_at), "statsz": {} });
+            play.line(b'h', beat.to_string().as_bytes());
+            let sign_at = play.agent.roster.known().next().expect("it was heard").1;
+            play.now.since(sign_at).as_secs()
+        };
+        assert_eq!(beat_of(&mut play, 1, 7), 0, "its clock is not known");
+        play.wait(Duration::from_secs(10));
+        let answer = json!({ "server": server(2, play.now), "data": { "server_id": "NEU1", "name": "eu" } });
+        play.line(b'0', answer.to_string().as_bytes());
+        play.wait(Duration::from_secs(20));
+        assert_eq!(beat_of(&mut play, 3, 7), 7, "it waited");
+        assert_eq!(beat_of(&mut play, 4, 3600), 0, "its clock was set back");
+    }
+
     fn look_and_hear(play: &mut Play, answers: &[Vec<u8>]) {
         play.wait(Duration::from_millis(500));
         for answer in answers {

@@ -749,7 +749,7 @@ impl World {
         let info = self.info(server);
         let late_by = self.late_by(server, &self.cluster_of(&agent));
         if !late_by.is_zero() {
-            self.stuck.push((self.now.plus(late_by), jam::Late::Signal(info, signal.clone())));
+            self.stuck.push((self.now.plus(late_by), jam::Late::Signal(info, signal.clone(), self.now)));
             return;
         }
         let news = !self.roster.knows(&info.id) || !matches!(signal, Signal::Heartbeat(_));

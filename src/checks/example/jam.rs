@@ -20,7 +20,7 @@ pub(super) struct Jam {
 #[derive(Debug)]
 pub(super) enum Late {
     Reply(ServerInfo, Fact, Time),
-    Signal(ServerInfo, Signal),
+    Signal(ServerInfo, Signal, Time),
 }
 
 impl World {
@@ -135,7 +135,7 @@ impl World {
         for (_, late) in due {
             let _ = match late {
                 Late::Reply(info, fact, made_at) => self.roster.answer(info, fact, made_at),
-                Late::Signal(info, signal) => self.roster.hear(info, signal, now),
+                Late::Signal(info, signal, made_at) => self.roster.hear(info, signal, made_at),
             };
         }
     }
