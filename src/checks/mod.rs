@@ -171,6 +171,7 @@ pub fn glance(
             ends.is_some_and(|ends| seen.contains(&ends)) && verdict.outcome != Outcome::Gone
         }));
     }
+    verdicts.extend(server_missing::refuted(snapshot));
     verdicts
 }
 

@@ -77,6 +77,18 @@ impl Check for ServerMissing {
     }
 }
 
+/// Who is known to live at the moment of `snapshot` explains nothing by being missing, also where a look at all that
+/// knew less began to think so.
+pub(super) fn refuted(snapshot: &Snapshot) -> impl Iterator<Item = Verdict> {
+    let live = snapshot.servers.values().filter(|server| server.alive_at == Some(snapshot.at));
+    live.map(|server| Verdict {
+        check: MANUAL.slug,
+        severity: MANUAL.severity,
+        entity: Entity::of_server(server),
+        outcome: Outcome::Unknown,
+    })
+}
+
 fn judge(snapshot: &Snapshot, server: &Server, settings: &Settings) -> Outcome {
     match server.sight {
         Sight::Answered => return Outcome::Healthy,

@@ -465,7 +465,8 @@ impl Ledger {
     /// What a glance does not see may explain what it does: a violation that waits and shares a name with it.
     /// The look at all decides then.
     fn hold_what_may_be_explained(&self, view: &mut View) {
-        let waits = |key: &&Key| !self.open.contains_key(key) && !view.violated.contains_key(*key);
+        let is_seen = |key: &Key| view.violated.contains_key(key) || view.unknown.contains(key);
+        let waits = |key: &&Key| !self.open.contains_key(key) && !is_seen(key);
         let waiting: Vec<&Key> = self.pending.keys().filter(waits).collect();
         let may_explain = |by: &Key, of: &Key| {
             RULES.iter().any(|rule| *rule.by == *by.check && *rule.of == *of.check)

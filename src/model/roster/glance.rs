@@ -1,12 +1,17 @@
 //! A few clusters, looked at again between two looks at all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::links::Again;
 use super::{Record, Roster};
 use crate::model::{
     Cluster, Gatewayz, Link, LinkState, Name, Server, ServerInfo, Sight, Snapshot, Statsz, Time,
 };
+
+/// A server that hangs is listed for longer by those at the other ends of its gateways (30 to 45 s, measured), and then
+/// still by its peers.
+const HANGS_FOR: Duration = Duration::from_secs(25);
 
 /// What was asked, and who answered.
 #[derive(Clone, Debug, Default)]
@@ -106,6 +111,7 @@ impl Roster {
                 } else if let Some((_, door)) = own.as_ref().filter(|(own, _)| **own == link.remote)
                     && steady.contains(cluster)
                     && door.is_shut_to(&link.server_id, cluster)
+                    && self.was_well_at(&link.server_id, link.absent_since.unwrap_or(glance.asked_at))
                     && let Some(server) = servers.get_mut(&link.server_id)
                     && server.answered_at.is_some()
                     && let Some(named_by) = self.named_since(server, &fresh, glance.asked_at)
@@ -125,6 +131,12 @@ impl Roster {
             }
         }
         between
+    }
+
+    /// Whether what it lost at `at` can be no consequence of its hanging.
+    fn was_well_at(&self, id: &Name, at: Time) -> bool {
+        let last_at = self.records.get(id).and_then(Record::last_sign_at);
+        last_at.is_some_and(|last_at| at.since(last_at) < HANGS_FOR)
     }
 
     /// Those of its cluster that answer, and told since `at` that they have a route to it; none where nobody did.

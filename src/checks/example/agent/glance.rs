@@ -110,6 +110,29 @@ fn a_server_that_lost_its_way_to_us_is_told_of_by_what_our_own_cluster_shows() {
 }
 
 #[test]
+fn a_server_that_seemed_to_hang_when_all_were_looked_at_is_seen_to_live_by_glances() {
+    let mut world = World::seen_from("eu-0");
+    // In a round that takes a minute its cluster is asked after the cut, and ours was before.
+    world.deafen("us-1");
+    world.run(ms(500));
+    world.deaf.clear();
+    world.cut("us-1", "eu");
+    world.glance_for(5, &["us", "eu"]);
+    let story = world.take_story();
+    let [line] = &story[..] else { panic!("one fault, one finding: {story:?}") };
+    assert!(line.starts_with("opened gateway_disconnected us/us-1→eu"), "{line}");
+}
+
+#[test]
+fn a_server_that_hangs_has_lost_no_gateway_when_the_others_close_theirs() {
+    let mut world = World::seen_from("eu-0");
+    world.stop("us-1");
+    world.glance_for(60, &["us", "eu"]);
+    assert_ne!(world.state("us-1", "eu"), LinkState::Absent);
+    assert_eq!(world.take_story(), [""; 0], "that it hangs, the look at all tells");
+}
+
+#[test]
 fn clusters_that_lose_each_other_are_one_finding_by_glances_too() {
     let mut world = World::seen_from("eu-0");
     world.partition("us", "ap");
