@@ -65,6 +65,13 @@ impl Glances {
         }
     }
 
+    /// One that asked at `asked_at` is over: what it left undecided is looked at again, and what moved since has yet to
+    /// be.
+    fn keep(&mut self, undecided: &BTreeSet<(Name, Name)>, asked_at: Time, now: Time) {
+        let moved_since = |until: Time| until > asked_at.plus(FOLLOWED_FOR);
+        self.pairs.retain(|pair, until| *until > now && (undecided.contains(pair) || moved_since(*until)));
+    }
+
     /// Where something is still followed, the next one is at `at`, or before.
     fn go_on(&mut self, at: Time) {
         if !self.pairs.is_empty() {
@@ -224,7 +231,7 @@ impl Agent {
         let mut followed = undecided(&verdicts, &self.ledger, asked_at);
         let unknown = links.into_iter().filter(|link| link.state == LinkState::Unknown);
         followed.extend(unknown.map(|link| pair((link.cluster, link.remote))));
-        self.glances.pairs.retain(|pair, until| followed.contains(pair) && *until > now);
+        self.glances.keep(&followed, asked_at, now);
         if let Some(ripe_at) = Ledger::next_ripe(&verdicts, asked_at) {
             self.glances.go_on(ripe_at);
         }
@@ -232,5 +239,30 @@ impl Agent {
         let mut effects = if changes.is_empty() { Vec::new() } else { self.save() };
         effects.extend(self.send(now));
         effects
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(glances: &Glances) -> Vec<String> {
+        glances.pairs.keys().map(|(a, b)| format!("{a} {b}")).collect()
+    }
+
+    #[test]
+    fn what_moves_while_a_glance_is_under_way_is_looked_at_after_it() {
+        let at = |ms: u64| Time::from_nanos(1_000_000_000_000).plus(Duration::from_millis(ms));
+        let ends = |a: &str, b: &str| [(Name::from(a), Name::from(b))].into_iter();
+        let mut glances = Glances { are_needed: true, ..Glances::default() };
+        for remote in ["eu", "us"] {
+            glances.add(ends(remote, "ap"), at(0));
+        }
+        let asked_at = at(50);
+        glances.add(ends("sa", "ap"), at(80));
+        glances.keep(&[pair((Name::from("ap"), Name::from("us")))].into(), asked_at, at(100));
+        assert_eq!(pairs(&glances), ["ap sa", "ap us"], "one is well, one is undecided, one was not asked");
+        glances.keep(&BTreeSet::new(), at(1050), at(1100));
+        assert_eq!(pairs(&glances), [""; 0]);
     }
 }
