@@ -184,7 +184,12 @@ impl Group<'_> {
                 }
                 match (self.remote_leaves(), self.absent_since(link)) {
                     (false, Some(since)) => {
-                        Outcome::Violated(Box::new(self.lost(link, since, expected, absent_for)))
+                        let mut violation = self.lost(link, since, expected, absent_for);
+                        if let Some(back_since) = self.back_since().filter(|back| *back > since) {
+                            violation.ripe_at = back_since.plus(violation.ripe_at.since(since));
+                            violation.since = back_since;
+                        }
+                        Outcome::Violated(Box::new(violation))
                     }
                     _ => Outcome::Unknown,
                 }
@@ -318,6 +323,13 @@ impl Group<'_> {
         let own = self.snapshot.servers.get(&link.server_id);
         let lives = |s: &Server| !s.named_by.is_empty() || s.last_sign_at().is_some_and(|at| at > since);
         (link.near || own.is_some_and(lives)).then_some(since)
+    }
+
+    /// Since when one of them has the remote that none had before: the others dial anew as well, and come back one by
+    /// one.
+    fn back_since(&self) -> Option<Time> {
+        let connected = self.links.iter().filter(|l| l.state == LinkState::Connected);
+        connected.filter_map(|l| l.connected_since).min()
     }
 
     /// A server of the remote refuses whoever has a server of its own name in the cluster, and a dial finds it by
@@ -791,6 +803,22 @@ mod tests {
             world.run(secs(30));
             assert_eq!(world.story(), [""; 0], "seed {seed}");
         }
+    }
+
+    #[test]
+    fn those_who_come_back_one_after_another_have_not_lost_it_again() {
+        let mut world = World::seen_from("us-0");
+        for (server, back_after) in [("eu-0", 4000), ("eu-1", 2000), ("eu-2", 4000)] {
+            world.reset(server, "ap", ms(back_after));
+        }
+        world.run(secs(10));
+        assert_eq!(world.story(), [""; 0]);
+        // One that does not come back is told of all the same.
+        for (server, back_after) in [("eu-0", 2000), ("eu-1", 2000), ("eu-2", 20_000)] {
+            world.reset(server, "ap", ms(back_after));
+        }
+        world.run(secs(7));
+        assert_eq!(world.take_story(), ["opened gateway_disconnected eu/eu-2→ap path_cut"]);
     }
 
     #[test]
