@@ -55,6 +55,9 @@ pub struct Beat {
     pub leading_since: Option<Time>,
     /// When the next is due.
     pub next_in: Duration,
+    /// When it was made, by the clock of who sends it.
+    #[serde(default)]
+    pub made_at: Option<Time>,
     /// The instances of the leaders that it hears.
     #[serde(default)]
     pub hears: Vec<Name>,
@@ -112,12 +115,50 @@ impl Peer {
     }
 }
 
+/// How long the beats of an agent are on their way, its clock's difference to ours included.
+#[derive(Clone, Debug)]
+struct Way {
+    least_ns: i128,
+    /// How many in a row were late and came as regularly as they were sent.
+    regular: u32,
+    at: Time,
+}
+
+impl Way {
+    /// Whether one that was made at `made_at` comes later than the fastest by so much that an answer to it may be on its
+    /// way. Where all wait alike, a clock was set.
+    fn is_late(&mut self, made_at: Time, next_in: Duration, now: Time) -> bool {
+        let most = next_in / 2 + SLACK;
+        let took_ns = took_ns(made_at, now);
+        self.least_ns = self.least_ns.min(took_ns);
+        let apart = now.since(std::mem::replace(&mut self.at, now));
+        if took_ns - self.least_ns <= i128::try_from(most.as_nanos()).unwrap_or(i128::MAX) {
+            self.regular = 0;
+            return false;
+        }
+        let is_regular = apart >= next_in / 2 && apart <= next_in + most;
+        self.regular = if is_regular { self.regular + 1 } else { 0 };
+        if self.regular > UNHEARD_MAX {
+            self.least_ns = took_ns;
+            self.regular = 0;
+            return false;
+        }
+        true
+    }
+}
+
+fn took_ns(made_at: Time, now: Time) -> i128 {
+    i128::from(now.as_nanos()) - i128::from(made_at.as_nanos())
+}
+
 /// All that an agent knows of the others.
 #[derive(Clone, Debug)]
 pub struct Peers {
     instance: Name,
     role: Role,
     known: BTreeMap<Name, Peer>,
+    /// Outlives what is known of the agent: who is late for long is forgotten meanwhile.
+    ways: BTreeMap<Name, Way>,
     /// Since when nobody is known to lead.
     vacant_at: Time,
 }
@@ -125,13 +166,20 @@ pub struct Peers {
 impl Peers {
     /// One that has to find out; the first [`Peers::tick`] asks.
     pub fn new(instance: Name, now: Time) -> Self {
-        Self { instance, role: Role::Asking { until: now }, known: BTreeMap::new(), vacant_at: now }
+        Self {
+            instance,
+            role: Role::Asking { until: now },
+            known: BTreeMap::new(),
+            ways: BTreeMap::new(),
+            vacant_at: now,
+        }
     }
 
     /// One that looks by itself and is no part of it.
     pub fn alone() -> Self {
         let role = Role::Alone;
-        Self { instance: Name::from(""), role, known: BTreeMap::new(), vacant_at: Time::default() }
+        let instance = Name::from("");
+        Self { instance, role, known: BTreeMap::new(), ways: BTreeMap::new(), vacant_at: Time::default() }
     }
 
     /// Which start of an agent this is.
@@ -279,6 +327,7 @@ impl Peers {
         if self.known.len() >= PEERS_MAX {
             return None;
         }
+        let is_late = self.is_late(&beat, now);
         let named = beat.hears.contains(&self.instance);
         let peer = Peer {
             agent: beat.agent,
@@ -296,12 +345,22 @@ impl Peers {
         let instance = beat.instance;
         self.known.insert(instance.clone(), peer);
         match beat.leading_since {
-            Some(since) => self.hear_leader(&Claim { since, instance }, now),
+            Some(since) => self.hear_leader(&Claim { since, instance }, is_late, now),
             None => self.vacate(&instance, now),
         }
     }
 
-    fn hear_leader(&mut self, other: &Claim, now: Time) -> Option<Turn> {
+    fn is_late(&mut self, beat: &Beat, now: Time) -> bool {
+        let Some(made_at) = beat.made_at else { return false };
+        if self.ways.len() >= PEERS_MAX && !self.ways.contains_key(&beat.instance) {
+            self.ways.retain(|instance, _| self.known.contains_key(instance));
+        }
+        let fresh = || Way { least_ns: took_ns(made_at, now), regular: 0, at: now };
+        let way = self.ways.entry(beat.instance.clone()).or_insert_with(fresh);
+        way.is_late(made_at, beat.next_in.min(INTERVAL_MAX), now)
+    }
+
+    fn hear_leader(&mut self, other: &Claim, is_late: bool, now: Time) -> Option<Turn> {
         let peer = self.known.get_mut(&other.instance)?;
         match &self.role {
             Role::Alone => return None,
@@ -318,6 +377,10 @@ impl Peers {
                 if claim < other && peer.unheard <= UNHEARD_MAX {
                     let first = !std::mem::replace(&mut peer.expected, true);
                     return first.then_some(Turn::Expect);
+                }
+                // It said so before it could know of us, and may have given way since.
+                if is_late && other < claim {
+                    return None;
                 }
             }
         }
@@ -369,14 +432,24 @@ mod tests {
         now: Time,
         agents: Vec<One>,
         cut: BTreeSet<(usize, usize)>,
+        /// Ways on which, since then, more is sent than passes: what takes a second to be sent takes so many to come.
+        jams: BTreeMap<(usize, usize), (Time, f64)>,
+        late: Vec<(Time, usize, usize, Beat)>,
         flying: Vec<(usize, Beat)>,
         turns: Vec<(usize, Turn)>,
     }
 
     impl Net {
         fn of(agents: usize) -> Self {
-            let mut net =
-                Self { now: at(0), agents: vec![], cut: BTreeSet::new(), flying: vec![], turns: vec![] };
+            let mut net = Self {
+                now: at(0),
+                agents: vec![],
+                cut: BTreeSet::new(),
+                jams: BTreeMap::new(),
+                late: vec![],
+                flying: vec![],
+                turns: vec![],
+            };
             for _ in 0..agents {
                 net.join();
             }
@@ -402,6 +475,7 @@ mod tests {
                 leading_since,
                 next_in,
                 hears,
+                made_at: Some(self.now),
                 succeeds: peers.succeeds(self.now).cloned(),
                 changes: 0,
                 stops: false,
@@ -426,8 +500,20 @@ mod tests {
                 if self.agents[n].peers.doubt(INTERVAL, now) {
                     self.agents[n].beat_at = at(0);
                 }
+                let (due, late) = std::mem::take(&mut self.late)
+                    .into_iter()
+                    .partition(|(at, _, to, _)| *at <= now && *to == n);
+                self.late = late;
+                let due: Vec<(Time, usize, usize, Beat)> = due;
+                for (.., beat) in due {
+                    let turn = self.agents[n].peers.hear(beat, now);
+                    self.turn(n, turn);
+                }
                 for (from, beat) in flying.iter().filter(|(from, _)| *from != n) {
-                    if !self.cut.contains(&(*from, n)) {
+                    if let Some((since, times)) = self.jams.get(&(*from, n)) {
+                        let comes_at = since.plus(now.since(*since).mul_f64(*times));
+                        self.late.push((comes_at, *from, n, beat.clone()));
+                    } else if !self.cut.contains(&(*from, n)) {
                         let turn = self.agents[n].peers.hear(beat.clone(), now);
                         self.turn(n, turn);
                     }
@@ -510,6 +596,36 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_heard_ever_later_gives_its_place_once() {
+        for times in [1.5, 2.0, 2.6, 4.0] {
+            let mut net = Net::of(3);
+            net.run(secs(10));
+            let [leader] = net.leaders()[..] else { panic!("one leads") };
+            let other = (leader + 1) % 3;
+            net.turns.clear();
+            net.jams.insert((leader, other), (net.now, times));
+            net.run(secs(60));
+            let led = net.turns.iter().filter(|(_, turn)| matches!(turn, Turn::Lead(_))).count();
+            assert!(led <= 1, "{times}: {:?}", net.turns);
+            assert_eq!(net.leaders().len(), 1, "{times}");
+            net.jams.clear();
+            net.run(secs(30));
+            assert_eq!(net.leaders().len(), 1, "{times}");
+        }
+    }
+
+    #[test]
+    fn a_leader_whose_clock_is_set_back_is_believed_again() {
+        let mut way = Way { least_ns: 0, regular: 0, at: at(0) };
+        let mut told = Vec::new();
+        for n in 1..8_u64 {
+            let now = at(1000 * n);
+            told.push(way.is_late(if n < 3 { now } else { now.minus(secs(600)) }, INTERVAL, now));
+        }
+        assert_eq!(told, [false, false, true, true, true, false, false], "three, and it is believed");
+    }
+
+    #[test]
     fn who_comes_later_stands_by() {
         let mut net = Net::of(1);
         net.run(secs(5));
@@ -543,6 +659,7 @@ mod tests {
             agent: instance.into(),
             leading_since: Some(at(since)),
             next_in: INTERVAL,
+            made_at: None,
             hears: Vec::new(),
             succeeds: None,
             changes: 0,
@@ -666,6 +783,7 @@ mod tests {
             agent: "a".into(),
             leading_since: None,
             next_in: INTERVAL,
+            made_at: None,
             hears: Vec::new(),
             succeeds: None,
             changes: 0,

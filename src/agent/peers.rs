@@ -345,6 +345,7 @@ impl Agent {
             agent: self.vantage.agent.clone(),
             leading_since: peers.leading_since(),
             next_in: self.company.beat_every(self.config.interval),
+            made_at: Some(now),
             hears: peers.hears(now),
             succeeds: peers.succeeds(now).cloned(),
             changes: self.company.changes,
