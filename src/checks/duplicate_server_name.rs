@@ -112,11 +112,12 @@ fn has_routes(snapshot: &Snapshot, server: &Server) -> bool {
 
 fn judge(snapshot: &Snapshot, name: &Name, servers: &[&Server]) -> Vec<Verdict> {
     let mut present: BTreeMap<&Name, Vec<&Server>> = BTreeMap::new();
-    for server in servers {
+    let answer = |server: &&&Server| server.sight == Sight::Answered;
+    // The answer of one that ended may come late, and count beside the first of its next life.
+    let newest = servers.iter().filter(answer).map(|s| s.first_seen_at).max();
+    for server in servers.iter().filter(answer).filter(|s| s.answered_at >= newest) {
         let Some(cluster) = &server.info.cluster else { continue };
-        if server.sight == Sight::Answered {
-            present.entry(cluster).or_default().push(server);
-        }
+        present.entry(cluster).or_default().push(server);
     }
     // Two lives of one cluster may be told of side by side: such a one counts only where no other answers.
     for server in servers.iter().filter(|s| s.sight != Sight::Answered && has_routes(snapshot, s)) {
@@ -386,6 +387,27 @@ mod tests {
             "{:?}",
             world.story()
         );
+    }
+
+    #[test]
+    fn the_late_answer_of_one_that_ended_is_no_second_server() {
+        let world = World::seen_from("eu-0");
+        let mut snapshot = world.view().clone();
+        let settings = Settings::of(&DuplicateServerName);
+        let newer = snapshot.servers.values().find(|s| &*s.info.name == "us-1").expect("it is there").clone();
+        let judge = |snapshot: &Snapshot| {
+            let verdicts = DuplicateServerName.evaluate(snapshot, &settings, &Watched::default());
+            verdicts.iter().filter(|v| matches!(v.outcome, Outcome::Violated(_))).count()
+        };
+        let mut older = newer.clone();
+        older.info.id = "NOLDER".into();
+        older.answered_at = Some(newer.first_seen_at.minus(Duration::from_secs(1)));
+        older.first_seen_at = newer.first_seen_at.minus(Duration::from_secs(60));
+        snapshot.servers.insert(older.info.id.clone(), older.clone());
+        assert_eq!(judge(&snapshot), 0);
+        older.answered_at = newer.answered_at;
+        snapshot.servers.insert(older.info.id.clone(), older);
+        assert_eq!(judge(&snapshot), 1, "both are there");
     }
 
     #[test]
