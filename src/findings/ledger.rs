@@ -123,6 +123,12 @@ impl Key {
     fn of(check: &str, entity: &Entity) -> Self {
         Self { check: Name::from(check), names: entity.names().map(Option::<&Name>::cloned) }
     }
+
+    /// What it was made of, but for IDs.
+    fn entity(&self) -> Entity {
+        let [cluster, server, remote, account, peer_server] = self.names.clone();
+        Entity { cluster, server, remote, account, peer_server, ..Entity::default() }
+    }
 }
 
 /// The identity of a finding: 16 hex digits over check, severity and the entity's raw names, equal for every
@@ -462,15 +468,16 @@ impl Ledger {
         changes
     }
 
-    /// What a glance does not see may explain what it does: a violation that waits and shares a name with it.
-    /// The look at all decides then.
+    /// What a glance does not see may explain what it does: a violation that waits and shares a name with it, but no
+    /// single link another. The look at all decides then.
     fn hold_what_may_be_explained(&self, view: &mut View) {
         let is_seen = |key: &Key| view.violated.contains_key(key) || view.unknown.contains(key);
         let waits = |key: &&Key| !self.open.contains_key(key) && !is_seen(key);
-        let waiting: Vec<&Key> = self.pending.keys().filter(waits).collect();
-        let may_explain = |by: &Key, of: &Key| {
-            RULES.iter().any(|rule| *rule.by == *by.check && *rule.of == *of.check)
-                && by.names.iter().any(|name| name.is_some() && of.names.contains(name))
+        let waiting: Vec<(&Key, Entity)> =
+            self.pending.keys().filter(waits).map(|key| (key, key.entity())).collect();
+        let may_explain = |(by, entity): &(&Key, Entity), of: &Key| {
+            let holds = |rule: &Rule| *rule.by == *by.check && *rule.of == *of.check && rule.may_hold(entity);
+            by.names.iter().any(|name| name.is_some() && of.names.contains(name)) && RULES.iter().any(holds)
         };
         let held: Vec<Key> = view
             .violated
