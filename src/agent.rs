@@ -479,6 +479,12 @@ impl Agent {
         if self.greeted.is_none() && !self.roster.is_told_by(&self.vantage.server_id) {
             return self.greet(now);
         }
+        // A round takes its time, and one that begins too soon says nothing in the end.
+        if !self.is_settled(now) && self.is_large() {
+            self.free_at = self.looking_since.plus(UNSETTLED);
+            self.grid_at = self.grid_at.max(self.free_at);
+            return Vec::new();
+        }
         let on_grid = now >= self.grid_at;
         if on_grid {
             self.observer.behind = now.since(self.grid_at);
@@ -511,7 +517,12 @@ impl Agent {
             &requests,
         );
         if let Some(mut parts) = parts {
-            self.thrift.slow_down(&mut parts, self.spent, self.config.budget_cpu_percent, now);
+            let percent = self.config.budget_cpu_percent;
+            self.thrift.measure(&parts, self.spent, percent, now);
+            // The first one is waited for: until it is over nobody is judged.
+            if self.glances.are_needed() {
+                self.thrift.slow_down(&mut parts);
+            }
             requests.retain(|(request, _)| request.target != Target::All);
             look.ask_in_parts(parts);
         }
@@ -783,8 +794,10 @@ impl Agent {
             self.take_a_turn(now);
         }
         let answered = look.answered(Endpoint::Gatewayz, false);
-        if let Some(cluster) = self.roster.cluster_of(&self.vantage.server_id) {
-            self.vantage.cluster = Some(cluster);
+        if let Some(cluster) = self.roster.cluster_of(&self.vantage.server_id)
+            && self.vantage.cluster.replace(cluster) != self.vantage.cluster
+        {
+            self.roster.forget_who_comes_no_more();
         }
         self.vantage.ways = self.ways_now();
         self.observer.findings_over = self.ledger.over();

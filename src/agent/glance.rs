@@ -42,13 +42,22 @@ struct Under {
 }
 
 impl Glances {
+    pub(super) fn are_needed(&self) -> bool {
+        self.are_needed
+    }
+
     pub(super) fn look_mut(&mut self) -> Option<&mut Look> {
         self.now.as_mut().map(|under| &mut under.look)
     }
 
-    /// What is under way is asked again in its turn.
-    pub(super) fn drop_what_is_asked(&mut self) {
+    /// Nobody looked for a while: what is under way is asked again, and what moved is followed for as long as if it
+    /// moved now.
+    pub(super) fn begin_anew(&mut self, now: Time) {
         self.now = None;
+        for until in self.pairs.values_mut() {
+            *until = now.plus(FOLLOWED_FOR);
+        }
+        self.go_on(now.plus(LOOK_SOON));
     }
 
     fn add(&mut self, ends: impl Iterator<Item = (Name, Name)>, now: Time) {
@@ -121,6 +130,9 @@ impl Agent {
 
     /// A server tells its gateways, in a look at all or in a glance.
     pub(super) fn note_what_is_new(&mut self, server: &ServerInfo, told: &Gatewayz, now: Time) {
+        if server.cluster.is_some() && server.cluster == self.vantage.cluster {
+            self.roster.note_who_comes_no_more(server, told, now);
+        }
         if self.glances.are_needed {
             let remotes = self.roster.answers_anew(server, told, self.vantage.cluster.as_ref());
             self.note_remotes(server, remotes, now);
@@ -250,9 +262,27 @@ mod tests {
         glances.pairs.keys().map(|(a, b)| format!("{a} {b}")).collect()
     }
 
+    fn at(ms: u64) -> Time {
+        Time::from_nanos(1_000_000_000_000).plus(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn what_was_looked_at_when_the_agent_stood_still_is_looked_at_anew() {
+        let mut glances = Glances { are_needed: true, ..Glances::default() };
+        glances.add([(Name::from("eu"), Name::from("ap"))].into_iter(), at(0));
+        // It was begun, and its answers are lost.
+        glances.due_at = None;
+        glances.begin_anew(at(12_000));
+        assert_eq!(glances.due_at, Some(at(12_000).plus(LOOK_SOON)));
+        glances.keep(&[pair((Name::from("ap"), Name::from("eu")))].into(), at(12_050), at(13_000));
+        assert_eq!(pairs(&glances), ["ap eu"]);
+        let mut nothing = Glances::default();
+        nothing.begin_anew(at(0));
+        assert_eq!(nothing.due_at, None, "nothing moved");
+    }
+
     #[test]
     fn what_moves_while_a_glance_is_under_way_is_looked_at_after_it() {
-        let at = |ms: u64| Time::from_nanos(1_000_000_000_000).plus(Duration::from_millis(ms));
         let ends = |a: &str, b: &str| [(Name::from(a), Name::from(b))].into_iter();
         let mut glances = Glances { are_needed: true, ..Glances::default() };
         for remote in ["eu", "us"] {

@@ -70,7 +70,7 @@ impl Agent {
     /// that has waited longest for its turn.
     fn due_of_all(&self, opens_epoch: bool, now: Time) -> BTreeSet<Endpoint> {
         let census = self.roster.census(&self.vantage.server_id);
-        let is_large = parts(&[all(Endpoint::Gatewayz)], &census, &self.sizes, self.share()).is_some();
+        let is_large = self.is_large();
         let overdue = |endpoint: Endpoint| {
             let every = self.asked_every(endpoint)?;
             let every = if is_large {
@@ -159,6 +159,11 @@ impl Agent {
         self.greeted = Some(now.plus(GREETING));
         let target = Target::Server(self.vantage.server_id.clone());
         self.question(&Request { endpoint: Endpoint::Statsz, target }, self.looks).into_iter().collect()
+    }
+
+    /// Whether a look at all takes its time.
+    pub(super) fn is_large(&self) -> bool {
+        self.parts(&[(all(Endpoint::Gatewayz), BTreeSet::new())]).is_some()
     }
 
     /// What is asked of all, cluster by cluster, where it is more than may come at once.

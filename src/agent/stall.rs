@@ -25,7 +25,7 @@ impl Agent {
         }
         tracing::warn!(late_ms = super::millis(late), "stood still, and gives what it saw before no weight");
         self.roster.blink();
-        self.glances.drop_what_is_asked();
+        self.glances.begin_anew(now);
         self.ripe_at = None;
         // One that takes its time is worth going on with: those who were asked may answer yet.
         match &mut self.look {

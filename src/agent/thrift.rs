@@ -31,9 +31,10 @@ impl Default for Thrift {
 }
 
 impl Thrift {
-    /// A round begins: it takes its time if the last one cost more than `percent` of a processor, with all that came
-    /// meanwhile. `spent` is what the agent has spent since it started; where that stands still, nothing is measured.
-    pub(super) fn slow_down(&mut self, parts: &mut VecDeque<Part>, spent: Duration, percent: u64, now: Time) {
+    /// A round begins: it is to take its time if the last ones cost more than `percent` of a processor, with all that
+    /// came meanwhile. `spent` is what the agent has spent since it started; where that stands still, nothing is
+    /// measured.
+    pub(super) fn measure(&mut self, parts: &VecDeque<Part>, spent: Duration, percent: u64, now: Time) {
         let lasts =
             parts.iter().fold(Duration::ZERO, |sum, part| sum.saturating_add(part.lasts)).as_secs_f64();
         if let Some((at, before)) = self.began.front() {
@@ -48,6 +49,10 @@ impl Thrift {
         }
         self.began.push_back((now, spent));
         self.slowness = self.slowness.clamp(1.0, (ROUND_MAX.as_secs_f64() / lasts.max(0.001)).max(1.0));
+    }
+
+    /// Makes a round as long as that wants it.
+    pub(super) fn slow_down(&self, parts: &mut VecDeque<Part>) {
         for part in parts {
             let longer = Duration::try_from_secs_f64(part.lasts.as_secs_f64() * self.slowness);
             part.lasts = longer.unwrap_or(part.lasts);
@@ -74,7 +79,8 @@ mod tests {
         let mut last = Duration::ZERO;
         for _ in 0..40 {
             let mut parts = round();
-            thrift.slow_down(&mut parts, spent, percent, now);
+            thrift.measure(&parts, spent, percent, now);
+            thrift.slow_down(&mut parts);
             last = lasts(&parts);
             now = now.plus(last);
             spent += each + idle.mul_f64(last.as_secs_f64());
@@ -98,10 +104,12 @@ mod tests {
         assert_eq!(after_many(Duration::from_secs(9), Duration::from_millis(500), 3), ROUND_MAX);
         let mut thrift = Thrift { slowness: 5.0, ..Thrift::default() };
         let mut parts: VecDeque<Part> = (0..10).flat_map(|_| round()).collect();
-        thrift.slow_down(&mut parts, Duration::ZERO, 3, Time::from_millis(1000));
+        thrift.measure(&parts, Duration::ZERO, 3, Time::from_millis(1000));
+        thrift.slow_down(&mut parts);
         assert_eq!(lasts(&parts), Duration::from_secs(100));
         let mut parts = VecDeque::from([Part { lasts: Duration::MAX, ..Part::default() }]);
-        thrift.slow_down(&mut parts, Duration::MAX, 0, Time::from_millis(1000));
+        thrift.measure(&parts, Duration::MAX, 0, Time::from_millis(1000));
+        thrift.slow_down(&mut parts);
         assert_eq!(parts[0].lasts, Duration::MAX);
     }
 

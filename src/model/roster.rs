@@ -132,6 +132,8 @@ struct Record {
     alive_at: Option<Time>,
     ended: bool,
     left_at: Option<Time>,
+    /// When its gateway to the vantage's cluster was first seen to be gone.
+    shut_at: Option<Time>,
     /// When each came, and its number.
     heartbeats: VecDeque<(Time, u64)>,
     /// The first look in a row in which another cluster had a living server of its name.
@@ -181,6 +183,7 @@ impl Record {
             alive_at: None,
             ended: false,
             left_at: None,
+            shut_at: None,
             heartbeats: VecDeque::new(),
             doubled_since: None,
             gatewayz: None,

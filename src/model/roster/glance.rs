@@ -58,6 +58,26 @@ impl Roster {
         remotes.into_iter().cloned().collect()
     }
 
+    /// A server of our own cluster tells who has a gateway to it.
+    pub fn note_who_comes_no_more(&mut self, server: &ServerInfo, told: &Gatewayz, at: Time) {
+        let Some((_, held)) = self.records.get(&server.id).and_then(|r| r.gatewayz.as_ref()) else { return };
+        let held = std::sync::Arc::clone(held);
+        if held.inbound.peers().eq(told.inbound.peers()) {
+            return;
+        }
+        let now: BTreeSet<(&Name, &Name)> = told.inbound.peers().collect();
+        for (_, id) in held.inbound.peers().filter(|peer| !now.contains(peer)) {
+            if let Some(record) = self.records.get_mut(id) {
+                record.shut_at.get_or_insert(at);
+            }
+        }
+    }
+
+    /// Our own cluster is another one now.
+    pub fn forget_who_comes_no_more(&mut self) {
+        self.records.values_mut().for_each(|record| record.shut_at = None);
+    }
+
     /// Brings `snapshot`, which is of the last look at all, up to date by those who answered now, and gives the links
     /// between the clusters asked. What cannot be told by so little is unknown in them: a server that does not answer
     /// any more, or one that starts or left, is for the look at all to judge.
@@ -96,6 +116,11 @@ impl Roster {
             let door = Door::of(clusters.get(own)?, servers, &fresh)?;
             Some((own, door))
         });
+        for (_, id) in own.iter().flat_map(|(_, door)| &door.open) {
+            if let Some(record) = self.records.get_mut(id) {
+                record.shut_at = None;
+            }
+        }
         let mut between = Vec::new();
         for cluster in &glance.clusters {
             let begin = links.partition_point(|l| l.cluster < *cluster);
@@ -111,7 +136,7 @@ impl Roster {
                 } else if let Some((_, door)) = own.as_ref().filter(|(own, _)| **own == link.remote)
                     && steady.contains(cluster)
                     && door.is_shut_to(&link.server_id, cluster)
-                    && self.was_well_at(&link.server_id, link.absent_since.unwrap_or(glance.asked_at))
+                    && self.was_well_when_it_went(link, glance.asked_at)
                     && let Some(server) = servers.get_mut(&link.server_id)
                     && server.answered_at.is_some()
                     && let Some(named_by) = self.named_since(server, &fresh, glance.asked_at)
@@ -133,10 +158,11 @@ impl Roster {
         between
     }
 
-    /// Whether what it lost at `at` can be no consequence of its hanging.
-    fn was_well_at(&self, id: &Name, at: Time) -> bool {
-        let last_at = self.records.get(id).and_then(Record::last_sign_at);
-        last_at.is_some_and(|last_at| at.since(last_at) < HANGS_FOR)
+    /// Whether its gateway to our cluster, which is gone at `at`, can have gone by no hanging of its own.
+    fn was_well_when_it_went(&self, link: &Link, at: Time) -> bool {
+        let Some(record) = self.records.get(&link.server_id) else { return false };
+        let went_at = link.absent_since.into_iter().chain(record.shut_at).min().unwrap_or(at);
+        record.last_sign_at().is_some_and(|last_at| went_at.since(last_at) < HANGS_FOR)
     }
 
     /// Those of its cluster that answer, and told since `at` that they have a route to it; none where nobody did.

@@ -18,8 +18,11 @@ impl World {
                 self.node(&name).seq += 1;
                 let (info, fact) = (self.info(&name), Fact::Gatewayz(self.gatewayz(&name)));
                 answered.insert(info.id.clone());
-                let _ = self.roster.answer(info.clone(), fact, asked_at);
                 let own = self.node(&vantage).cluster.clone();
+                if info.cluster.as_ref() == Some(&own) {
+                    self.roster.note_who_comes_no_more(&info, &self.gatewayz(&name), asked_at);
+                }
+                let _ = self.roster.answer(info.clone(), fact, asked_at);
                 if clusters.contains(&&*own) && info.cluster != Some(own) && !self.muted.contains(&name) {
                     let routes = Fact::Routez(self.routez(&name));
                     let _ = self.roster.answer(info, routes, asked_at);
@@ -121,6 +124,39 @@ fn a_server_that_seemed_to_hang_when_all_were_looked_at_is_seen_to_live_by_glanc
     let story = world.take_story();
     let [line] = &story[..] else { panic!("one fault, one finding: {story:?}") };
     assert!(line.starts_with("opened gateway_disconnected us/us-1→eu"), "{line}");
+}
+
+#[test]
+fn a_link_that_went_while_nobody_judged_is_told_of_by_glances_later() {
+    let mut world = World::seen_from("eu-0");
+    world.cut("us-1", "eu");
+    let agent = world.agent.take();
+    world.run(secs(2));
+    world.agent.clone_from(&agent);
+    world.snapshot.as_mut().expect("there is one").settled = false;
+    world.glance(&["us", "eu"]);
+    world.snapshot.as_mut().expect("there is one").settled = true;
+    world.agent = None;
+    world.run(secs(60));
+    world.agent = agent;
+    world.glance_for(5, &["us", "eu"]);
+    let story = world.take_story();
+    let [line] = &story[..] else { panic!("one fault, one finding: {story:?}") };
+    assert!(line.starts_with("opened gateway_disconnected us/us-1→eu"), "{line}");
+}
+
+#[test]
+fn a_link_that_is_lost_besides_another_waits_for_no_look_at_all() {
+    let mut world = World::seen_from("eu-0");
+    world.cut("ap-1", "eu");
+    world.run(secs(2));
+    assert_eq!(world.take_story(), [""; 0], "that one waits yet");
+    world.cut("us-1", "ap");
+    world.cut("us-2", "eu");
+    world.glance_for(5, &["us", "eu"]);
+    let story = world.take_story();
+    let [line] = &story[..] else { panic!("ap is not looked at: {story:?}") };
+    assert!(line.starts_with("opened gateway_disconnected us/us-2→eu"), "{line}");
 }
 
 #[test]
