@@ -124,11 +124,13 @@ impl Agent {
         }
         let (mut theirs, mut stale) = (Vec::new(), Vec::new());
         for finding in holds.open.into_iter().take(FINDINGS_MAX) {
-            if self.company.has_ended(&finding) { stale.push(finding) } else { theirs.push(finding) }
+            match self.company.how_it_ended(&finding) {
+                Some(ended) => stale.push(ended.of(finding)),
+                None => theirs.push(finding),
+            }
         }
-        for finding in stale {
-            let finding = finding.ended(now);
-            self.keep_only(&Change { action: Action::Resolved, reason: Reason::Recovered, finding });
+        for change in stale {
+            self.keep_only(&change);
         }
         self.recall(&theirs);
         let before = self.ledger.len();

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::io::Effect;
 use super::{Agent, millis};
 use crate::collect::decode;
-use crate::findings::{Action, Change, FINDINGS_MAX, Finding, Ledger, Silence};
+use crate::findings::{Action, Change, FINDINGS_MAX, Finding, Ledger, Reason, Silence};
 use crate::model::{Name, Observer, ServerInfo, Snapshot, Time};
 use crate::peers::{Beat, Peers, STANDBY_EVERY, Turn};
 use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Told};
@@ -92,6 +92,25 @@ struct Copy {
 }
 
 /// How this agent stands to the others.
+/// How a finding ended.
+#[derive(Clone, Debug)]
+pub(super) struct Ended {
+    fingerprint: String,
+    opened_at: Time,
+    at: Time,
+    reason: Reason,
+    revision: u64,
+}
+
+impl Ended {
+    /// The change that ended `finding`, as everybody else heard it.
+    pub(super) fn of(&self, finding: Finding) -> Change {
+        let mut finding = finding.ended(self.at);
+        finding.revision = self.revision;
+        Change { action: Action::Resolved, reason: self.reason, finding }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Company {
     pub(super) peers: Peers,
@@ -110,7 +129,7 @@ pub(super) struct Company {
     estate: Vec<Finding>,
     offered_at: Option<Time>,
     hold_until: Time,
-    ended: VecDeque<(String, Time)>,
+    ended: VecDeque<Ended>,
     /// How much was taken over from others since this agent leads, or had nothing open.
     taken_bytes: usize,
     /// For each beat that did not come back yet, what was sent before it.
@@ -141,17 +160,20 @@ impl Company {
         if self.peers.leads() { interval.min(STANDBY_EVERY) } else { STANDBY_EVERY }
     }
 
-    fn note(&mut self, action: Action, finding: &Finding) {
-        if action == Action::Resolved {
+    fn note(&mut self, action: Action, reason: Reason, finding: &Finding) {
+        if let (Action::Resolved, Some(at)) = (action, finding.resolved_at) {
             if self.ended.len() >= ENDED_MAX {
                 self.ended.pop_front();
             }
-            self.ended.push_back((finding.fingerprint.clone(), finding.opened_at));
+            let (fingerprint, opened_at, revision) =
+                (finding.fingerprint.clone(), finding.opened_at, finding.revision);
+            self.ended.push_back(Ended { fingerprint, opened_at, at, reason, revision });
         }
     }
 
-    pub(super) fn has_ended(&self, finding: &Finding) -> bool {
-        self.ended.iter().any(|(print, at)| *print == finding.fingerprint && *at == finding.opened_at)
+    pub(super) fn how_it_ended(&self, finding: &Finding) -> Option<&Ended> {
+        let is_it = |e: &&Ended| e.fingerprint == finding.fingerprint && e.opened_at == finding.opened_at;
+        self.ended.iter().find(is_it)
     }
 }
 
@@ -482,7 +504,7 @@ impl Agent {
         }
         // Also where something was missed: what is over is not to come back if this agent leads before it has the
         // whole ledger.
-        self.company.note(told.action, &told.finding);
+        self.company.note(told.action, told.reason, &told.finding);
         self.ledger.follow(told.action, told.finding);
         self.save()
     }
@@ -570,7 +592,7 @@ impl Agent {
             tracing::warn!(from = ?page.beat.agent, "hands over more than is taken in");
             room = 0;
         }
-        let known = |f: &Finding| f.is_named_right() && !self.company.has_ended(f);
+        let known = |f: &Finding| f.is_named_right() && self.company.how_it_ended(f).is_none();
         let findings: Vec<Finding> = page.findings.into_iter().filter(known).take(room).collect();
         tracing::info!(from = ?page.beat.agent, findings = findings.len(), "took over what another agent had open");
         self.recall(&findings);
@@ -616,7 +638,7 @@ impl Agent {
                 "{}",
                 f.summary.escape_debug()
             );
-            self.company.note(change.action, f);
+            self.company.note(change.action, change.reason, f);
             self.company.changes += 1;
             self.style.speaker.changes = self.company.changes;
             let message = event::finding(change, &self.sight, &self.style, &nuid::next().to_string());
@@ -665,4 +687,31 @@ fn paged<T: Serialize>(items: impl Iterator<Item = T>) -> Vec<Vec<T>> {
         }
     }
     pages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::example::{World, secs};
+
+    #[test]
+    fn what_the_sink_still_has_open_ends_there_as_everybody_heard_it_end() {
+        let mut world = World::seen_from("eu-0");
+        world.cut("us-1", "ap");
+        world.run(secs(5));
+        let open = world.ledger.open().next().expect("it is told of").clone();
+        world.heal();
+        world.run(secs(10));
+        let is_end = |change: &&Change| change.action == Action::Resolved;
+        let end = world.published.iter().find(is_end).expect("it is over");
+        let mut company = Company::new(Peers::alone());
+        assert!(company.how_it_ended(&open).is_none());
+        company.note(end.action, end.reason, &end.finding);
+        let again = company.how_it_ended(&open).expect("it was heard").of(open.clone());
+        let told = |c: &Change| (c.action, c.reason, c.finding.resolved_at, c.finding.revision);
+        assert_eq!(told(&again), told(end));
+        let mut later = open;
+        later.opened_at = world.now;
+        assert!(company.how_it_ended(&later).is_none(), "another life");
+    }
 }

@@ -278,6 +278,8 @@ pub fn abridged(f: &Finding, bytes: usize) -> Finding {
 pub struct Told {
     /// What happened to it.
     pub action: Action,
+    /// Why.
+    pub reason: Reason,
     /// The finding after it.
     pub finding: Finding,
     /// By which start of an agent.
@@ -293,6 +295,7 @@ pub fn read(payload: &[u8]) -> Option<Told> {
         return None;
     }
     let action = Action::deserialize(body.get("action")?).ok()?;
+    let reason = Reason::deserialize(body.get("reason")?).ok()?;
     let mut memo = body.remove("ledger").unwrap_or_default();
     let memo = memo.as_object_mut()?;
     for key in ["essence", "scope"] {
@@ -303,7 +306,7 @@ pub fn read(payload: &[u8]) -> Option<Told> {
     let published_at = body.remove("timestamp")?;
     body.insert("published_at".to_owned(), published_at);
     let finding = Finding::deserialize(Value::Object(body)).ok().filter(Finding::is_named_right)?;
-    Some(Told { action, finding, instance, change })
+    Some(Told { action, reason, finding, instance, change })
 }
 
 /// Whether it is something that [`finding`] wrote.
