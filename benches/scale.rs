@@ -309,6 +309,8 @@ impl Bench {
         let mut command = Command::new(binary);
         command.args(["--servers", &self.simulation.url, "--count", &row.servers.to_string(), "--gatewayz"]);
         command.args(["--timeout", "60s", "--addr", "127.0.0.1", "--port", &address.port().to_string()]);
+        // By default it takes half a second without an answer for the end of all.
+        command.args(["--server-discovery-timeout", "20s"]);
         let child = command.kill_on_drop(true).spawn().expect("surveyor starts");
         let pid = child.id().expect("it runs");
         let until = Instant::now() + WITHIN;
