@@ -167,7 +167,7 @@ impl Decoder {
                 Some((server, gatewayz)) => Ok((server, Fact::Gatewayz(gatewayz))),
                 None => open::<wire::Gatewayz<'_>>(endpoint, json, names),
             },
-            Endpoint::Varz => open::<wire::Varz<'_>>(endpoint, json, names),
+            Endpoint::Varz => varz(json, names, &mut self.others),
             Endpoint::Routez => open::<wire::Routez<'_>>(endpoint, json, names),
             Endpoint::Statsz => statsz(json, names, &mut self.others),
             Endpoint::Accountz => open::<wire::Accountz<'_>>(endpoint, json, names),
@@ -325,6 +325,19 @@ fn statsz(json: &[u8], names: &mut Names, others: &mut Vec<u8>) -> Result<(Serve
     open::<wire::Statsz<'_>>(Endpoint::Statsz, json, names)
 }
 
+fn varz(json: &[u8], names: &mut Names, others: &mut Vec<u8>) -> Result<(ServerInfo, Fact), Box<Garbled>> {
+    if let Some((server, remotes)) = scan::varz(json, names, others)
+        && let Ok(body) = serde_json::from_slice::<wire::Varz<'_>>(others)
+        && body.server_id.as_ref().is_none_or(|id| **id == *server.id)
+        && let Fact::Varz(mut varz) = body.into_fact(&server, names)
+        && let Some(gateway) = &mut varz.gateway
+    {
+        gateway.remotes = remotes;
+        return Ok((server, Fact::Varz(varz)));
+    }
+    open::<wire::Varz<'_>>(Endpoint::Varz, json, names)
+}
+
 /// A piece of somebody's text, short enough for a log line.
 fn clip(text: &str) -> String {
     text.chars().take(200).collect()
@@ -436,9 +449,9 @@ impl<'a> Body<'a> for wire::Varz<'a> {
             // A cluster may list itself, so that one file serves all; the server skips it too.
             let remotes = block.gateways.iter().filter(|remote| *remote.name != *name);
             let remotes = remotes.map(|remote| {
-                let urls = remote.urls.iter().flatten().map(|url| &**url).collect();
+                let mut urls = remote.urls.iter().flatten().map(|url| &**url).collect();
                 let remote = names.get(&remote.name);
-                let urls = names.urls(&remote, urls);
+                let urls = names.urls(&remote, &mut urls);
                 (remote, urls)
             });
             let remotes = remotes.collect();
@@ -597,6 +610,7 @@ pub(crate) fn generally(endpoint: Endpoint, json: &[u8]) -> Result<(ServerInfo, 
     let read = match endpoint {
         Endpoint::Gatewayz => open::<wire::Gatewayz<'_>>(endpoint, json, names),
         Endpoint::Statsz => open::<wire::Statsz<'_>>(endpoint, json, names),
+        Endpoint::Varz => open::<wire::Varz<'_>>(endpoint, json, names),
         _ => return Decoder::default().reply(endpoint, None, json),
     };
     within_bounds(read, names.take_longest())

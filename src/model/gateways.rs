@@ -2,6 +2,7 @@
 //!
 //! A connection takes some thirty bytes here, and four times as many where it is worked with.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -86,8 +87,19 @@ impl Inbounds {
 
     /// Those that a server of `remote` has here.
     pub fn from_peer(&self, remote: &str, peer_id: &Name) -> impl Iterator<Item = Connection> {
-        let from = self.0.of(remote).iter().filter(move |row| row.peer_id == *peer_id);
-        from.map(|row| self.0.read(row).connection)
+        self.0.of_peer(self.0.of(remote), peer_id)
+    }
+
+    /// As [`Self::from_peer`], found soonest where `place` is that of the remote before it; then it is that of `remote`.
+    pub(super) fn from_peer_near(
+        &self,
+        remote: &str,
+        peer_id: &Name,
+        place: &Cell<usize>,
+    ) -> impl Iterator<Item = Connection> {
+        let of = self.0.of_begin(remote, self.0.begin_near(remote, place.get()));
+        place.set(of.start);
+        self.0.of_peer(self.0.rows.get(of).unwrap_or_default(), peer_id)
     }
 
     /// All of them, in the order of the remotes.
@@ -187,14 +199,33 @@ impl Rows {
         Self { rows: rows.into(), bytes: bytes.as_slice().into() }
     }
 
-    fn of_remote(&self, remote: &str) -> std::ops::Range<usize> {
-        let begin = self.rows.partition_point(|row| *row.remote < *remote);
+    /// Where the rows of `remote` begin, or would.
+    fn begin(&self, remote: &str) -> usize {
+        self.rows.partition_point(|row| *row.remote < *remote)
+    }
+
+    /// As [`Self::begin`], at once where that is `place` or follows it closely.
+    fn begin_near(&self, remote: &str, place: usize) -> usize {
+        const CLOSE: usize = 4;
+        let is_before = |at: usize| self.rows.get(at).is_some_and(|row| *row.remote < *remote);
+        let known = place.checked_sub(1).is_none_or(is_before);
+        let near = known.then(|| (place..place + CLOSE).find(|at| !is_before(*at))).flatten();
+        near.unwrap_or_else(|| self.begin(remote))
+    }
+
+    /// The rows of `remote`, which begin there if there are any.
+    fn of_begin(&self, remote: &str, begin: usize) -> std::ops::Range<usize> {
         let rest = self.rows.get(begin..).unwrap_or_default();
         begin..begin + rest.iter().take_while(|row| *row.remote == *remote).count()
     }
 
     fn of(&self, remote: &str) -> &[Row] {
-        self.rows.get(self.of_remote(remote)).unwrap_or_default()
+        self.rows.get(self.of_begin(remote, self.begin(remote))).unwrap_or_default()
+    }
+
+    fn of_peer(&self, rows: &[Row], peer_id: &Name) -> impl Iterator<Item = Connection> {
+        let from = rows.iter().filter(move |row| row.peer_id == *peer_id);
+        from.map(|row| self.read(row).connection)
     }
 
     fn peers(&self) -> impl Iterator<Item = (&Name, &Name)> {
@@ -319,6 +350,12 @@ mod tests {
         assert_eq!((of("eu"), of("ap"), of("none")), (vec!["N2"], vec![], vec![]));
         assert_eq!(inbounds.from_peer("us", &"N5".into()).count(), 2);
         assert_eq!(inbounds.from_peer("eu", &"N5".into()).count(), 0);
+        for (place, remote) in (0..7).flat_map(|at| ["", "ap", "eu", "us", "zz"].map(|r| (Cell::new(at), r)))
+        {
+            let near = inbounds.from_peer_near(remote, &"N5".into(), &place).count();
+            assert_eq!(near, inbounds.from_peer(remote, &"N5".into()).count(), "{remote} near {place:?}");
+            assert_eq!(place.get(), inbounds.0.begin(remote), "{remote}");
+        }
         let written = serde_json::to_string(&inbounds).unwrap();
         assert_eq!(serde_json::from_str::<Inbounds>(&written).unwrap(), inbounds);
         let outbounds = [("eu", 1), ("ap", 2), ("eu", 3)].map(|(remote, n)| {

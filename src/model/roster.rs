@@ -264,14 +264,13 @@ impl Roster {
             Fact::Gatewayz(gatewayz) => {
                 // Who was named in the answer before is known.
                 let held = record.gatewayz.as_ref().map(|(_, held)| &**held);
-                let named: Vec<(Name, Name)> = if held.is_some_and(|held| peers(held).eq(peers(&gatewayz))) {
-                    Vec::new()
-                } else {
-                    peers(&gatewayz).map(|(remote, id)| (remote.clone(), id.clone())).collect()
-                };
-                replace(&mut record.gatewayz, made_at, gatewayz);
-                for (remote, id) in named {
-                    self.name(id.clone(), id, Some(remote), made_at);
+                let all_known = held.is_some_and(|held| peers(held).eq(peers(&gatewayz)));
+                let gatewayz = Arc::new(gatewayz);
+                replace(&mut record.gatewayz, made_at, Arc::clone(&gatewayz));
+                for (remote, id) in peers(&gatewayz).filter(|_| !all_known) {
+                    if !self.records.contains_key(id) {
+                        self.name(id.clone(), id.clone(), Some(remote.clone()), made_at);
+                    }
                 }
             }
             Fact::Varz(varz) => replace(&mut record.varz, made_at, *varz),

@@ -49,7 +49,7 @@ impl Names {
     }
 
     /// The URLs of `remote`, which come in any order.
-    pub(super) fn urls(&mut self, remote: &Name, mut urls: Vec<&str>) -> Urls {
+    pub(super) fn urls(&mut self, remote: &Name, urls: &mut Vec<&str>) -> Urls {
         urls.sort_unstable();
         urls.dedup();
         if let Some(known) = self.urls.get(remote)
@@ -57,7 +57,7 @@ impl Names {
         {
             return known.clone();
         }
-        let set: Urls = urls.into_iter().map(|url| self.get(url)).collect();
+        let set: Urls = urls.iter().map(|url| self.get(url)).collect();
         let (remotes_max, urls_max) = Self::URLS_MAX;
         if set.len() <= urls_max {
             if self.urls.len() >= remotes_max && !self.urls.contains_key(remote) {
@@ -95,10 +95,10 @@ mod tests {
         assert!(names.known.len() <= Names::COUNT_MAX);
         assert_eq!(names.get("early"), early, "it is the same name, kept anew");
         for n in 0..2 * Names::URLS_MAX.0 {
-            names.urls(&Name::from(n.to_string()), vec!["a:1"]);
+            names.urls(&Name::from(n.to_string()), &mut vec!["a:1"]);
         }
         let many: Vec<String> = (0..=Names::URLS_MAX.1).map(|n| n.to_string()).collect();
-        let set = names.urls(&"many".into(), many.iter().map(String::as_str).collect());
+        let set = names.urls(&"many".into(), &mut many.iter().map(String::as_str).collect());
         assert_eq!(set.len(), many.len());
         assert!(names.urls.len() <= Names::URLS_MAX.0 && !names.urls.contains_key("many"));
     }
@@ -106,10 +106,10 @@ mod tests {
     #[test]
     fn urls_are_kept_once_in_whatever_order_they_come() {
         let (mut names, us) = (Names::default(), Name::from("us"));
-        let one = names.urls(&us, vec!["a:1", "b:1"]);
-        let again = names.urls(&us, vec!["b:1", "a:1", "b:1"]);
+        let one = names.urls(&us, &mut vec!["a:1", "b:1"]);
+        let again = names.urls(&us, &mut vec!["b:1", "a:1", "b:1"]);
         assert!(std::ptr::eq::<BTreeSet<Name>>(&raw const *one, &raw const *again), "no second copy");
-        assert_eq!(names.urls(&us, vec!["b:1"]).iter().map(|url| &**url).collect::<Vec<_>>(), ["b:1"]);
-        assert_eq!(names.urls(&us, vec!["b:1", "c:1"]).len(), 2);
+        assert_eq!(names.urls(&us, &mut vec!["b:1"]).iter().map(|url| &**url).collect::<Vec<_>>(), ["b:1"]);
+        assert_eq!(names.urls(&us, &mut vec!["b:1", "c:1"]).len(), 2);
     }
 }

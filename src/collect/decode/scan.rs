@@ -1,16 +1,18 @@
-//! GATEWAYZ, and the gateways in STATSZ, as real servers write them, without a general parser in between.
+//! GATEWAYZ, and the gateways in STATSZ and in VARZ, as real servers write them, without a general parser in between.
 //!
 //! Only what every known version writes is read: no blanks, the fields in the order of the server's own types, text
 //! without escapes, whole numbers. Anything else, an error included, is none here and left to the general way, which
 //! decides what it is. So whatever this reads, that reads alike; it is tested with each answer cut and changed in
 //! many places.
 
+use std::collections::BTreeMap;
+
 use serde_json::Deserializer;
 
 use super::duration::go_duration;
 use super::names::Names;
 use super::wire;
-use crate::model::{Connection, Gatewayz, Name, Outbound, ServerInfo, Time, ToldGateway};
+use crate::model::{Connection, Gatewayz, Name, Outbound, ServerInfo, Time, ToldGateway, Urls};
 
 /// The server and what it says; none when it is to be read the general way.
 pub(super) fn gatewayz(json: &[u8], names: &mut Names) -> Option<(ServerInfo, Gatewayz)> {
@@ -96,6 +98,52 @@ pub(super) fn statsz(
     Some((server, gateways))
 }
 
+/// The server, the URLs that it is configured with for each remote, and in `others` the rest of the body; none when all
+/// of it is to be read the general way.
+pub(super) fn varz(
+    json: &[u8],
+    names: &mut Names,
+    others: &mut Vec<u8>,
+) -> Option<(ServerInfo, BTreeMap<Name, Urls>)> {
+    const GATEWAYS: &[u8; 13] = b",\"gateways\":[";
+    let mut scan = Scan { rest: std::str::from_utf8(json).ok()? };
+    scan.eat(b"{\"server\":")?;
+    let server = scan.server()?.into_info(names);
+    scan.eat(b",\"data\":")?;
+    let body = scan.rest.strip_suffix('}')?;
+    let (before, block) = body.split_once(",\"gateway\":{\"name\":\"")?;
+    scan.rest = block;
+    let own = scan.text()?;
+    scan.go_to(GATEWAYS, BLOCK)?;
+    let before_list = body.len() - scan.rest.len() - GATEWAYS.len();
+    let mut urls = Vec::new();
+    let remotes = scan.list(b']', REMOTES, |scan| {
+        scan.eat(b"{\"name\":\"")?;
+        let remote = scan.text()?;
+        urls.clear();
+        if scan.eat(b"}").is_none() {
+            scan.go_to(b",\"urls\":[", CONFIGURED)?;
+            scan.list_of_texts(&mut urls)?;
+            scan.eat(b"}")?;
+        }
+        // A cluster may list itself.
+        Some((remote != own).then(|| {
+            let remote = names.get(remote);
+            let urls = names.urls(&remote, &mut urls);
+            (remote, urls)
+        }))
+    })?;
+    let after = scan.rest;
+    scan.go_to(b"}", BLOCK)?;
+    if server.id.is_empty() || own.is_empty() || depth(before)? != 1 {
+        return None;
+    }
+    others.clear();
+    others.extend_from_slice(body.get(..before_list)?.as_bytes());
+    others.extend_from_slice(after.as_bytes());
+    Some((server, remotes.into_iter().flatten().collect()))
+}
+
 /// How many brackets are open at the end of `json`; none where it ends within a text, or was closed before.
 fn depth(json: &str) -> Option<usize> {
     let (mut depth, mut bytes) = (0_usize, json.bytes());
@@ -138,6 +186,10 @@ const CONNECTION: &[&str] = &[
     "stalls",
 ];
 
+/// Of the gateway block and of a remote in it.
+const BLOCK: &[&str] = &["gateways"];
+const CONFIGURED: &[&str] = &["name", "urls"];
+
 /// Room for so many at first.
 const REMOTES: usize = 128;
 
@@ -178,6 +230,20 @@ impl<'a> Scan<'a> {
             if self.eat(b",").is_none() {
                 self.eat(&[end])?;
                 return Some(list);
+            }
+        }
+    }
+
+    /// Texts up to and with the closing bracket.
+    fn list_of_texts(&mut self, texts: &mut Vec<&'a str>) -> Option<()> {
+        if self.eat(b"]").is_some() {
+            return Some(());
+        }
+        loop {
+            self.eat(b"\"")?;
+            texts.push(self.text()?);
+            if self.eat(b",").is_none() {
+                return self.eat(b"]");
             }
         }
     }

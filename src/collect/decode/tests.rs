@@ -612,13 +612,13 @@ type Read = Result<(ServerInfo, Fact), Box<Garbled>>;
 
 /// An endpoint that has a short way, and the two ways.
 struct Ways {
-    samples: [&'static str; 4],
+    samples: &'static [&'static str],
     short: fn(&[u8]) -> Option<(ServerInfo, Fact)>,
     general: fn(&[u8]) -> Read,
 }
 
 const GATEWAYZ: Ways = Ways {
-    samples: ["GATEWAYZ.json", "GATEWAYZ.B0.json", "GATEWAYZ.C0.json", "GATEWAYZ.name.json"],
+    samples: &["GATEWAYZ.json", "GATEWAYZ.B0.json", "GATEWAYZ.C0.json", "GATEWAYZ.name.json"],
     short: |json| {
         let (server, gatewayz) = scan::gatewayz(json, &mut Names::default())?;
         Some((server, Fact::Gatewayz(gatewayz)))
@@ -627,7 +627,7 @@ const GATEWAYZ: Ways = Ways {
 };
 
 const STATSZ: Ways = Ways {
-    samples: ["STATSZ.json", "STATSZ.B0.json", "STATSZ.C0.json", "EVENT.SYS.SERVER.ID.STATSZ.json"],
+    samples: &["STATSZ.json", "STATSZ.B0.json", "STATSZ.C0.json", "EVENT.SYS.SERVER.ID.STATSZ.json"],
     short: |json| {
         let (names, mut others) = (&mut Names::default(), Vec::new());
         scan::statsz(json, names, &mut others)?;
@@ -635,6 +635,18 @@ const STATSZ: Ways = Ways {
         statsz(json, names, &mut others).ok()
     },
     general: |json| open::<wire::Statsz<'_>>(Endpoint::Statsz, json, &mut Names::default()),
+};
+
+const VARZ: Ways = Ways {
+    samples: &["VARZ.json", "VARZ.B0.json", "VARZ.C0.json"],
+    short: |json| {
+        let (names, mut others) = (&mut Names::default(), Vec::new());
+        let (server, _) = scan::varz(json, names, &mut others)?;
+        let body = serde_json::from_slice::<wire::Varz<'_>>(&others).ok()?;
+        (*body.server_id? == *server.id).then_some(())?;
+        varz(json, names, &mut others).ok()
+    },
+    general: |json| open::<wire::Varz<'_>>(Endpoint::Varz, json, &mut Names::default()),
 };
 
 impl Ways {
@@ -646,7 +658,7 @@ impl Ways {
 
 #[test]
 fn what_every_version_sends_is_read_the_short_way_and_alike() {
-    for ways in [GATEWAYZ, STATSZ] {
+    for ways in [GATEWAYZ, STATSZ, VARZ] {
         let all = ways.as_sent();
         assert!(all.len() >= 2 * VERSIONS.len(), "{}", all.len());
         for json in all {
@@ -666,13 +678,22 @@ fn what_the_short_way_reads_of_totals_the_general_way_reads_alike() {
     hold_against_the_general_way(&STATSZ);
 }
 
+#[test]
+fn what_the_short_way_reads_of_a_configuration_the_general_way_reads_alike() {
+    hold_against_the_general_way(&VARZ);
+}
+
 fn hold_against_the_general_way(ways: &Ways) {
-    const PIECES: [&str; 38] = [
+    const PIECES: [&str; 42] = [
         r#","cid":5"#,
         r#","name":"x""#,
         r#","gateways":[]"#,
         r#","gateways":null"#,
         r#","active_servers":5"#,
+        r#","gateways":[{"name":"A"}]"#,
+        r#","gateway":{"name":"B","gateways":[]}"#,
+        r#"{"name":"D","urls":["a:1"]},"#,
+        r#","urls":null"#,
         r#"{"gwid":5,"name":"B"},"#,
         r#","rtt":"1ms""#,
         r#","stalls":7"#,

@@ -1,9 +1,10 @@
 //! What is remembered of each link, and its view in a look.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::witness::{Seen, dialled, ends, far_end};
+use super::witness::{Known, Seen, dialled, ends, far_end};
 use super::{ABSENCE_GAP, Look, SERVERS_MAX};
 use crate::model::flow::FlowMemory;
 use crate::model::index::Index;
@@ -131,7 +132,7 @@ pub(super) struct Again<'a> {
 struct Scene<'a> {
     look: &'a Look,
     servers: &'a BTreeMap<Name, Server>,
-    by_id: Index<'a, (&'a Name, &'a Server)>,
+    by_id: Index<'a, Known<'a>>,
     clusters: &'a BTreeMap<Name, Cluster>,
     loads: &'a Loads,
     rejections: &'a Rejections,
@@ -204,7 +205,9 @@ impl Links {
         loads: &Loads,
         rejections: &Rejections,
     ) -> Vec<Link> {
-        let by_id = Index::of(servers.iter().map(|(id, server)| (&**id, (id, server))));
+        let places = vec![Cell::default(); servers.len()];
+        let known = servers.iter().zip(&places).map(|((id, server), place)| Known { id, server, place });
+        let by_id = Index::of(known.map(|known| (&**known.id, known)));
         self.gap = ABSENCE_GAP.max(look.lasts * 3);
         let gap = look.settled.then_some(self.gap);
         let scene = Scene { look, servers, by_id, clusters, loads, rejections, gap };
@@ -261,13 +264,16 @@ impl Links {
         self.remembered += make_room(&mut memories, remotes.iter(), LINKS_MAX - self.remembered);
         let mut kept = memories.iter_mut().peekable();
         let mut configured = Cursor::new(remotes_configured);
+        let mut clusters = Cursor::new(Some(scene.clusters));
         let rtts = scene.loads.rtts_of(id);
+        let mut outbound = server.gatewayz.iter().flat_map(|g| g.outbound.iter()).peekable();
         for remote in remotes {
             let mut unkept = LinkMemory::default();
             while kept.next_if(|(known, _)| *known < remote).is_some() {}
             let memory =
                 kept.next_if(|(known, _)| *known == remote).map_or(&mut unkept, |(_, memory)| memory);
-            let near = server.gatewayz.as_ref().and_then(|g| g.outbound.get(&remote)).map(|o| o.connection);
+            while outbound.next_if(|(to, _)| **to < remote).is_some() {}
+            let near = outbound.next_if(|(to, _)| **to == remote).map(|(_, o)| o.connection);
             let (seen, peer_id) = match (&server.gatewayz, &near) {
                 (Some(_), Some(connection)) => (Seen::Connected, Some(connection.peer_id.clone())),
                 (Some(_), None) => (Seen::Absent, None),
@@ -281,11 +287,11 @@ impl Links {
                 let room = self.histories < LINKS_MAX;
                 self.histories += usize::from(set(&mut history, &remote, scene.look.asked_at, room));
             }
-            let is_away = has_left(scene.clusters, &remote);
+            let is_away = clusters.seek(&remote).is_some_and(|c| c.left_at.is_some());
             let at = asked_at.filter(|_| server.gatewayz.is_some()).unwrap_or(scene.look.asked_at);
             memory.note(memory.weigh(seen, fell_silent), is_away, at, scene.gap);
             let (absent_since, absent_looks) = memory.absent();
-            let alive = |id: &Name| scene.by_id.get(id).is_some_and(|(_, s)| s.life == Life::Alive);
+            let alive = |id: &Name| scene.by_id.get(id).is_some_and(|far| far.server.life == Life::Alive);
             let flow = memory.flow.look(&ends, scene.look.asked_at, alive);
             links.push(Link {
                 cluster: cluster.clone(),
@@ -294,7 +300,7 @@ impl Links {
                 configured: config.map(|_| configured.seek(&remote).is_some()),
                 state: seen.state(),
                 near: server.gatewayz.is_some(),
-                peer: far.map(|(_, s)| s.info.name.clone()).or(peer_id),
+                peer: far.map(|far| far.server.info.name.clone()).or(peer_id),
                 absent_since,
                 absent_looks,
                 connected_at: memory.connected_at,
@@ -348,11 +354,6 @@ impl<'a> Scene<'a> {
         }
         all
     }
-}
-
-/// Whether all servers of the cluster said goodbye.
-fn has_left(clusters: &BTreeMap<Name, Cluster>, name: &Name) -> bool {
-    clusters.get(name).is_some_and(|c| c.left_at.is_some())
 }
 
 pub(super) type Rejections = BTreeMap<Name, VecDeque<(Name, Rejection)>>;

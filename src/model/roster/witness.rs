@@ -1,5 +1,6 @@
 //! What can be told of one server by what the others answer.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -173,22 +174,33 @@ pub(super) fn far_end<'a>(
     (seen, None)
 }
 
+/// A server, as it is found by its ID.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) id: &'a Name,
+    pub(super) server: &'a Server,
+    /// Where what came in from the cluster that was asked for last is: clusters are asked for in order.
+    pub(super) place: &'a Cell<usize>,
+}
+
 /// Both ends of a link, as far as they answered in this look; `far` is the server at the other end. What is told of two
 /// moments is not compared.
 pub(super) fn ends<'a>(
     server: &Server,
     cluster: &Name,
     near: Option<&'a Connection>,
-    far: Option<(&'a Name, &'a Server)>,
+    far: Option<Known<'a>>,
     look: &Look,
 ) -> Ends<'a> {
-    if look.is_late(&server.info.id) || far.is_some_and(|(id, _)| look.is_late(id)) {
+    if look.is_late(&server.info.id) || far.is_some_and(|far| look.is_late(far.id)) {
         return Ends::default();
     }
-    let Some((id, gatewayz)) = far.and_then(|(id, peer)| Some((id, peer.gatewayz.as_ref()?))) else {
+    let Some((Known { id, place, .. }, gatewayz)) =
+        far.and_then(|far| Some((far, far.server.gatewayz.as_ref()?)))
+    else {
         return Ends { near, ..Ends::default() };
     };
-    let far = gatewayz.inbound.from_peer(cluster, &server.info.id).max_by_key(|c| c.cid);
+    let far = gatewayz.inbound.from_peer_near(cluster, &server.info.id, place).max_by_key(|c| c.cid);
     Ends { near, unmatched: near.is_some() && far.is_none(), far: far.map(|c| (id, c)) }
 }
 
