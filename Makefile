@@ -4,7 +4,7 @@ CARGO   ?= cargo
 COMPOSE ?= docker compose
 IMAGE   ?= gatewatch
 # Most tests wait for servers; more of them than this at once are too much for two cores.
-TEST_THREADS ?= 6
+TEST_THREADS ?= 10
 # Whom docker's files in creds/ belong to, and who reads them there.
 export GATEWATCH_USER ?= $(shell id -u):$(shell id -g)
 

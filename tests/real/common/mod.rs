@@ -34,7 +34,7 @@ pub(crate) const SETTLE: Duration = Duration::from_secs(8);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// So many superclusters of nine servers keep pace on two cores.
-pub(crate) static LABS: Semaphore = Semaphore::const_new(6);
+pub(crate) static LABS: Semaphore = Semaphore::const_new(10);
 
 /// A lab's nats-server of one version.
 pub(crate) async fn binary(version: &str) -> PathBuf {
