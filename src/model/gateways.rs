@@ -91,7 +91,7 @@ impl Inbounds {
     }
 
     /// As [`Self::from_peer`], found soonest where `place` is that of the remote before it; then it is that of `remote`.
-    pub(super) fn from_peer_near(
+    pub(super) fn of_peer_near(
         &self,
         remote: &str,
         peer_id: &Name,
@@ -352,7 +352,7 @@ mod tests {
         assert_eq!(inbounds.from_peer("eu", &"N5".into()).count(), 0);
         for (place, remote) in (0..7).flat_map(|at| ["", "ap", "eu", "us", "zz"].map(|r| (Cell::new(at), r)))
         {
-            let near = inbounds.from_peer_near(remote, &"N5".into(), &place).count();
+            let near = inbounds.of_peer_near(remote, &"N5".into(), &place).count();
             assert_eq!(near, inbounds.from_peer(remote, &"N5".into()).count(), "{remote} near {place:?}");
             assert_eq!(place.get(), inbounds.0.begin(remote), "{remote}");
         }

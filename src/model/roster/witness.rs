@@ -200,7 +200,7 @@ pub(super) fn ends<'a>(
     else {
         return Ends { near, ..Ends::default() };
     };
-    let far = gatewayz.inbound.from_peer_near(cluster, &server.info.id, place).max_by_key(|c| c.cid);
+    let far = gatewayz.inbound.of_peer_near(cluster, &server.info.id, place).max_by_key(|c| c.cid);
     Ends { near, unmatched: near.is_some() && far.is_none(), far: far.map(|c| (id, c)) }
 }
 
