@@ -9,7 +9,6 @@ pub(crate) mod fuzz;
 mod glance;
 mod io;
 mod kept;
-mod late;
 mod made;
 mod may;
 mod memory;
@@ -41,7 +40,7 @@ use service::Desk;
 use crate::checks::{self, Severity, Verdict};
 use crate::clock;
 use crate::collect::decode::{self, Decoder, Endpoint, Garbled};
-use crate::collect::{Arrival, Look, Pace, Request, Sizes, Target, parse_inbox};
+use crate::collect::{Arrival, Late, Look, Pace, Request, Sizes, Target, parse_inbox};
 use crate::config::Config;
 use crate::connect::{Account, LinkEvent};
 use crate::findings::{Action as Happened, Judgement, Ledger};
@@ -179,7 +178,7 @@ struct Agent {
     skew_ns: BTreeMap<Name, i128>,
     look: Option<Look>,
     glances: Glances,
-    late: late::Late,
+    late: Late,
     /// What was in the outbox when the newest look asked.
     mark: u64,
     looks: u64,
@@ -264,7 +263,7 @@ impl Agent {
             skew_ns: BTreeMap::new(),
             look: None,
             glances: Glances::default(),
-            late: late::Late::default(),
+            late: Late::default(),
             mark: 0,
             looks: 0,
             epoch: 0,
@@ -335,7 +334,7 @@ impl Agent {
         self.saw_until = None;
         self.drop_look();
         self.glances = Glances::default();
-        self.late = late::Late::default();
+        self.late = Late::default();
         self.greeted = None;
         self.grid_at = now;
         self.grid_step = 0;
@@ -661,9 +660,11 @@ impl Agent {
                     return;
                 }
                 self.sizes.learn(endpoint, bytes);
-                self.slowest = self.slowest.max(now.since(asked_at));
-                if let Some(time) = server.time {
-                    let skew = i128::from(time.as_nanos()) - i128::from(now.as_nanos());
+                let took = now.since(asked_at);
+                self.slowest = self.slowest.max(took);
+                if let Some(time) = server.time.filter(|_| took <= self.config.timeout) {
+                    // What is late, and what is not, is told of as it was when it was asked.
+                    let skew = i128::from(time.as_nanos()) - i128::from(asked_at.as_nanos());
                     // Lives end and IDs are new each time: those that count are told again in the next look.
                     if self.skew_ns.len() > 2 * model::SERVERS_MAX {
                         self.skew_ns.clear();
@@ -707,7 +708,10 @@ impl Agent {
         if let Some(took) = took.filter(|_| !slow) {
             self.slowest = self.slowest.max(took);
         }
-        self.late.note(&server.id, made_at, slow);
+        self.late.note(&server.id, server.cluster.as_ref(), made_at, slow, now);
+        if let Some(cluster) = &server.cluster {
+            self.glances.hurry(cluster, now);
+        }
     }
 
     fn complain(&mut self, garbled: &Garbled, now: Time) {
@@ -812,7 +816,7 @@ impl Agent {
         if let Some(shown) = self.desk.put_away() {
             self.roster.take_back(shown);
         }
-        let late = self.late.after(&look, &answered, |id| self.roster.knows(id));
+        let late = self.late.after(&look, &answered, |id| self.roster.knows(id), now);
         let settled = self.is_settled(look.asked_at) && answered.contains(&self.vantage.server_id);
         let mut snapshot = self.roster.snapshot(model::Look {
             epoch: look.epoch,

@@ -12,7 +12,7 @@ use crate::checks::{self, Outcome, Verdict};
 use crate::collect::decode::Endpoint;
 use crate::collect::{Look, Pace, Request, Target};
 use crate::findings::{Judgement, Ledger};
-use crate::model::{self, Gatewayz, LinkState, Name, ServerInfo, Statsz, Time};
+use crate::model::{self, Gatewayz, Link, LinkState, Name, ServerInfo, Statsz, Time};
 
 /// How many pairs of clusters are looked at before their turn: where more moved, the look at all is what tells.
 const PAIRS_MAX: usize = 4;
@@ -85,6 +85,13 @@ impl Glances {
     fn go_on(&mut self, at: Time) {
         if !self.pairs.is_empty() {
             self.due_at = Some(self.due_at.map_or(at, |due_at| due_at.min(at)));
+        }
+    }
+
+    /// One of `cluster` told late how it was: what that says is judged by the next one.
+    pub(super) fn hurry(&mut self, cluster: &Name, now: Time) {
+        if self.pairs.keys().any(|(a, b)| a == cluster || b == cluster) {
+            self.go_on(now.plus(LOOK_SOON));
         }
     }
 
@@ -221,7 +228,9 @@ impl Agent {
         }
         let asked_at = look.asked_at;
         let answered = look.answered(Endpoint::Gatewayz, false);
-        let links = self.roster.glance(&mut whole, &model::Glance { asked_at, clusters, answered });
+        let late = self.late.after(&look, &answered, |id| self.roster.knows(id), now);
+        let glance = model::Glance { asked_at, clusters, answered, late };
+        let links = self.roster.glance(&mut whole, &glance);
         let all = std::mem::replace(&mut whole.links, links);
         let at = std::mem::replace(&mut whole.at, asked_at);
         let verdicts = checks::glance(&whole, &self.config.checks, &self.ledger.watched());
@@ -241,8 +250,10 @@ impl Agent {
             repeat_every: self.config.repeat_every,
         });
         let mut followed = undecided(&verdicts, &self.ledger, asked_at);
-        let unknown = links.into_iter().filter(|link| link.state == LinkState::Unknown);
-        followed.extend(unknown.map(|link| pair((link.cluster, link.remote))));
+        // What was told late may be of before it moved.
+        let is_open =
+            |link: &Link| link.state == LinkState::Unknown || glance.late.contains_key(&link.server_id);
+        followed.extend(links.into_iter().filter(is_open).map(|link| pair((link.cluster, link.remote))));
         self.glances.keep(&followed, asked_at, now);
         if let Some(ripe_at) = Ledger::next_ripe(&verdicts, asked_at) {
             self.glances.go_on(ripe_at);

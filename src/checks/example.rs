@@ -111,10 +111,8 @@ pub(crate) struct World {
     made: u64,
     /// Names of servers whose next answer to GATEWAYZ does not come.
     lost: BTreeSet<Name>,
-    /// Names of servers whose answers come one look late from now on.
-    late: BTreeSet<Name>,
-    /// Late answers: with the time when they were made, and the number of looks until they come.
-    waiting: Vec<(ServerInfo, Fact, Time, u64)>,
+    /// Answers that come late.
+    delays: agent::Delays,
     /// Every answer comes twice.
     pub(crate) doubled: bool,
     /// Answers that get lost or come late by chance.
@@ -187,8 +185,7 @@ impl World {
             random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             made: 0,
             lost: BTreeSet::new(),
-            late: BTreeSet::new(),
-            waiting: Vec::new(),
+            delays: agent::Delays::default(),
             doubled: false,
             noise: agent::Noise::default(),
             observer: Observer::default(),
@@ -432,12 +429,6 @@ impl World {
     pub(crate) fn lose_reply(&mut self, server: &str) {
         self.lost.insert(server.into());
     }
-
-    /// The answers of `server` come after their look is over.
-    pub(crate) fn delay_replies(&mut self, server: &str) {
-        self.late.insert(server.into());
-    }
-
     /// Nobody looks for `time`, and nothing happens.
     pub(crate) fn skip(&mut self, time: Duration) {
         self.now = self.now.plus(time);

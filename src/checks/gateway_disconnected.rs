@@ -351,6 +351,8 @@ impl Group<'_> {
     }
 
     fn lost(&self, link: &Link, since: Time, expected: Expected, absent_for: Duration) -> Violation {
+        // Who answers late may have the link by now: what counts is what it told.
+        let lag = if link.near { self.snapshot.lag(&link.server_id) } else { Duration::ZERO };
         let at = self.snapshot.at;
         let cause = self.cause(link);
         let patience = if link.rejected.is_some() { Duration::ZERO } else { absent_for };
@@ -363,6 +365,7 @@ impl Group<'_> {
         {
             ripe_at = ripe_at.max(own.first_seen_at.plus(STARTING));
         }
+        ripe_at = ripe_at.plus(lag);
         if link.absent_looks < 2 {
             ripe_at = ripe_at.max(at.plus(Duration::from_nanos(1)));
         }
@@ -377,7 +380,7 @@ impl Group<'_> {
             (n, _) => format!("; {n} of {total} other servers in {cluster} still do"),
         };
         let mut evidence = Map::new();
-        evidence.insert("absent_ms".into(), millis(at.since(since)));
+        evidence.insert("absent_ms".into(), millis(at.minus(lag).since(since)));
         evidence.insert("absent_looks".into(), json!(link.absent_looks));
         evidence.insert("configured".into(), json!(link.configured));
         evidence.insert("expected_because".into(), json!(expected.as_str()));

@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn a_server_that_answers_late_is_not_one_way() {
         let mut world = World::seen_from("eu-0");
-        world.delay_replies("us-2");
+        world.delay_replies("us-2", 1);
         world.run(secs(60));
         assert!(world.story().iter().all(|line| !line.contains("one_way")), "{:?}", world.story());
     }

@@ -4,10 +4,12 @@
 //! for what it is. Pure as far as it goes: what is to be sent is returned, what came is handed in.
 
 pub mod decode;
+mod late;
 mod look;
 mod parts;
 mod request;
 
+pub use late::Late;
 pub use look::{Arrival, Look, Pace};
 pub use parts::{Part, Share, Sizes, parts};
 pub use request::{Request, Target, parse_inbox};

@@ -875,6 +875,7 @@ impl Record {
             denied_by,
             heard_by_others: Heard::default(),
             hearable: self.info.cluster == look.vantage.cluster || witness.hearable.contains(id),
+            late_at: look.late.get(id).copied(),
             gatewayz: answered.then(|| self.gatewayz.as_ref().map(|(_, g)| Arc::clone(g))).flatten(),
             varz: self.varz.as_ref().map(|(_, v)| Arc::clone(v)),
             routez: self.routez.as_ref().map(|(_, r)| Arc::clone(r)),

@@ -150,6 +150,9 @@ pub struct Server {
     pub heard_by_others: Heard,
     /// GATEWAYZ as it answered in this look; none when it did not.
     pub gatewayz: Option<Arc<Gatewayz>>,
+    /// When it was asked for that, where its answers come after their look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_at: Option<Time>,
     /// The newest VARZ of this life.
     pub varz: Option<Arc<Varz>>,
     /// The newest ROUTEZ of this life.
@@ -461,6 +464,12 @@ impl Snapshot {
         }
         let link = self.links_of(&self.vantage.server_id).find(|link| *link.remote == *cluster)?;
         link.connected_since.filter(|_| link.state == LinkState::Connected)
+    }
+
+    /// How much older than this look is what a server tells of its gateways.
+    pub fn lag(&self, server_id: &str) -> Duration {
+        let late_at = self.servers.get(server_id).and_then(|s| s.late_at);
+        late_at.map_or(Duration::ZERO, |late_at| self.at.since(late_at))
     }
 
     /// The links of one server.

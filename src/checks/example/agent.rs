@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Power, World, jam, ms, secs};
+use crate::collect::{self, Late, Pace};
 use crate::findings::{Finding, Judgement, Ledger};
 use crate::model::{Fact, Look, Name, Roster, ServerInfo, Time, Vantage};
 use crate::publish::schema::tests::assert_said_as_shipped;
@@ -34,6 +35,26 @@ pub(crate) struct Ways {
     pub(crate) vantages: Vec<Name>,
     /// No neighbour takes its connection.
     pub(crate) alone: bool,
+}
+
+/// Answers that come late.
+#[derive(Default)]
+pub(super) struct Delays {
+    /// The servers whose answers do from now on, and by how many looks.
+    of: BTreeMap<Name, u64>,
+    /// What is on its way, when it was made, and how many looks it takes yet.
+    pub(super) waiting: Vec<(ServerInfo, Fact, Time, u64)>,
+    /// The agent's account of those who came so, and the number of its look.
+    told: Late,
+    looks: u64,
+}
+
+impl Delays {
+    fn told_before(&mut self, now: Time, answered: &BTreeSet<Name>) -> BTreeMap<Name, Time> {
+        self.looks += 1;
+        let look = collect::Look::new(self.looks, 0, true, now, Pace::of(secs(2), ms(0)), &[]);
+        self.told.after(&look, answered, |_| true, now)
+    }
 }
 
 /// What becomes of one answer: it comes in time, so many looks late, or never.
@@ -86,7 +107,8 @@ impl World {
         self.soon_at = None;
         self.ripe_at = None;
         self.routez_at = None;
-        self.waiting.clear();
+        self.delays.waiting.clear();
+        self.delays.told = Late::default();
     }
 
     /// The agent loses its connection and makes another one, to `server`.
@@ -141,6 +163,26 @@ impl World {
             at = at.min(soon_at);
         }
         Some(self.asked_at.map_or(at, |asked| at.max(asked.plus(LOOK_GAP_MIN))))
+    }
+
+    /// The answers of `server` come so many looks late from now on.
+    pub(crate) fn delay_replies(&mut self, server: &str, looks: u64) {
+        self.delays.of.insert(server.into(), looks);
+    }
+
+    /// What is late by another look, or comes now.
+    fn come_late(&mut self) {
+        for (info, fact, made_at, looks) in std::mem::take(&mut self.delays.waiting) {
+            if looks > 1 {
+                self.delays.waiting.push((info, fact, made_at, looks - 1));
+                continue;
+            }
+            if matches!(fact, Fact::Gatewayz(_)) {
+                let cluster = info.cluster.as_ref();
+                self.delays.told.note(&info.id, cluster, made_at, false, self.now);
+            }
+            let _ = self.roster.answer(info, fact, made_at);
+        }
     }
 
     /// Whether a question from `vantage` reaches `server`.
@@ -249,13 +291,7 @@ impl World {
         self.soon_at = None;
         self.ripe_at = None;
         self.asked_at = Some(now);
-        for (info, fact, made_at, looks) in std::mem::take(&mut self.waiting) {
-            if looks > 1 {
-                self.waiting.push((info, fact, made_at, looks - 1));
-            } else {
-                let _ = self.roster.answer(info, fact, made_at);
-            }
-        }
+        self.come_late();
 
         let due = |at: Option<Time>, every| at.is_none_or(|at| now.since(at) >= every);
         let all_varz = due(self.varz_at, secs(30));
@@ -312,16 +348,17 @@ impl World {
                 match self.noise.fate(&name, &fact) {
                     Fate::Lost => continue,
                     Fate::Late(looks) => {
-                        self.waiting.push((info.clone(), fact, now, looks));
+                        self.delays.waiting.push((info.clone(), fact, now, looks));
                         continue;
                     }
                     Fate::InTime => {}
                 }
-                if self.late.contains(&name) {
-                    self.waiting.push((info.clone(), fact, now, 1));
+                if let Some(looks) = self.delays.of.get(&name) {
+                    self.delays.waiting.push((info.clone(), fact, now, *looks));
                     continue;
                 }
                 if matches!(fact, Fact::Gatewayz(_)) {
+                    self.delays.told.forget(&info.id);
                     answered.insert(info.id.clone());
                 }
                 if self.doubled {
@@ -349,8 +386,8 @@ impl World {
                 server_id,
                 ways: Vec::new(),
             },
+            late: self.delays.told_before(now, &answered),
             answered,
-            late: BTreeMap::new(),
             elsewhere,
             observer: self.observer.clone(),
             lasts: Duration::ZERO,

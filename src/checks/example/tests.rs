@@ -129,10 +129,28 @@ fn a_reply_that_is_lost_now_and_then_makes_no_finding() {
 fn replies_that_come_late_or_twice_make_no_finding() {
     silent(|world| {
         world.doubled = true;
-        world.delay_replies("us-1");
-        world.delay_replies("eu-2");
+        world.delay_replies("us-1", 1);
+        world.delay_replies("eu-2", 6);
         world.run(secs(20));
     });
+}
+
+#[test]
+fn what_is_told_late_counts_as_of_when_it_was_so() {
+    let mut world = World::seen_from("eu-0");
+    world.delay_replies("us-1", 6);
+    world.run(secs(5));
+    world.reset("us-1", "ap", ms(1150));
+    world.run(secs(20));
+    assert_eq!(world.take_story(), [""; 0], "it was back before the first that came told that it was gone");
+    world.cut("us-1", "ap");
+    world.run(secs(5));
+    assert_eq!(world.take_story(), [""; 0], "that it stays away is not told yet");
+    world.run(secs(2));
+    assert_eq!(world.take_story(), ["opened gateway_disconnected us/us-1→ap path_cut"]);
+    world.heal();
+    world.run(secs(6));
+    assert_eq!(world.take_story(), ["resolved gateway_disconnected us/us-1→ap"]);
 }
 
 #[test]

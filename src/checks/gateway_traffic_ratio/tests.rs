@@ -217,7 +217,7 @@ fn lost_late_and_doubled_answers_and_a_restart_move_the_ratio_by_little() {
     let mut world = World::seen_from("eu-0");
     world.doubled = true;
     publish(&mut world, 70, MB, MB / 2);
-    world.delay_replies("us-2");
+    world.delay_replies("us-2", 1);
     publish(&mut world, 25, MB, MB / 2);
     world.restart("eu-1");
     world.accountz.remove("eu-1");

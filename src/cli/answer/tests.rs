@@ -153,7 +153,7 @@ fn it_is_never_ok_when_not_enough_was_seen() {
 fn what_is_found_counts_though_not_all_was_seen_and_what_may_hide_is_said() {
     let mut world = World::seen_from("eu-0");
     world.cut("us-1", "ap");
-    world.delay_replies("ap-1");
+    world.delay_replies("ap-1", 100);
     world.run(secs(5));
     let answer = view(&world, Demand::default());
     assert_eq!(answer.status, Status::Critical);

@@ -184,7 +184,10 @@ impl Answers {
         if !is_reached || fault.silent_since.is_some() || !is_meant {
             return;
         }
+        let mut comes_at = now;
         if let Some(server) = world.servers.get_mut(index) {
+            comes_at = server.late_until.max(now + fault.late_ms * 1_000_000);
+            server.late_until = comes_at;
             server.seq += 1;
             server.replied = server.replied.saturating_add(1);
             server.told_at = now;
@@ -220,7 +223,7 @@ impl Answers {
         if fault.garbles {
             damage(body, &mut self.chance);
         }
-        if fault.late_ms == 0 {
+        if comes_at == now {
             wire::publish(out, reply, encoding, body);
             return;
         }
@@ -229,7 +232,7 @@ impl Answers {
         if self.late_bytes + message.len() <= LATE_BYTES_MAX {
             self.late_bytes += message.len();
             self.told += 1;
-            self.late.push(Reverse((now + fault.late_ms * 1_000_000, self.told, message)));
+            self.late.push(Reverse((comes_at, self.told, message)));
         }
     }
 

@@ -423,15 +423,24 @@ fn the_silent_the_late_the_damaged_and_the_lost_are_as_many_as_asked_for() {
     let mut out = Vec::new();
     answers.work(&mut world, NOW + 400_000_000, &mut out);
     assert_eq!(messages(&out).len(), 20);
+    assert_eq!(ask(&mut answers, &mut world, GATEWAYZ, "", NOW + 100_000_000).len(), 70);
     obey(&mut world, "heal", NOW);
+    let came = ask(&mut answers, &mut world, GATEWAYZ, "", NOW + 400_000_000).len();
+    assert_eq!(came, 80, "no answer overtakes those of its server that are on their way");
+    assert_eq!(answers.due(), NOW + 500_000_000);
+    let mut out = Vec::new();
+    answers.work(&mut world, NOW + 500_000_000, &mut out);
+    assert_eq!((messages(&out).len(), answers.due()), (40, u64::MAX));
+    let now = NOW + 600_000_000;
+    assert_eq!(ask(&mut answers, &mut world, GATEWAYZ, "", now).len(), 100);
     assert_eq!(obey(&mut world, "garble 30", NOW).len(), 30);
-    let bad = ask(&mut answers, &mut world, GATEWAYZ, "", NOW).into_iter().filter(|(_, _, body)| {
+    let bad = ask(&mut answers, &mut world, GATEWAYZ, "", now).into_iter().filter(|(_, _, body)| {
         decode::Decoder::default().reply(decode::Endpoint::Gatewayz, Some("snappy"), body).is_err()
     });
     assert_eq!(bad.count(), 30);
     obey(&mut world, "heal", NOW);
     answers.lost = 500_000;
-    let came = ask(&mut answers, &mut world, GATEWAYZ, "", NOW).len();
+    let came = ask(&mut answers, &mut world, GATEWAYZ, "", now).len();
     assert!((30..70).contains(&came), "{came}");
 }
 

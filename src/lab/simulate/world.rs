@@ -50,6 +50,8 @@ pub(super) struct Server {
     pub(super) told_at: u64,
     /// How often it answered.
     pub(super) replied: u32,
+    /// When the last of its answers comes that is late: none overtakes it.
+    pub(super) late_until: u64,
     pub(super) lives: u32,
     pub(super) fault: Fault,
     next_cid: u32,
@@ -130,6 +132,7 @@ impl World {
                     told: 0,
                     told_at: 0,
                     replied: 0,
+                    late_until: 0,
                     lives: 0,
                     fault: Fault::default(),
                     next_cid: first_cid(servers),
@@ -339,6 +342,7 @@ impl World {
             told: 0,
             told_at: 0,
             replied: 0,
+            late_until: 0,
             lives: server.lives + 1,
             fault: server.fault,
             next_cid: first_cid(servers),

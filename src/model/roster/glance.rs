@@ -22,6 +22,8 @@ pub struct Glance {
     pub clusters: BTreeSet<Name>,
     /// The IDs of those who answered GATEWAYZ.
     pub answered: BTreeSet<Name>,
+    /// The IDs of those whose answers come after a look is over, with when they were asked what they answered last.
+    pub late: BTreeMap<Name, Time>,
 }
 
 impl Roster {
@@ -84,6 +86,7 @@ impl Roster {
     pub fn glance(&mut self, snapshot: &mut Snapshot, glance: &Glance) -> Vec<Link> {
         let Snapshot { servers, clusters, links, vantage, .. } = snapshot;
         let mut fresh: BTreeSet<Name> = BTreeSet::new();
+        let mut late: BTreeMap<Name, Time> = BTreeMap::new();
         let mut unsteady: BTreeSet<Name> = BTreeSet::new();
         for cluster in &glance.clusters {
             let known = clusters.get(cluster).map(|c| &c.servers);
@@ -100,10 +103,16 @@ impl Roster {
             for id in ids {
                 if let (Some(server), Some(record)) = (servers.get_mut(id), self.records.get(id))
                     && matches!(server.sight, Sight::Answered | Sight::Unreachable)
-                    && glance.answered.contains(id)
                 {
-                    record.bring_up_to_date(server, glance.asked_at);
-                    fresh.insert(id.clone());
+                    if glance.answered.contains(id) {
+                        record.bring_up_to_date(server, glance.asked_at);
+                        server.late_at = None;
+                        fresh.insert(id.clone());
+                    } else if let Some(told_at) = glance.late.get(id) {
+                        record.bring_up_to_date(server, *told_at);
+                        server.late_at = Some(*told_at);
+                        late.insert(id.clone(), *told_at);
+                    }
                 }
             }
         }
@@ -126,16 +135,23 @@ impl Roster {
             let begin = links.partition_point(|l| l.cluster < *cluster);
             let own_links = links.iter_mut().skip(begin).take_while(|l| l.cluster == *cluster);
             for link in own_links.filter(|l| glance.clusters.contains(&l.remote)) {
-                let again = Again { at: glance.asked_at, rejections: &self.rejections };
-                let near = servers.get(&link.server_id).filter(|s| fresh.contains(&s.info.id));
+                let told_at = late.get(&link.server_id);
+                let again = |at| Again { at, rejections: &self.rejections };
+                let door = own.as_ref().filter(|(own, door)| {
+                    **own == link.remote
+                        && steady.contains(cluster)
+                        && door.is_shut_to(&link.server_id, cluster)
+                });
+                // What was told before the door was shut is of no use then.
+                let tells = fresh.contains(&link.server_id) || told_at.is_some() && door.is_none();
+                let near = servers.get(&link.server_id).filter(|_| tells);
                 let known = steady.contains(&link.remote);
                 if let Some(gatewayz) = near.and_then(|s| s.gatewayz.as_ref()).filter(|_| known) {
                     let peer_id = gatewayz.outbound.peer(&link.remote);
                     let peer = peer_id.map(|id| servers.get(id).map_or(id, |s| &s.info.name).clone());
-                    self.links.look_again(link, peer, &again);
-                } else if let Some((_, door)) = own.as_ref().filter(|(own, _)| **own == link.remote)
-                    && steady.contains(cluster)
-                    && door.is_shut_to(&link.server_id, cluster)
+                    let at = told_at.copied().unwrap_or(glance.asked_at);
+                    self.links.look_again(link, peer, &again(at));
+                } else if door.is_some()
                     && self.was_well_when_it_went(link, glance.asked_at)
                     && let Some(server) = servers.get_mut(&link.server_id)
                     && server.answered_at.is_some()
@@ -143,10 +159,11 @@ impl Roster {
                 {
                     // Its answers come over the link that is lost.
                     server.gatewayz = None;
+                    server.late_at = None;
                     server.sight = Sight::Unreachable;
                     server.alive_at = Some(glance.asked_at);
                     server.named_by = named_by;
-                    self.links.look_again(link, None, &again);
+                    self.links.look_again(link, None, &again(glance.asked_at));
                     link.near = false;
                 } else {
                     between.push(Link { state: LinkState::Unknown, near: false, ..link.clone() });
@@ -221,7 +238,7 @@ impl Record {
         server.sight = Sight::Answered;
         server.answered_at = self.answered_at;
         server.heard_at = self.heard_at;
-        server.alive_at = Some(at);
+        server.alive_at = server.alive_at.max(Some(at));
         let lately = |(heard_at, _): &&(Time, u64)| at.since(*heard_at) <= Server::HEARTBEAT_WINDOW;
         server.heartbeats = self.heartbeats.iter().filter(lately).count();
     }

@@ -76,6 +76,11 @@ impl LinkMemory {
         self.is_doubtful = false;
     }
 
+    /// Whether it was seen since `at`.
+    fn is_newer_than(&self, at: Time) -> bool {
+        self.looked_at.max(self.connected_at).is_some_and(|seen_at| seen_at > at)
+    }
+
     /// Since when it is known to be absent, and in how many looks.
     fn absent(&self) -> (Option<Time>, u32) {
         if self.is_doubtful { (None, 0) } else { (self.absent_since, self.absent_looks) }
@@ -287,6 +292,8 @@ impl Links {
                 let room = self.histories < LINKS_MAX;
                 self.histories += usize::from(set(&mut history, &remote, scene.look.asked_at, room));
             }
+            let seen =
+                if server.late_at.is_some_and(|at| memory.is_newer_than(at)) { Seen::Unknown } else { seen };
             let is_away = clusters.seek(&remote).is_some_and(|c| c.left_at.is_some());
             let at = asked_at.filter(|_| server.gatewayz.is_some()).unwrap_or(scene.look.asked_at);
             memory.note(memory.weigh(seen, fell_silent), is_away, at, scene.gap);

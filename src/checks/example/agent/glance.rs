@@ -13,10 +13,15 @@ impl World {
         let (Some(vantage), Some(mut whole)) = (self.agent.clone(), self.snapshot.take()) else { return };
         let asked_at = self.now;
         let mut answered = BTreeSet::new();
+        self.come_late();
         for name in clusters.iter().flat_map(|cluster| self.names_of(cluster)).collect::<Vec<_>>() {
             if self.answers_in_time(&name, &vantage) {
                 self.node(&name).seq += 1;
                 let (info, fact) = (self.info(&name), Fact::Gatewayz(self.gatewayz(&name)));
+                if let Some(looks) = self.delays.of.get(&name) {
+                    self.delays.waiting.push((info, fact, asked_at, *looks));
+                    continue;
+                }
                 answered.insert(info.id.clone());
                 let own = self.node(&vantage).cluster.clone();
                 if info.cluster.as_ref() == Some(&own) {
@@ -30,8 +35,9 @@ impl World {
             }
         }
         if whole.settled && whole.vantage.server_id == self.id(&vantage) && asked_at > whole.at {
+            let late = self.delays.told_before(asked_at, &answered);
             let clusters = clusters.iter().map(|cluster| Name::from(*cluster)).collect();
-            let links = self.roster.glance(&mut whole, &Glance { asked_at, clusters, answered });
+            let links = self.roster.glance(&mut whole, &Glance { asked_at, clusters, answered, late });
             let all = std::mem::replace(&mut whole.links, links);
             let at = std::mem::replace(&mut whole.at, asked_at);
             let verdicts = checks::glance(&whole, &self.settings, &self.ledger.watched());
@@ -110,6 +116,40 @@ fn a_server_that_lost_its_way_to_us_is_told_of_by_what_our_own_cluster_shows() {
     world.kill("us-1");
     world.glance_for(8, &["us", "eu"]);
     assert_eq!(world.take_story(), [""; 0], "who died lost no gateway");
+}
+
+#[test]
+fn a_link_of_a_server_that_answers_late_is_told_of_by_glances_alone() {
+    let mut world = World::seen_from("eu-0");
+    world.delay_replies("us-1", 6);
+    world.run(secs(5));
+    world.reset("us-1", "ap", ms(1150));
+    world.glance_for(8, &["us", "ap"]);
+    assert_eq!(world.take_story(), [""; 0]);
+    world.cut("us-1", "ap");
+    world.glance_for(5, &["us", "ap"]);
+    assert_eq!(world.take_story(), [""; 0]);
+    world.glance_for(2, &["us", "ap"]);
+    assert_eq!(world.take_story(), [LOST]);
+    world.run(secs(5));
+    assert_eq!(world.take_story(), [""; 0], "the look at all says the same");
+    world.heal();
+    world.glance_for(8, &["us", "ap"]);
+    assert_eq!(world.take_story(), [HEALED]);
+}
+
+#[test]
+fn what_a_server_told_before_it_lost_its_way_to_us_does_not_hide_that() {
+    let mut world = World::seen_from("eu-0");
+    world.delay_replies("us-1", 6);
+    world.run(secs(10));
+    world.cut("us-1", "eu");
+    world.glance_for(4, &["us", "eu"]);
+    let story = world.take_story();
+    let [line] = &story[..] else { panic!("one fault, one finding: {story:?}") };
+    assert!(line.starts_with("opened gateway_disconnected us/us-1→eu"), "{line}");
+    world.run(secs(5));
+    assert_eq!(world.take_story(), [""; 0]);
 }
 
 #[test]
