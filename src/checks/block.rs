@@ -29,7 +29,7 @@ pub(super) fn block(config: &GatewayConfig) -> String {
     }
     let _ = writeln!(block, "  # authorization, and user and password in the URLs: as its peers have them");
     let _ = writeln!(block, "  gateways: [");
-    for (remote, listed) in &config.remotes {
+    for (remote, listed) in config.remotes.iter() {
         let urls: Vec<String> =
             listed.iter().take(URLS_MAX).map(|url| quoted(&format!("nats://{url}"))).collect();
         let _ = writeln!(block, "    {{ name: {}, urls: [{}] }}", quoted(remote), urls.join(", "));

@@ -537,7 +537,7 @@ impl<'a> Group<'a> {
         let ports: Vec<Option<u16>> = peers.iter().map(|g| g.port).collect();
         let port = majority(&ports).copied().flatten().or_else(|| own.and_then(|g| g.port)).unwrap_or(7222);
         let mut urls: BTreeMap<&Name, BTreeSet<&Name>> = BTreeMap::new();
-        for (remote, listed) in peers.iter().flat_map(|g| &g.remotes) {
+        for (remote, listed) in peers.iter().flat_map(|g| g.remotes.iter()) {
             let votes = peers.iter().filter(|g| g.remotes.contains_key(remote)).count();
             let ought = votes * 2 > peers.len() || votes * 2 == peers.len() && self.exists(remote);
             if ought {
@@ -569,7 +569,7 @@ impl<'a> Group<'a> {
                 .filter(|_| has(|g| json!(g.advertise.is_some()))),
             connect_retries: usual(|g| json!(g.connect_retries)).as_u64().unwrap_or(0),
             reject_unknown: has(|g| json!(g.reject_unknown)),
-            remotes,
+            remotes: remotes.into_iter().collect(),
             ..GatewayConfig::default()
         })
     }

@@ -88,7 +88,7 @@ fn violation(snapshot: &Snapshot, server: &Server, peer_id: &Name, peer: &Name, 
     let now = snapshot.at;
     let (name, cluster, to) = (short(&server.info.name), short(server.cluster()), short(peer));
     let route = server.routez.as_ref().and_then(|r| r.peers.get(peer_id));
-    let rtt: Option<Duration> = route.and_then(|r| r.rtt);
+    let rtt: Option<Duration> = route.as_ref().and_then(|r| r.rtt);
     let (kind, delay) = kind(p);
     let late = delay.map_or_else(
         || format!("what {name} sends to {to} arrives late"),

@@ -455,6 +455,7 @@ impl<'a> Body<'a> for wire::Varz<'a> {
                 (remote, urls)
             });
             let remotes = remotes.collect();
+            let remotes = names.configured(&name, remotes);
             GatewayConfig {
                 host: block.host.map(|host| names.get(&host)),
                 port: block.port,
@@ -499,7 +500,7 @@ impl<'a> Body<'a> for wire::Routez<'a> {
             peer.out_msgs = peer.out_msgs.saturating_add(route.out_msgs);
             peer.out_bytes = peer.out_bytes.saturating_add(route.out_bytes);
         }
-        Fact::Routez(Routez { peers })
+        Fact::Routez(Routez { peers: peers.into() })
     }
 }
 

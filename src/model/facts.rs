@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Inbounds, Name, Outbounds, Time};
+use super::{Inbounds, Name, Outbounds, RoutePeers, Time};
 
 /// The block that heads each reply and each advisory: who speaks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -131,9 +131,41 @@ pub struct GatewayConfig {
     pub reject_unknown: bool,
     /// The configured remotes without itself, with configured and discovered URLs.
     #[cfg_attr(test, schemars(with = "BTreeMap<Name, BTreeSet<Name>>"))]
-    pub remotes: BTreeMap<Name, Urls>,
+    pub remotes: Configured,
     /// When the gateway's certificate ends; since 2.11.12, 2.12.4, 2.14.0.
     pub tls_cert_not_after: Option<Time>,
+}
+
+/// The remote clusters of a configuration, and their addresses. The servers of a cluster have the same ones, so that those
+/// are kept once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Configured(Arc<BTreeMap<Name, Urls>>);
+
+impl Deref for Configured {
+    type Target = BTreeMap<Name, Urls>;
+
+    fn deref(&self) -> &BTreeMap<Name, Urls> {
+        &self.0
+    }
+}
+
+impl DerefMut for Configured {
+    fn deref_mut(&mut self) -> &mut BTreeMap<Name, Urls> {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl<const N: usize> From<[(Name, Urls); N]> for Configured {
+    fn from(remotes: [(Name, Urls); N]) -> Self {
+        remotes.into_iter().collect()
+    }
+}
+
+impl FromIterator<(Name, Urls)> for Configured {
+    fn from_iter<I: IntoIterator<Item = (Name, Urls)>>(remotes: I) -> Self {
+        Self(Arc::new(BTreeMap::from_iter(remotes)))
+    }
 }
 
 /// The addresses of a remote cluster. All servers list nearly the same ones, so that those are kept once.
@@ -224,7 +256,8 @@ pub struct ByKind {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Routez {
     /// Names are told since 2.10.
-    pub peers: BTreeMap<Name, RoutePeer>,
+    #[cfg_attr(test, schemars(with = "BTreeMap<Name, RoutePeer>"))]
+    pub peers: RoutePeers,
 }
 
 /// The other end of one or more routes.
@@ -440,7 +473,7 @@ impl Fact {
             Self::Varz(varz) => {
                 let remotes = varz.gateway.as_ref().map(|gateway| &gateway.remotes);
                 let urls: usize = remotes.iter().flat_map(|r| r.values()).map(|urls| urls.len()).sum();
-                entries(remotes.map_or(0, BTreeMap::len)).saturating_add(urls.saturating_mul(URL))
+                entries(remotes.map_or(0, |r| r.len())).saturating_add(urls.saturating_mul(URL))
             }
             Self::Routez(routez) => routez.peers.len().saturating_mul(CONNECTION),
             Self::Statsz(statsz) => entries(statsz.gateways.len()),

@@ -289,7 +289,7 @@ fn write(bytes: &mut Vec<u8>, configured: bool, c: &Connection) {
     numbers.for_each(|number| put(bytes, number));
 }
 
-fn duration(bytes: &mut Bytes<'_>) -> Duration {
+pub(super) fn duration(bytes: &mut Bytes<'_>) -> Duration {
     let secs = Duration::from_secs(bytes.number());
     secs.saturating_add(Duration::from_nanos(bytes.number()))
 }

@@ -14,6 +14,7 @@ mod name;
 mod packed;
 mod pressure;
 mod roster;
+mod route_peers;
 mod routes;
 mod snapshot;
 mod sorted;
@@ -22,8 +23,9 @@ mod topology;
 mod traffic;
 
 pub use facts::{
-    Account, Accountz, ByKind, Connection, Fact, GatewayConfig, Gatewayz, Interest, InterestModes, Jsz, Led,
-    Outbound, RoutePeer, Routez, ServerInfo, Signal, Statsz, ToldGateway, Traffic, TrafficOf, Urls, Varz,
+    Account, Accountz, ByKind, Configured, Connection, Fact, GatewayConfig, Gatewayz, Interest,
+    InterestModes, Jsz, Led, Outbound, RoutePeer, Routez, ServerInfo, Signal, Statsz, ToldGateway, Traffic,
+    TrafficOf, Urls, Varz,
 };
 #[cfg(test)]
 pub(crate) use file::Written;
@@ -34,6 +36,7 @@ pub use matrix::{Cell, CellState, LeftOut, Matrix, Seat, Seen};
 pub use name::Name;
 pub use pressure::{PRESSED_BYTES, Pressure, Rtt};
 pub use roster::{CLUSTERS_MAX, Glance, Look, Odd, Order, Roster, SERVERS_MAX};
+pub use route_peers::RoutePeers;
 use snapshot::heartbeat_interval;
 pub use snapshot::{
     Cluster, Complaint, Life, Link, LinkState, Observer, Outbox, Refusal, Rejection, Server, Sight,

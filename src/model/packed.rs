@@ -2,6 +2,7 @@
 //! many bytes as it is long, a time as the time that passed since.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use super::{Name, Time};
 
@@ -16,37 +17,49 @@ pub(super) trait Pack {
 #[derive(Debug)]
 pub(super) struct Packed<V> {
     at: Time,
-    len: usize,
+    keys: Keys,
     names: Box<[Name]>,
     bytes: Box<[u8]>,
     of: PhantomData<V>,
 }
 
+/// The names by which values are kept. The servers of a cluster have the same ones, so that those are kept once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Keys(Arc<[Name]>);
+
+impl Keys {
+    /// Those of `values`; itself, where they are the same.
+    fn of<V>(&self, values: &[(Name, V)]) -> Self {
+        let keys = values.iter().map(|(name, _)| name);
+        if self.0.iter().eq(keys.clone()) { self.clone() } else { Self(keys.cloned().collect()) }
+    }
+}
+
 impl<V: Pack> Packed<V> {
-    /// `at` is about when what is told in `values` was.
-    pub(super) fn of(values: &[(Name, V)], at: Time) -> Self {
+    /// `at` is about when what is told in `values` was; `keys` are those of another one, and then of this one.
+    pub(super) fn of(values: &[(Name, V)], at: Time, keys: &mut Keys) -> Self {
         let room = values.len();
-        let mut to = Packer { at, names: Vec::with_capacity(room * 2), bytes: Vec::with_capacity(room * 64) };
-        for (name, value) in values {
-            to.name(name);
+        let mut to = Packer { at, names: Vec::with_capacity(room), bytes: Vec::with_capacity(room * 64) };
+        *keys = keys.of(values);
+        for (_, value) in values {
             value.pack(&mut to);
         }
         // A copy, for memory that is cut to size leaves a piece behind that fits nothing.
         let (names, bytes) = (to.names.into(), to.bytes.as_slice().into());
-        Self { at, len: room, names, bytes, of: PhantomData }
+        Self { at, keys: keys.clone(), names, bytes, of: PhantomData }
     }
 
     pub(super) fn open(&self) -> Vec<(Name, V)> {
         let mut from = Packet { at: self.at, names: self.names.iter(), bytes: Bytes(&self.bytes) };
-        (0..self.len).map(|_| (from.name(), V::unpack(&mut from))).collect()
+        self.keys.0.iter().map(|name| (name.clone(), V::unpack(&mut from))).collect()
     }
 
     pub(super) const fn at(&self) -> Time {
         self.at
     }
 
-    pub(super) const fn len(&self) -> usize {
-        self.len
+    pub(super) fn len(&self) -> usize {
+        self.keys.0.len()
     }
 }
 
@@ -178,7 +191,7 @@ mod tests {
         let samples = numbers.map(sample).into_iter().chain([Sample(7, None, None, Name::default())]);
         let samples: Vec<(Name, Sample)> = samples.map(|sample| (sample.3.clone(), sample)).collect();
         for at in numbers.map(most).map(Time::from_nanos) {
-            let packed = Packed::of(&samples, at);
+            let packed = Packed::of(&samples, at, &mut Keys::default());
             assert_eq!((packed.len(), packed.open()), (samples.len(), samples.clone()), "{at}");
         }
     }
@@ -187,7 +200,22 @@ mod tests {
     fn what_is_near_takes_few_bytes() {
         let at = Time::from_millis(1_700_000_000_000);
         let one = |time| vec![("n".into(), Sample(5, Some(99), Some(time), Name::default()))];
-        assert_eq!(Packed::of(&one(at), at).bytes.len(), 3);
-        assert!(Packed::of(&one(at.minus(std::time::Duration::from_secs(15))), at).bytes.len() <= 8);
+        let bytes = |time| Packed::of(&one(time), at, &mut Keys::default()).bytes.len();
+        assert_eq!(bytes(at), 3);
+        assert!(bytes(at.minus(std::time::Duration::from_secs(15))) <= 8);
+    }
+
+    #[test]
+    fn the_same_names_are_kept_once() {
+        let values = |names: &[&str]| {
+            let one = |name: &&str| (Name::from(*name), Time::default());
+            names.iter().map(one).collect::<Vec<_>>()
+        };
+        let mut keys = Keys::default();
+        let mut of = |names: &[&str]| Packed::of(&values(names), Time::default(), &mut keys);
+        let [a, b, c, d] = [&["eu", "us"][..], &["eu", "us"], &["eu"], &[]].map(&mut of);
+        assert!(Arc::ptr_eq(&a.keys.0, &b.keys.0) && !Arc::ptr_eq(&b.keys.0, &c.keys.0));
+        assert_eq!([a.len(), b.len(), c.len(), d.len()], [2, 2, 1, 0]);
+        assert_eq!(c.open(), values(&["eu"]));
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::lean::Span;
-use super::packed::{Pack, Packed, Packer, Packet};
+use super::packed::{Keys, Pack, Packed, Packer, Packet};
 use super::sorted::make_room;
 use super::{
     Accountz, ByKind, Connection, Fact, Gatewayz, Name, Outbound, RoutePeer, Routez, Server, Statsz, Time,
@@ -96,6 +96,8 @@ impl Rtt {
 #[derive(Debug, Default)]
 pub(super) struct Loads {
     rtts: BTreeMap<Name, Packed<RttMemory>>,
+    /// The remotes of those that answered last.
+    keys: Keys,
     rtts_held: usize,
     links: BTreeMap<(Name, Name), Memory>,
     routes: BTreeMap<(Name, Name), Memory>,
@@ -175,7 +177,7 @@ impl Loads {
                 memory.take(&c, at);
             }
         }
-        self.rtts.insert(id.clone(), Packed::of(&rtts, at));
+        self.rtts.insert(id.clone(), Packed::of(&rtts, at, &mut self.keys));
         let from = (id.clone(), Name::from(""));
         let of_server = self.links.range_mut(from..).take_while(|((server, _), _)| server == id);
         for ((_, remote), memory) in of_server {
@@ -186,8 +188,8 @@ impl Loads {
     }
 
     fn routez(&mut self, id: &Name, routez: &Routez, slow: Option<u64>, at: Time) {
-        for (peer, RoutePeer { pending_bytes, out_bytes, .. }) in &routez.peers {
-            let sample = Sample { at, pending_bytes: *pending_bytes, out_bytes: *out_bytes, stalls: None };
+        for (peer, RoutePeer { pending_bytes, out_bytes, .. }) in routez.peers.iter() {
+            let sample = Sample { at, pending_bytes, out_bytes, stalls: None };
             take(&mut self.routes, &(id.clone(), peer.clone()), 0, sample, slow);
         }
     }

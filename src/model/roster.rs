@@ -275,10 +275,12 @@ impl Roster {
             }
             Fact::Varz(varz) => replace(&mut record.varz, made_at, *varz),
             Fact::Routez(routez) => {
-                let peers = routez.peers.clone();
-                replace(&mut record.routez, made_at, routez);
-                for (id, peer) in peers {
-                    self.name(id.clone(), peer.name.unwrap_or(id), cluster.clone(), made_at);
+                let routez = Arc::new(routez);
+                replace(&mut record.routez, made_at, Arc::clone(&routez));
+                for (id, name) in routez.peers.names() {
+                    if self.records.get(id).is_none_or(|r| !r.introduced) {
+                        self.name(id.clone(), name.unwrap_or(id).clone(), cluster.clone(), made_at);
+                    }
                 }
             }
             Fact::Statsz(statsz) => replace(&mut record.statsz, made_at, statsz),

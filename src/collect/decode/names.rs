@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::model::{Name, Urls};
+use crate::model::{Configured, Name, Urls};
 
 /// Names, IDs and addresses that were read. In a supercluster of C clusters the same ID stands in about C answers
 /// of each round, so nearly all that is read is here already.
@@ -16,6 +16,8 @@ pub(super) struct Names {
     known: HashSet<Name>,
     /// The URLs of each remote cluster as they were told last: all servers tell the same ones.
     urls: BTreeMap<Name, Urls>,
+    /// The remotes that the servers of each cluster were told last to be configured with.
+    configured: BTreeMap<Name, Configured>,
     /// The length of the longest name since this was last asked for.
     longest: usize,
 }
@@ -67,6 +69,25 @@ impl Names {
         }
         set
     }
+
+    /// The remotes of a server of `cluster`.
+    pub(super) fn configured(&mut self, cluster: &str, mut remotes: Vec<(Name, Urls)>) -> Configured {
+        remotes.sort_by(|(a, _), (b, _)| a.cmp(b));
+        if let Some(known) = self.configured.get(cluster)
+            && known.iter().eq(remotes.iter().map(|(remote, urls)| (remote, urls)))
+        {
+            return known.clone();
+        }
+        let set = Configured::from_iter(remotes);
+        let (clusters_max, _) = Self::URLS_MAX;
+        if cluster.len() <= Self::BYTES_MAX && set.len() <= clusters_max {
+            if self.configured.len() >= clusters_max && !self.configured.contains_key(cluster) {
+                self.configured.clear();
+            }
+            self.configured.insert(cluster.into(), set.clone());
+        }
+        set
+    }
 }
 
 #[cfg(test)]
@@ -101,6 +122,27 @@ mod tests {
         let set = names.urls(&"many".into(), &mut many.iter().map(String::as_str).collect());
         assert_eq!(set.len(), many.len());
         assert!(names.urls.len() <= Names::URLS_MAX.0 && !names.urls.contains_key("many"));
+        for n in 0..2 * Names::URLS_MAX.0 {
+            names.configured(&n.to_string(), vec![("us".into(), Urls::default())]);
+        }
+        let many = many.into_iter().map(|name| (name.into(), Urls::default())).collect();
+        assert_eq!(names.configured("many", many).len(), Names::URLS_MAX.1 + 1);
+        assert!(names.configured.len() <= Names::URLS_MAX.0 && !names.configured.contains_key("many"));
+    }
+
+    #[test]
+    fn the_remotes_of_a_cluster_are_kept_once_in_whatever_order_they_come() {
+        let mut names = Names::default();
+        let mut of = |cluster: &str, listed: &[(&str, &str)]| {
+            let one = |(remote, url): &(&str, &str)| (Name::from(*remote), Urls::from([Name::from(*url)]));
+            names.configured(cluster, listed.iter().map(one).collect())
+        };
+        let one = of("eu", &[("ap", "a:1"), ("us", "u:1")]);
+        let again = of("eu", &[("us", "u:1"), ("ap", "a:1")]);
+        assert!(std::ptr::eq::<BTreeMap<Name, Urls>>(&raw const *one, &raw const *again), "no second copy");
+        let other = of("eu", &[("us", "u:2"), ("ap", "a:1"), ("us", "u:1"), ("us", "u:3")]);
+        assert_eq!(*other["us"], BTreeSet::from(["u:3".into()]), "of two the last counts");
+        assert_eq!(of("us", &[]).len(), 0);
     }
 
     #[test]

@@ -5,14 +5,12 @@
 //! decides what it is. So whatever this reads, that reads alike; it is tested with each answer cut and changed in
 //! many places.
 
-use std::collections::BTreeMap;
-
 use serde_json::Deserializer;
 
 use super::duration::go_duration;
 use super::names::Names;
 use super::wire;
-use crate::model::{Connection, Gatewayz, Name, Outbound, ServerInfo, Time, ToldGateway, Urls};
+use crate::model::{Configured, Connection, Gatewayz, Name, Outbound, ServerInfo, Time, ToldGateway};
 
 /// The server and what it says; none when it is to be read the general way.
 pub(super) fn gatewayz(json: &[u8], names: &mut Names) -> Option<(ServerInfo, Gatewayz)> {
@@ -62,27 +60,39 @@ pub(super) fn statsz(
     names: &mut Names,
     others: &mut Vec<u8>,
 ) -> Option<(ServerInfo, Vec<ToldGateway>)> {
+    const ROUTES: &str = ",\"routes\":[";
     const GATEWAYS: &str = ",\"gateways\":[";
     let mut scan = Scan { rest: std::str::from_utf8(json).ok()? };
     scan.eat(b"{\"server\":")?;
     let server = scan.server()?.into_info(names);
     scan.eat(b",\"statsz\":")?;
-    let (before, gateways) = scan.rest.split_once(GATEWAYS)?;
-    scan.rest = gateways;
+    // Of a large cluster the routes are most of it.
+    let before = if let Some((before, routes)) = scan.rest.split_once(ROUTES) {
+        scan.rest = routes;
+        scan.list(b']', 0, |scan| {
+            scan.eat(b"{\"rid\":")?;
+            scan.number()?;
+            scan.eat(b",\"name\":\"")?;
+            scan.text()?;
+            scan.traffic()?;
+            scan.eat(b",\"pending\":")?;
+            scan.number()?;
+            scan.eat(b"}")
+        })?;
+        scan.rest = scan.rest.strip_prefix(GATEWAYS)?;
+        before
+    } else {
+        let (before, gateways) = scan.rest.split_once(GATEWAYS)?;
+        scan.rest = gateways;
+        before
+    };
     let gateways = scan.list(b']', REMOTES, |scan| {
         scan.eat(b"{\"gwid\":")?;
         let cid = scan.number()?;
         scan.eat(b",\"name\":\"")?;
         let remote = scan.name(names)?;
-        scan.eat(b",\"sent\":{\"msgs\":")?;
-        scan.number()?;
-        scan.eat(b",\"bytes\":")?;
-        scan.number()?;
-        scan.eat(b"},\"received\":{\"msgs\":")?;
-        scan.number()?;
-        scan.eat(b",\"bytes\":")?;
-        scan.number()?;
-        scan.eat(b"},\"inbound_connections\":")?;
+        scan.traffic()?;
+        scan.eat(b",\"inbound_connections\":")?;
         let inbounds = u32::try_from(scan.number()?).unwrap_or(u32::MAX);
         scan.eat(b"}")?;
         Some((remote, cid, inbounds))
@@ -100,11 +110,7 @@ pub(super) fn statsz(
 
 /// The server, the URLs that it is configured with for each remote, and in `others` the rest of the body; none when all
 /// of it is to be read the general way.
-pub(super) fn varz(
-    json: &[u8],
-    names: &mut Names,
-    others: &mut Vec<u8>,
-) -> Option<(ServerInfo, BTreeMap<Name, Urls>)> {
+pub(super) fn varz(json: &[u8], names: &mut Names, others: &mut Vec<u8>) -> Option<(ServerInfo, Configured)> {
     const GATEWAYS: &[u8; 13] = b",\"gateways\":[";
     let mut scan = Scan { rest: std::str::from_utf8(json).ok()? };
     scan.eat(b"{\"server\":")?;
@@ -141,7 +147,8 @@ pub(super) fn varz(
     others.clear();
     others.extend_from_slice(body.get(..before_list)?.as_bytes());
     others.extend_from_slice(after.as_bytes());
-    Some((server, remotes.into_iter().flatten().collect()))
+    let remotes = names.configured(own, remotes.into_iter().flatten().collect());
+    Some((server, remotes))
 }
 
 /// How many brackets are open at the end of `json`; none where it ends within a text, or was closed before.
@@ -232,6 +239,19 @@ impl<'a> Scan<'a> {
                 return Some(list);
             }
         }
+    }
+
+    /// What was sent and received.
+    fn traffic(&mut self) -> Option<()> {
+        self.eat(b",\"sent\":{\"msgs\":")?;
+        self.number()?;
+        self.eat(b",\"bytes\":")?;
+        self.number()?;
+        self.eat(b"},\"received\":{\"msgs\":")?;
+        self.number()?;
+        self.eat(b",\"bytes\":")?;
+        self.number()?;
+        self.eat(b"}")
     }
 
     /// Texts up to and with the closing bracket.

@@ -101,7 +101,7 @@ fn every_answer_of_every_version_is_read_plain_and_compressed() {
                     .unwrap_or_default();
                 assert_eq!(r.peers.keys().map(|k| &**k).collect::<BTreeSet<_>>(), ids, "{version} {name}");
                 assert!(!ids.is_empty());
-                let named = r.peers.values().all(|p| p.name.is_some());
+                let named = r.peers.names().all(|(_, name)| name.is_some());
                 assert_eq!(named, version != "2.9.10", "names of routes are told since 2.10");
             }
             Fact::Statsz(s) => {
@@ -235,7 +235,7 @@ fn a_pool_of_routes_is_one_peer() {
     };
     let data = json!({ "server_id": "NEU0", "routes": [route(1, 10), route(2, 5), route(3, 0)] });
     let Ok((_, Fact::Routez(routez))) = reply(Endpoint::Routez, None, &envelope(&data)) else { panic!() };
-    let peer = &routez.peers["NEU1"];
+    let peer = routez.peers.get("NEU1").unwrap();
     assert_eq!((peer.connections, peer.pending_bytes, peer.in_msgs, peer.out_bytes), (3, 15, 3, 90));
     assert_eq!(routez.peers.len(), 1);
 }

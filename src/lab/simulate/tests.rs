@@ -117,7 +117,7 @@ fn each_server_has_one_gateway_to_each_remote_and_both_ends_agree() {
         let seen = gatewayz(&world, index, NOW);
         assert_eq!(seen.outbound.len(), 4);
         assert_eq!(routez(&world, index).peers.len(), 2);
-        assert!(routez(&world, index).peers.values().all(|peer| peer.connections == 4));
+        assert!(routez(&world, index).peers.iter().all(|(_, peer)| peer.connections == 4));
         assert_eq!(statsz(&world, index, NOW).active_servers, Some(15));
         let varz = varz(&world, index);
         assert_eq!(varz.gateway.unwrap().remotes.len(), 4);
@@ -403,7 +403,7 @@ fn nobody_receives_more_of_who_is_silent() {
         let (_, Fact::Routez(routez)) = decoded(world, peer, Endpoint::Routez, at) else { panic!() };
         let link = world.link(server, 0).unwrap();
         let server = world.server(server).unwrap();
-        (routez.peers[&*server.id].in_msgs, world.sent(server, link, at).msgs)
+        (routez.peers.get(&server.id).unwrap().in_msgs, world.sent(server, link, at).msgs)
     };
     let (before, after) = (received(&world, NOW), received(&world, NOW + 60 * SECOND));
     assert!(after.0 > before.0 && after.1 > before.1, "{before:?} {after:?}");

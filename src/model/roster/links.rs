@@ -8,7 +8,7 @@ use super::witness::{Known, Seen, dialled, ends, far_end};
 use super::{ABSENCE_GAP, Look, SERVERS_MAX};
 use crate::model::flow::FlowMemory;
 use crate::model::index::Index;
-use crate::model::packed::{Pack, Packed, Packer, Packet};
+use crate::model::packed::{Keys, Pack, Packed, Packer, Packet};
 use crate::model::pressure::{Loads, RttMemory};
 use crate::model::sorted::{Cursor, found, make_room, union};
 use crate::model::{Cluster, Life, Link, Name, Rejection, Server, Time};
@@ -23,6 +23,8 @@ const FELL_SILENT: Duration = Duration::from_secs(1);
 pub(super) struct Links {
     /// Those of each server, by its ID, in the order of the remotes.
     of: BTreeMap<Name, Packed<LinkMemory>>,
+    /// The remotes of those that were seen last.
+    keys: Keys,
     remembered: usize,
     /// For the next view: to let go of so much memory at once, and ask for it again, leaves a hole where it was.
     room: Vec<Link>,
@@ -151,7 +153,7 @@ impl Links {
             let key = (cluster, server);
             let mut history = self.history.get(&key).map(Packed::open).unwrap_or_default();
             self.histories += usize::from(set(&mut history, remote, at, true));
-            self.history.insert(key, Packed::of(&history, at));
+            self.history.insert(key, Packed::of(&history, at, &mut self.keys));
         }
     }
 
@@ -162,7 +164,7 @@ impl Links {
             for (_, memory) in &mut memories {
                 memory.is_absent_no_more();
             }
-            *packed = Packed::of(&memories, packed.at());
+            *packed = Packed::of(&memories, packed.at(), &mut self.keys);
         }
     }
 
@@ -198,7 +200,7 @@ impl Links {
         }
         link.rejected =
             link.absent_since.and_then(|_| rejected(again.rejections, &link.server_id, &link.remote));
-        *packed = Packed::of(&memories, packed.at());
+        *packed = Packed::of(&memories, packed.at(), &mut self.keys);
     }
 
     /// Every link that exists or is expected in this look, in the order of a snapshot.
@@ -255,7 +257,7 @@ impl Links {
         let (id, name) = (&server.info.id, &server.info.name);
         let asked_at = scene.look.late.get(id).or_else(|| scene.look.asked.get(cluster)).copied();
         let config = server.varz.as_ref().map(|v| v.gateway.as_ref());
-        let remotes_configured = config.flatten().map(|g| &g.remotes);
+        let remotes_configured = config.flatten().map(|g| &*g.remotes);
         let key = (cluster.clone(), name.clone());
         let mut history = self.history.remove(&key).map(|packed| packed.open()).unwrap_or_default();
         let fell_silent =
@@ -321,10 +323,10 @@ impl Links {
             });
         }
         if !memories.is_empty() {
-            self.of.insert(id.clone(), Packed::of(&memories, scene.look.asked_at));
+            self.of.insert(id.clone(), Packed::of(&memories, scene.look.asked_at, &mut self.keys));
         }
         if !history.is_empty() {
-            self.history.insert(key, Packed::of(&history, scene.look.asked_at));
+            self.history.insert(key, Packed::of(&history, scene.look.asked_at, &mut self.keys));
         }
     }
 }
@@ -405,7 +407,7 @@ mod tests {
             let other = info(&id.to_lowercase(), id, "us", millis);
             roster.answer(other.clone(), Fact::Gatewayz(to(&[("eu", "E0")])), at(millis)).unwrap();
             if routes {
-                let peers = BTreeMap::from([("U0".into(), RoutePeer::default())]);
+                let peers = [("U0".into(), RoutePeer::default())].into();
                 roster.answer(other, Fact::Routez(Routez { peers }), at(millis)).unwrap();
             }
         }

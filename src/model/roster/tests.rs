@@ -86,7 +86,7 @@ fn a_route_tells_the_name_of_who_was_known_by_id_only() {
     let mut roster = Roster::default();
     let peers = |name: Option<&str>| {
         let peer = RoutePeer { name: name.map(Name::from), ip: None, ..RoutePeer::default() };
-        Fact::Routez(Routez { peers: BTreeMap::from([("E1".into(), peer)]) })
+        Fact::Routez(Routez { peers: [("E1".into(), peer)].into() })
     };
     roster.answer(info("eu-0", "E0", "eu", 1), peers(None), at(0)).unwrap();
     roster.answer(info("eu-0", "E0", "eu", 2), peers(Some("eu-1")), at(1)).unwrap();
@@ -186,7 +186,7 @@ fn a_refused_login_stands_for_six_seconds() {
     let varz = Varz {
         gateway: Some(GatewayConfig {
             name: "eu".into(),
-            remotes: BTreeMap::from([("us".into(), Urls::default())]),
+            remotes: [("us".into(), Urls::default())].into(),
             ..GatewayConfig::default()
         }),
         ..Varz::default()
