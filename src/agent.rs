@@ -653,18 +653,18 @@ impl Agent {
         let on_time = look.is_some();
         let made_at = match look {
             Some(look) => {
+                let cluster_asked_at = look.asked_of(server.cluster.as_ref());
                 // What moved is summed up as of one moment.
-                let of = server.cluster.as_ref().filter(|_| endpoint != Endpoint::Accountz);
-                let asked_at = look.asked_of(of);
+                let asked_at = if endpoint == Endpoint::Accountz { look.asked_at } else { cluster_asked_at };
                 if look.arrived(endpoint, elsewhere, &id, now) == Arrival::Double {
                     return;
                 }
                 self.sizes.learn(endpoint, bytes);
-                let took = now.since(asked_at);
+                let took = now.since(cluster_asked_at);
                 self.slowest = self.slowest.max(took);
                 if let Some(time) = server.time.filter(|_| took <= self.config.timeout) {
                     // What is late, and what is not, is told of as it was when it was asked.
-                    let skew = i128::from(time.as_nanos()) - i128::from(asked_at.as_nanos());
+                    let skew = i128::from(time.as_nanos()) - i128::from(cluster_asked_at.as_nanos());
                     // Lives end and IDs are new each time: those that count are told again in the next look.
                     if self.skew_ns.len() > 2 * model::SERVERS_MAX {
                         self.skew_ns.clear();

@@ -131,8 +131,8 @@ mod tests {
     #[test]
     fn what_is_kept_is_read_as_it_was_written() {
         let peer = |n: u64| RoutePeer {
-            name: (n.is_multiple_of(2)).then(|| format!("eu-{n}").into()),
-            ip: (n.is_multiple_of(3)).then(|| "127.0.0.1".into()),
+            name: n.is_multiple_of(2).then(|| format!("eu-{n}").into()),
+            ip: n.is_multiple_of(3).then(|| "127.0.0.1".into()),
             connections: n,
             pending_bytes: n / 2,
             rtt: (n > 0).then(|| Duration::new(n, 999_999_999)),
