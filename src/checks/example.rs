@@ -429,6 +429,7 @@ impl World {
     pub(crate) fn lose_reply(&mut self, server: &str) {
         self.lost.insert(server.into());
     }
+
     /// Nobody looks for `time`, and nothing happens.
     pub(crate) fn skip(&mut self, time: Duration) {
         self.now = self.now.plus(time);

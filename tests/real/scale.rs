@@ -143,9 +143,8 @@ impl Scene {
         names.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// Cuts a link of a server that is chosen, whose answers come `late` beyond what is waited for, and waits until it is
-    /// told of.
-    async fn cut(&mut self, is_chosen: impl Fn(&str) -> bool, late: Duration) -> Duration {
+    /// Cuts a link of a server that is chosen, and waits until it is told of.
+    async fn cut(&mut self, is_chosen: impl Fn(&str) -> bool) -> Duration {
         let clusters = servers() / EACH;
         let width = (clusters - 1).to_string().len();
         loop {
@@ -163,7 +162,7 @@ impl Scene {
             let about = format!("gateway_disconnected {cluster}/{server}/{remote}");
             self.cuts.insert(about.clone());
             let what = format!("the cut of {server} from {remote} is told of");
-            return self.until(&what, CUT_WITHIN + late, |s| s.open.contains(&about)).await;
+            return self.until(&what, CUT_WITHIN, |s| s.open.contains(&about)).await;
         }
     }
 
@@ -196,7 +195,7 @@ async fn silent_servers_are_named_and_hold_up_nobody() {
     for number in shares() {
         let silent = scene.fault(&format!("silent {number}")).await;
         assert_eq!(silent.len(), number);
-        let took = scene.cut(|server| !silent.contains(server), Duration::ZERO).await;
+        let took = scene.cut(|server| !silent.contains(server)).await;
         let named = silent.iter().map(|server| {
             let cluster = server.split('-').next().unwrap();
             format!("server_missing {cluster}/{server}/_")
@@ -227,11 +226,9 @@ async fn late_servers_are_used_when_they_come_and_hold_up_nobody() {
         for ms in [400, 700, 3000] {
             let late = scene.fault(&format!("late {number} {ms}")).await;
             assert_eq!(late.len(), number);
-            let took = scene.cut(|server| !late.contains(server), Duration::ZERO).await;
-            // Those that are late tell what they see, which is known when it comes.
-            let by = Duration::from_millis(ms);
-            let by = if by > STALL { by } else { Duration::ZERO };
-            let own = scene.cut(|server| late.contains(server), by).await;
+            let took = scene.cut(|server| !late.contains(server)).await;
+            // Those that are late tell what they see.
+            let own = scene.cut(|server| late.contains(server)).await;
             scene.until("all are heard", KNOWN_WITHIN, Scene::all_answer).await;
             scene.rest(QUIET / 2).await;
             assert_eq!(scene.others(), BTreeSet::new(), "{number} late by {ms} ms");
@@ -253,7 +250,7 @@ async fn garbage_is_told_of_and_holds_up_nobody() {
     for number in shares() {
         let garbled = scene.fault(&format!("garble {number}")).await;
         assert_eq!(garbled.len(), number);
-        let took = scene.cut(|server| !garbled.contains(server), Duration::ZERO).await;
+        let took = scene.cut(|server| !garbled.contains(server)).await;
         let is_complaint = |about: &String| {
             let Some(rest) = about.strip_prefix("observer_degraded ") else { return false };
             // What cannot be read at all may be anybody's.
