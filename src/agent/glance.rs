@@ -221,14 +221,14 @@ impl Agent {
     fn finish_glance(&mut self, now: Time) -> Vec<Effect> {
         let Some(Under { look, clusters }) = self.glances.now.take() else { return Vec::new() };
         self.glances.go_on(look.asked_at.plus(self.config.interval));
+        let answered = look.answered(Endpoint::Gatewayz, false);
+        let late = self.late.after(&look, &answered, |id| self.roster.knows(id), now);
         let Some(mut whole) = self.desk.put_away() else { return Vec::new() };
         if !whole.settled || !self.may_judge(now) || !self.kept.may_judge(now) {
             self.desk.put_back(whole);
             return Vec::new();
         }
         let asked_at = look.asked_at;
-        let answered = look.answered(Endpoint::Gatewayz, false);
-        let late = self.late.after(&look, &answered, |id| self.roster.knows(id), now);
         let glance = model::Glance { asked_at, clusters, answered, late };
         let links = self.roster.glance(&mut whole, &glance);
         let all = std::mem::replace(&mut whole.links, links);

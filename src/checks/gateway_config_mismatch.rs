@@ -569,7 +569,7 @@ impl<'a> Group<'a> {
                 .filter(|_| has(|g| json!(g.advertise.is_some()))),
             connect_retries: usual(|g| json!(g.connect_retries)).as_u64().unwrap_or(0),
             reject_unknown: has(|g| json!(g.reject_unknown)),
-            remotes: remotes.into_iter().collect(),
+            remotes: remotes.into(),
             ..GatewayConfig::default()
         })
     }

@@ -495,6 +495,7 @@ impl<'a> View<'a> {
             }
             (Some(false), Some(true), _) => (Tie::Implicit, server.first_seen_at),
             (Some(false), Some(false), Tie::Implicit) => match link.and_then(|l| l.absent_since) {
+                // Who answers late may have it by now.
                 Some(since) => (Tie::None, since.plus(self.snapshot.lag(&server.info.id))),
                 None if link.is_some() => return Had::Unknown,
                 None => (Tie::None, server.first_seen_at),

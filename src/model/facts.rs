@@ -4,13 +4,11 @@
 //! Sources: `server/monitor.go` and `server/events.go` of nats-server, measured on 2.9.10 to 2.15.1.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Inbounds, Name, Outbounds, RoutePeers, Time};
+use super::{Inbounds, Name, Outbounds, RoutePeers, Shared, Time};
 
 /// The block that heads each reply and each advisory: who speaks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -136,83 +134,11 @@ pub struct GatewayConfig {
     pub tls_cert_not_after: Option<Time>,
 }
 
-/// The remote clusters of a configuration, and their addresses. The servers of a cluster have the same ones, so that those
-/// are kept once.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Configured(Arc<BTreeMap<Name, Urls>>);
+/// The remote clusters of a configuration, and their addresses: the servers of a cluster have the same ones.
+pub type Configured = Shared<BTreeMap<Name, Urls>>;
 
-impl Deref for Configured {
-    type Target = BTreeMap<Name, Urls>;
-
-    fn deref(&self) -> &BTreeMap<Name, Urls> {
-        &self.0
-    }
-}
-
-impl DerefMut for Configured {
-    fn deref_mut(&mut self) -> &mut BTreeMap<Name, Urls> {
-        Arc::make_mut(&mut self.0)
-    }
-}
-
-impl<const N: usize> From<[(Name, Urls); N]> for Configured {
-    fn from(remotes: [(Name, Urls); N]) -> Self {
-        remotes.into_iter().collect()
-    }
-}
-
-impl FromIterator<(Name, Urls)> for Configured {
-    fn from_iter<I: IntoIterator<Item = (Name, Urls)>>(remotes: I) -> Self {
-        Self(Arc::new(BTreeMap::from_iter(remotes)))
-    }
-}
-
-/// The addresses of a remote cluster. All servers list nearly the same ones, so that those are kept once.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Urls(Arc<BTreeSet<Name>>);
-
-impl Deref for Urls {
-    type Target = BTreeSet<Name>;
-
-    fn deref(&self) -> &BTreeSet<Name> {
-        &self.0
-    }
-}
-
-impl DerefMut for Urls {
-    fn deref_mut(&mut self) -> &mut BTreeSet<Name> {
-        Arc::make_mut(&mut self.0)
-    }
-}
-
-impl From<BTreeSet<Name>> for Urls {
-    fn from(urls: BTreeSet<Name>) -> Self {
-        Self(Arc::new(urls))
-    }
-}
-
-impl<const N: usize> From<[Name; N]> for Urls {
-    fn from(urls: [Name; N]) -> Self {
-        urls.into_iter().collect()
-    }
-}
-
-impl FromIterator<Name> for Urls {
-    fn from_iter<I: IntoIterator<Item = Name>>(urls: I) -> Self {
-        Self::from(BTreeSet::from_iter(urls))
-    }
-}
-
-impl<'a> IntoIterator for &'a Urls {
-    type Item = &'a Name;
-    type IntoIter = std::collections::btree_set::Iter<'a, Name>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
-    }
-}
+/// The addresses of a remote cluster: all servers list nearly the same ones.
+pub type Urls = Shared<BTreeSet<Name>>;
 
 /// VARZ, as far as it is read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -5,11 +5,10 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::packed::{Bytes, put};
+use super::packed::{Bytes, parts, put};
 use super::{Connection, Name, Outbound, Time};
 
 /// Outbound gateways by remote cluster.
@@ -247,8 +246,8 @@ impl Rows {
         let mut connection = Connection { cid: bytes.number(), ..Connection::default() };
         connection.peer_id = row.peer_id.clone();
         connection.start = has(1).then(|| Time::from_nanos(bytes.number()));
-        connection.rtt = has(2).then(|| duration(&mut bytes));
-        connection.idle = has(3).then(|| duration(&mut bytes));
+        connection.rtt = has(2).then(|| bytes.duration());
+        connection.idle = has(3).then(|| bytes.duration());
         connection.stalls = has(4).then(|| bytes.number());
         if has(5) {
             connection.pending_bytes = bytes.number();
@@ -276,12 +275,10 @@ fn write(bytes: &mut Vec<u8>, configured: bool, c: &Connection) {
         c.out_msgs > 0 || c.out_bytes > 0,
     ];
     bytes.push(has.iter().rev().fold(0, |flags, has| flags << 1 | u8::from(*has)));
-    let parts = |d: Option<Duration>| d.map(|d| [d.as_secs(), u64::from(d.subsec_nanos())]);
     let [.., pending, received, sent] = has;
     let numbers = std::iter::once(c.cid)
         .chain(c.start.map(Time::as_nanos))
-        .chain(parts(c.rtt).into_iter().flatten())
-        .chain(parts(c.idle).into_iter().flatten())
+        .chain(c.rtt.into_iter().chain(c.idle).flat_map(parts))
         .chain(c.stalls)
         .chain(pending.then_some(c.pending_bytes))
         .chain(received.then_some([c.in_msgs, c.in_bytes]).into_iter().flatten())
@@ -289,13 +286,10 @@ fn write(bytes: &mut Vec<u8>, configured: bool, c: &Connection) {
     numbers.for_each(|number| put(bytes, number));
 }
 
-pub(super) fn duration(bytes: &mut Bytes<'_>) -> Duration {
-    let secs = Duration::from_secs(bytes.number());
-    secs.saturating_add(Duration::from_nanos(bytes.number()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn connection(n: u64) -> Connection {

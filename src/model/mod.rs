@@ -16,6 +16,7 @@ mod pressure;
 mod roster;
 mod route_peers;
 mod routes;
+mod shared;
 mod snapshot;
 mod sorted;
 mod time;
@@ -37,6 +38,7 @@ pub use name::Name;
 pub use pressure::{PRESSED_BYTES, Pressure, Rtt};
 pub use roster::{CLUSTERS_MAX, Glance, Look, Odd, Order, Roster, SERVERS_MAX};
 pub use route_peers::RoutePeers;
+pub use shared::Shared;
 use snapshot::heartbeat_interval;
 pub use snapshot::{
     Cluster, Complaint, Life, Link, LinkState, Observer, Outbox, Refusal, Rejection, Server, Sight,

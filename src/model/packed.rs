@@ -3,6 +3,7 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Name, Time};
 
@@ -139,6 +140,11 @@ pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number.to_le_bytes()[0]);
 }
 
+/// A duration in two numbers.
+pub(super) fn parts(duration: Duration) -> [u64; 2] {
+    [duration.as_secs(), u64::from(duration.subsec_nanos())]
+}
+
 /// What [`put`] wrote; zeros behind its end.
 #[derive(Debug)]
 pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
@@ -158,6 +164,12 @@ impl Bytes<'_> {
             }
         }
         number
+    }
+
+    /// Of its [`parts`].
+    pub(super) fn duration(&mut self) -> Duration {
+        let secs = Duration::from_secs(self.number());
+        secs.saturating_add(Duration::from_nanos(self.number()))
     }
 }
 
@@ -202,7 +214,7 @@ mod tests {
         let one = |time| vec![("n".into(), Sample(5, Some(99), Some(time), Name::default()))];
         let bytes = |time| Packed::of(&one(time), at, &mut Keys::default()).bytes.len();
         assert_eq!(bytes(at), 3);
-        assert!(bytes(at.minus(std::time::Duration::from_secs(15))) <= 8);
+        assert!(bytes(at.minus(Duration::from_secs(15))) <= 8);
     }
 
     #[test]

@@ -5,8 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::gateways::duration;
-use super::packed::{Bytes, put};
+use super::packed::{Bytes, parts, put};
 use super::{Name, RoutePeer};
 
 /// Peers by their ID.
@@ -72,7 +71,7 @@ impl RoutePeers {
         RoutePeer {
             name: row.name.clone(),
             ip: row.ip.clone(),
-            rtt: (bytes.byte() == 1).then(|| duration(&mut bytes)),
+            rtt: (bytes.byte() == 1).then(|| bytes.duration()),
             connections: bytes.number(),
             pending_bytes: bytes.number(),
             in_msgs: bytes.number(),
@@ -88,9 +87,8 @@ impl From<BTreeMap<Name, RoutePeer>> for RoutePeers {
         for (id, peer) in peers {
             let at = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
             bytes.push(u8::from(peer.rtt.is_some()));
-            let rtt = peer.rtt.map(|rtt| [rtt.as_secs(), u64::from(rtt.subsec_nanos())]);
             let counted = [peer.connections, peer.pending_bytes, peer.in_msgs, peer.out_msgs, peer.out_bytes];
-            rtt.into_iter().flatten().chain(counted).for_each(|number| put(&mut bytes, number));
+            peer.rtt.into_iter().flat_map(parts).chain(counted).for_each(|number| put(&mut bytes, number));
             rows.push(Row { id, name: peer.name, ip: peer.ip, at });
         }
         // A copy, for memory that is cut to size leaves a piece behind that fits nothing.

@@ -27,8 +27,8 @@ impl Names {
     const COUNT_MAX: usize = 65_536;
     /// Longer ones are not kept.
     const BYTES_MAX: usize = 256;
-    /// So many remotes' URLs are kept, each with so many URLs.
-    const URLS_MAX: (usize, usize) = (1024, 1024);
+    /// Of so many clusters what is alike is kept, each of so many entries.
+    const SETS_MAX: (usize, usize) = (1024, 1024);
 
     pub(super) fn get(&mut self, text: &str) -> Name {
         self.longest = self.longest.max(text.len());
@@ -60,13 +60,7 @@ impl Names {
             return known.clone();
         }
         let set: Urls = urls.iter().map(|url| self.get(url)).collect();
-        let (remotes_max, urls_max) = Self::URLS_MAX;
-        if set.len() <= urls_max {
-            if self.urls.len() >= remotes_max && !self.urls.contains_key(remote) {
-                self.urls.clear();
-            }
-            self.urls.insert(Name::clone(remote), set.clone());
-        }
+        keep(&mut self.urls, remote, &set, set.len());
         set
     }
 
@@ -79,14 +73,19 @@ impl Names {
             return known.clone();
         }
         let set = Configured::from_iter(remotes);
-        let (clusters_max, _) = Self::URLS_MAX;
-        if cluster.len() <= Self::BYTES_MAX && set.len() <= clusters_max {
-            if self.configured.len() >= clusters_max && !self.configured.contains_key(cluster) {
-                self.configured.clear();
-            }
-            self.configured.insert(cluster.into(), set.clone());
-        }
+        keep(&mut self.configured, cluster, &set, set.len());
         set
+    }
+}
+
+/// What is alike of a cluster, `len` long. All of that is forgotten at once when there are more clusters.
+fn keep<T: Clone>(kept: &mut BTreeMap<Name, T>, cluster: &str, set: &T, len: usize) {
+    let (clusters_max, len_max) = Names::SETS_MAX;
+    if len <= len_max && cluster.len() <= Names::BYTES_MAX {
+        if kept.len() >= clusters_max && !kept.contains_key(cluster) {
+            kept.clear();
+        }
+        kept.insert(cluster.into(), set.clone());
     }
 }
 
@@ -115,19 +114,19 @@ mod tests {
         }
         assert!(names.known.len() <= Names::COUNT_MAX);
         assert_eq!(names.get("early"), early, "it is the same name, kept anew");
-        for n in 0..2 * Names::URLS_MAX.0 {
+        for n in 0..2 * Names::SETS_MAX.0 {
             names.urls(&Name::from(n.to_string()), &mut vec!["a:1"]);
         }
-        let many: Vec<String> = (0..=Names::URLS_MAX.1).map(|n| n.to_string()).collect();
+        let many: Vec<String> = (0..=Names::SETS_MAX.1).map(|n| n.to_string()).collect();
         let set = names.urls(&"many".into(), &mut many.iter().map(String::as_str).collect());
         assert_eq!(set.len(), many.len());
-        assert!(names.urls.len() <= Names::URLS_MAX.0 && !names.urls.contains_key("many"));
-        for n in 0..2 * Names::URLS_MAX.0 {
+        assert!(names.urls.len() <= Names::SETS_MAX.0 && !names.urls.contains_key("many"));
+        for n in 0..2 * Names::SETS_MAX.0 {
             names.configured(&n.to_string(), vec![("us".into(), Urls::default())]);
         }
         let many = many.into_iter().map(|name| (name.into(), Urls::default())).collect();
-        assert_eq!(names.configured("many", many).len(), Names::URLS_MAX.1 + 1);
-        assert!(names.configured.len() <= Names::URLS_MAX.0 && !names.configured.contains_key("many"));
+        assert_eq!(names.configured("many", many).len(), Names::SETS_MAX.1 + 1);
+        assert!(names.configured.len() <= Names::SETS_MAX.0 && !names.configured.contains_key("many"));
     }
 
     #[test]

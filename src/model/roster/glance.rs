@@ -86,7 +86,6 @@ impl Roster {
     pub fn glance(&mut self, snapshot: &mut Snapshot, glance: &Glance) -> Vec<Link> {
         let Snapshot { servers, clusters, links, vantage, .. } = snapshot;
         let mut fresh: BTreeSet<Name> = BTreeSet::new();
-        let mut late: BTreeMap<Name, Time> = BTreeMap::new();
         let mut unsteady: BTreeSet<Name> = BTreeSet::new();
         for cluster in &glance.clusters {
             let known = clusters.get(cluster).map(|c| &c.servers);
@@ -111,7 +110,6 @@ impl Roster {
                     } else if let Some(told_at) = glance.late.get(id) {
                         record.bring_up_to_date(server, *told_at);
                         server.late_at = Some(*told_at);
-                        late.insert(id.clone(), *told_at);
                     }
                 }
             }
@@ -135,7 +133,7 @@ impl Roster {
             let begin = links.partition_point(|l| l.cluster < *cluster);
             let own_links = links.iter_mut().skip(begin).take_while(|l| l.cluster == *cluster);
             for link in own_links.filter(|l| glance.clusters.contains(&l.remote)) {
-                let told_at = late.get(&link.server_id);
+                let told_at = glance.late.get(&link.server_id);
                 let again = |at| Again { at, rejections: &self.rejections };
                 let door = own.as_ref().filter(|(own, door)| {
                     **own == link.remote

@@ -255,7 +255,7 @@ impl Links {
         links: &mut Vec<Link>,
     ) {
         let (id, name) = (&server.info.id, &server.info.name);
-        let asked_at = scene.look.late.get(id).or_else(|| scene.look.asked.get(cluster)).copied();
+        let asked_at = server.late_at.or_else(|| scene.look.asked.get(cluster).copied());
         let config = server.varz.as_ref().map(|v| v.gateway.as_ref());
         let remotes_configured = config.flatten().map(|g| &*g.remotes);
         let key = (cluster.clone(), name.clone());
