@@ -124,9 +124,8 @@ pub async fn run(
         let stops = matches!(action, Action::Stop(_));
         // A look begins when it is due.
         if matches!(action, Action::Due) || agent.is_late(due, io.clock.now()) {
-            let spent = clock::spent();
-            agent.wakes(due, spent, io.clock.now());
-            agent.spent = spent;
+            agent.wakes(due, clock::spent_here(), io.clock.now());
+            agent.spent = clock::spent();
         }
         let effects = agent.apply(action, io.identity(), io.clock.now());
         carry_out(effects, &mut io, &mut agent).await;
@@ -202,6 +201,9 @@ struct Agent {
     thrift: thrift::Thrift,
     /// The processor's time that was spent so far.
     spent: Duration,
+    /// What of that the agent's own thread had spent when it was last seen to run.
+    worked: Duration,
+    busy: stall::Busy,
     /// When it was last seen to run.
     awake_at: Time,
     /// When the budget is free for another look.
@@ -282,6 +284,8 @@ impl Agent {
             sizes: Sizes::default(),
             thrift: thrift::Thrift::default(),
             spent: Duration::ZERO,
+            worked: Duration::ZERO,
+            busy: stall::Busy::default(),
             awake_at: now,
             free_at: now,
             greeted: None,
@@ -492,7 +496,8 @@ impl Agent {
         if opens_epoch {
             self.epoch += 1;
             let interval = now.since(self.cost.started_at);
-            self.cost.interval_ms = if self.epoch == 1 { 0 } else { millis(interval) };
+            self.cost.interval_ms =
+                if self.cost.started_at == Time::default() { 0 } else { millis(interval) };
             self.cost.started_at = now;
         }
         if on_grid {
@@ -745,8 +750,15 @@ impl Agent {
     fn heard(&mut self, message: &Incoming, elsewhere: bool, now: Time) {
         self.cost.bytes_in += message.payload.len() as u64;
         let subject = message.subject.as_str();
+        let (roster, own) = (&self.roster, self.vantage.cluster.as_ref());
+        let counts = self.glances.are_needed() && !elsewhere;
+        let mut moved = counts;
         let heard = if subject.ends_with(".STATSZ") {
-            self.decoder.heartbeat(&message.payload)
+            self.decoder.heartbeat(&message.payload, |server, imprint| {
+                let known = counts && server.cluster.as_ref() != own && roster.answered(&server.id, imprint);
+                moved &= !known;
+                known
+            })
         } else if subject.ends_with(".SHUTDOWN") {
             decode::goodbye(&message.payload).map(|server| (server, Signal::Shutdown))
         } else if subject.ends_with(".LAMEDUCK") {
@@ -765,7 +777,7 @@ impl Agent {
         let news = !self.roster.knows(&server.id) || !matches!(signal, Signal::Heartbeat(_));
         let made_at = match &mut signal {
             Signal::Heartbeat(told) => {
-                if !elsewhere {
+                if moved {
                     self.note_what_moved(&server, told, now);
                 }
                 self.beat_at(&server, now)

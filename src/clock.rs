@@ -39,6 +39,11 @@ pub fn spent() -> Duration {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Into::into)
 }
 
+/// What of that the thread has spent that asks.
+pub fn spent_here() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Into::into)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

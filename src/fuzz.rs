@@ -67,7 +67,7 @@ pub fn replies(data: &[u8]) {
 
 /// A STATSZ that nobody asked for.
 pub fn heartbeats(data: &[u8]) {
-    let read = Decoder::default().heartbeat(data);
+    let read = Decoder::default().heartbeat(data, |_, _| false);
     let generally = decode::generally(Endpoint::Statsz, data);
     match read {
         Ok((server, Signal::Heartbeat(statsz))) => {

@@ -218,6 +218,31 @@ mod tests {
     }
 
     #[test]
+    fn who_judges_for_long_goes_on_to_lead_once_it_has_said_so() {
+        let secs = Duration::from_secs;
+        let mut play = Play::begin(true, None);
+        assert!(play.agent.company.peers.leads());
+        let busy = |play: &mut Play, worked: u64, lasts: u64| {
+            let due = play.agent.due();
+            play.now = due.plus(secs(lasts));
+            play.agent.wakes(due, secs(worked), play.now);
+            play.act(Action::Due);
+            play.agent.company.peers.leads()
+        };
+        assert!(!busy(&mut play, 3, 3), "nobody was told to wait so long");
+        play.line(b'n', b"");
+        play.wait(secs(3));
+        assert!(play.agent.company.peers.leads());
+        assert!(busy(&mut play, 6, 3), "the beat told of it");
+        play.wait(secs(3));
+        assert!(!busy(&mut play, 6, 8), "it was away for longer");
+        play.line(b'n', b"");
+        play.wait(secs(700));
+        play.agent.wakes(play.now, secs(6), play.now);
+        assert_eq!(play.agent.busy.lasts(), Duration::ZERO, "that was long ago");
+    }
+
+    #[test]
     fn a_ledger_that_is_too_large_is_not_taken_in() {
         let pad = " ".repeat(32 << 20);
         for (copies, is_taken) in [(7, true), (8, false)] {

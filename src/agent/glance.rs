@@ -124,9 +124,6 @@ fn undecided(verdicts: &[Verdict], ledger: &Ledger, seen_at: Time) -> BTreeSet<(
 impl Agent {
     /// A heartbeat came. What it tells of gateways is used up here, but for our own cluster.
     pub(super) fn note_what_moved(&mut self, server: &ServerInfo, told: &mut Statsz, now: Time) {
-        if !self.glances.are_needed {
-            return;
-        }
         let own = self.vantage.cluster.as_ref();
         let remotes = self.roster.moved(server, told, own);
         if server.cluster.as_ref() != own {

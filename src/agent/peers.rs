@@ -117,6 +117,8 @@ pub(super) struct Company {
     /// How many changes this agent has published since it leads.
     pub(super) changes: u64,
     beat_at: Time,
+    /// When the next beat is due by the last one.
+    promised: Duration,
     /// Whether the ledger is our own, and not a copy of the leader's.
     owns: bool,
     /// Which of the leader's changes our ledger is as of.
@@ -142,6 +144,7 @@ impl Company {
             peers,
             changes: 0,
             beat_at: Time::default(),
+            promised: Duration::ZERO,
             owns: true,
             follows: None,
             lags: 0,
@@ -227,7 +230,8 @@ impl Agent {
 
     /// Whoever said nothing for long may have been replaced: it says nothing more before it knows.
     pub(super) fn doubt(&mut self, now: Time) -> Vec<Effect> {
-        if self.connected && self.company.peers.doubt(self.config.interval, now) {
+        let promised = self.company.promised.max(self.config.interval);
+        if self.connected && self.company.peers.doubt(promised, now) {
             tracing::warn!("was silent for too long to lead on unasked");
             self.pause();
             return self.attend(now);
@@ -355,6 +359,7 @@ impl Agent {
             self.company.receipts.push_back(self.outbox.mark());
         }
         let beat = Beat { stops, ..self.own_beat(now) };
+        self.company.promised = beat.next_in;
         let subject = format!("{}.peer.{}", self.style.prefix, self.company.peers.instance());
         let body = serde_json::to_string(&beat).ok()?;
         Some(Effect::Send { subject, reply: None, body })
@@ -366,7 +371,8 @@ impl Agent {
             instance: peers.instance().clone(),
             agent: self.vantage.agent.clone(),
             leading_since: peers.leading_since(),
-            next_in: self.company.beat_every(self.config.interval),
+            // It says nothing while it judges.
+            next_in: self.company.beat_every(self.config.interval).max(self.busy.lasts().min(STANDBY_EVERY)),
             made_at: Some(now),
             hears: peers.hears(now),
             succeeds: peers.succeeds(now).cloned(),

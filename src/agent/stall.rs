@@ -7,6 +7,27 @@ use crate::model::Time;
 
 /// So long is no look away from what a patience of seconds was given for.
 const STALL: Duration = Duration::from_secs(1);
+/// What judging took once it may take again for so long: longer than between two of what is asked least often.
+const BUSY_KEPT: Duration = Duration::from_secs(600);
+
+/// By how much its own work held the agent up most, lately.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Busy {
+    at: Time,
+    lasts: Duration,
+}
+
+impl Busy {
+    fn note(&mut self, lasts: Duration, now: Time) {
+        if lasts >= self.lasts || now.since(self.at) > BUSY_KEPT {
+            *self = Self { at: now, lasts };
+        }
+    }
+
+    pub(super) const fn lasts(self) -> Duration {
+        self.lasts
+    }
+}
 
 impl Agent {
     /// Whether what was due at `due`, and begins now, is so late that `spent` has to be known.
@@ -14,13 +35,15 @@ impl Agent {
         now.since(due.max(self.awake_at)) >= STALL
     }
 
-    /// What was due at `due` begins now. `spent` is what the agent has spent of the processor since it started: what it
-    /// was late for by its own work is no standstill. Who did not run saw nobody answer, nor dial again: what was
+    /// What was due at `due` begins now. `worked` is what the agent's thread has spent of the processor since it started:
+    /// what it was late for by its own work is no standstill. Who did not run saw nobody answer, nor dial again: what was
     /// counted in looks begins anew.
-    pub(super) fn wakes(&mut self, due: Time, spent: Duration, now: Time) {
+    pub(super) fn wakes(&mut self, due: Time, worked: Duration, now: Time) {
         let late = now.since(due.max(self.awake_at));
+        let own = worked.saturating_sub(std::mem::replace(&mut self.worked, worked));
         self.awake_at = now;
-        if late.saturating_sub(spent.saturating_sub(self.spent)) < STALL {
+        self.busy.note(late.min(own), now);
+        if late.saturating_sub(own) < STALL {
             return;
         }
         tracing::warn!(late_ms = super::millis(late), "stood still, and gives what it saw before no weight");

@@ -216,7 +216,9 @@ fn misused(error: &clap::Error) -> ExitCode {
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // What the servers say is read on a thread of its own, so that a connection waits for no judgement: a server cuts off
+    // who lets 64 MB pile up.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let done = runtime.block_on(work);
     // A name that is still being looked up must not hold us.
     runtime.shutdown_background();

@@ -21,7 +21,7 @@ use self::names::Names;
 use self::wire::Str;
 use crate::model::{
     Account, Accountz, Connection, Fact, GatewayConfig, Gatewayz, Interest, InterestModes, Jsz, Led, Name,
-    Outbound, RoutePeer, Routez, ServerInfo, Signal, Statsz, Time, Traffic, TrafficOf, Varz,
+    Outbound, RoutePeer, Routez, ServerInfo, Signal, Statsz, Time, Traffic, TrafficOf, Varz, imprint,
 };
 
 /// The largest reply that is looked at, before and after inflating, in bytes. The largest real one known is
@@ -169,7 +169,7 @@ impl Decoder {
             },
             Endpoint::Varz => varz(json, names, &mut self.others),
             Endpoint::Routez => open::<wire::Routez<'_>>(endpoint, json, names),
-            Endpoint::Statsz => statsz(json, names, &mut self.others),
+            Endpoint::Statsz => statsz(json, names, &mut self.others, |_, _| false),
             Endpoint::Accountz => open::<wire::Accountz<'_>>(endpoint, json, names),
             Endpoint::Jsz => open::<wire::Jsz<'_>>(endpoint, json, names),
             Endpoint::Interest => open::<wire::Interest<'_>>(endpoint, json, names),
@@ -177,12 +177,23 @@ impl Decoder {
         within_bounds(read, names.take_longest())
     }
 
-    /// Reads one heartbeat.
+    /// Reads one heartbeat. `is_known` tells of a server whether it is known to have the gateways of this [`imprint`]:
+    /// those are left out.
     ///
     /// # Errors
     /// As [`Self::reply`].
-    pub fn heartbeat(&mut self, payload: &[u8]) -> Result<(ServerInfo, Signal), Box<Garbled>> {
-        match self.reply(Endpoint::Statsz, None, payload)? {
+    pub fn heartbeat(
+        &mut self,
+        payload: &[u8],
+        is_known: impl FnOnce(&ServerInfo, u64) -> bool,
+    ) -> Result<(ServerInfo, Signal), Box<Garbled>> {
+        if payload.len() > REPLY_BYTES_MAX {
+            let error = DecodeError::TooLarge { bytes: payload.len() };
+            return Err(Box::new(Garbled { server: None, error }));
+        }
+        self.names.take_longest();
+        let read = statsz(payload, &mut self.names, &mut self.others, is_known);
+        match within_bounds(read, self.names.take_longest())? {
             (server, Fact::Statsz(statsz)) => Ok((server, Signal::Heartbeat(statsz))),
             (server, _) => Err(Box::new(Garbled { server: Some(server), error: DecodeError::Nameless })),
         }
@@ -315,11 +326,21 @@ fn open<'a, B: Body<'a>>(
     }
 }
 
-fn statsz(json: &[u8], names: &mut Names, others: &mut Vec<u8>) -> Result<(ServerInfo, Fact), Box<Garbled>> {
-    if let Some((server, gateways)) = scan::statsz(json, names, others)
+fn statsz(
+    json: &[u8],
+    names: &mut Names,
+    others: &mut Vec<u8>,
+    is_known: impl FnOnce(&ServerInfo, u64) -> bool,
+) -> Result<(ServerInfo, Fact), Box<Garbled>> {
+    if let Some((server, mut gateways)) = scan::statsz(json, names, others)
         && let Ok(body) = serde_json::from_slice::<wire::Statsz<'_>>(others)
         && let Fact::Statsz(statsz) = body.into_fact(&server, names)
     {
+        if is_known(&server, imprint(gateways.iter().map(|(remote, cid, _)| (*remote, *cid)))) {
+            gateways.clear();
+        }
+        let named = |(remote, cid, inbounds)| (names.get(remote), cid, inbounds);
+        let gateways = gateways.into_iter().map(named).collect();
         return Ok((server, Fact::Statsz(statsz.with_gateways(gateways))));
     }
     open::<wire::Statsz<'_>>(Endpoint::Statsz, json, names)

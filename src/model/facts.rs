@@ -137,6 +137,18 @@ pub struct GatewayConfig {
 /// The remote clusters of a configuration, and their addresses: the servers of a cluster have the same ones.
 pub type Configured = Shared<BTreeMap<Name, Urls>>;
 
+/// A thing with a name, and the room that a tree has for more.
+const ENTRY: usize = 128;
+
+impl Configured {
+    /// As [`Fact::bytes`].
+    pub(super) fn bytes(&self) -> usize {
+        const URL: usize = 16;
+        let urls: usize = self.values().map(|urls| urls.len()).sum();
+        self.len().saturating_mul(ENTRY).saturating_add(urls.saturating_mul(URL))
+    }
+}
+
 /// The addresses of a remote cluster: all servers list nearly the same ones.
 pub type Urls = Shared<BTreeSet<Name>>;
 
@@ -236,7 +248,7 @@ pub struct Statsz {
 }
 
 /// One of the gateways of STATSZ: the remote, the connection's ID, and how many servers come from there.
-pub type ToldGateway = (Name, u64, u32);
+pub type ToldGateway<N = Name> = (N, u64, u32);
 
 impl Statsz {
     /// With these gateways.
@@ -387,20 +399,14 @@ impl Fact {
         }
     }
 
-    /// About how much memory it takes, in bytes, for who has to keep within a bound.
+    /// About how much memory it takes, in bytes, for who has to keep within a bound; without what is shared.
     pub fn bytes(&self) -> usize {
         // With the room that a tree has for more.
         const CONNECTION: usize = 256;
-        const ENTRY: usize = 128;
-        const URL: usize = 16;
         let entries = |count: usize| count.saturating_mul(ENTRY);
         let text = match self {
             Self::Gatewayz(g) => (g.outbound.len() + g.inbound.iter().count()).saturating_mul(CONNECTION),
-            Self::Varz(varz) => {
-                let remotes = varz.gateway.as_ref().map(|gateway| &gateway.remotes);
-                let urls: usize = remotes.iter().flat_map(|r| r.values()).map(|urls| urls.len()).sum();
-                entries(remotes.map_or(0, |r| r.len())).saturating_add(urls.saturating_mul(URL))
-            }
+            Self::Varz(_) => 0,
             Self::Routez(routez) => routez.peers.len().saturating_mul(CONNECTION),
             Self::Statsz(statsz) => entries(statsz.gateways.len()),
             Self::Accountz(accountz) => accountz.accounts.len().saturating_mul(CONNECTION),

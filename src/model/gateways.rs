@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -157,6 +158,16 @@ impl fmt::Debug for Inbounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
     }
+}
+
+/// What remotes and the IDs of the connections to them come to, in whatever order: the same where none is another one.
+pub fn imprint<'a>(cids: impl Iterator<Item = (&'a str, u64)>) -> u64 {
+    cids.map(|cid| {
+        let mut hasher = DefaultHasher::new();
+        cid.hash(&mut hasher);
+        hasher.finish()
+    })
+    .fold(0, u64::wrapping_add)
 }
 
 /// Connections in the order of the remotes.

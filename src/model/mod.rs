@@ -32,7 +32,7 @@ pub use facts::{
 pub(crate) use file::Written;
 pub use file::{FILE_BYTES_MAX, FileError};
 pub use flow::{Flow, Heard, Trouble};
-pub use gateways::{Inbounds, Outbounds};
+pub use gateways::{Inbounds, Outbounds, imprint};
 pub use matrix::{Cell, CellState, LeftOut, Matrix, Seat, Seen};
 pub use name::Name;
 pub use pressure::{PRESSED_BYTES, Pressure, Rtt};

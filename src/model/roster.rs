@@ -24,8 +24,9 @@ use super::pressure::{Loads, slow_consumers};
 use super::routes::Meshes;
 use super::traffic::TrafficMemory;
 use super::{
-    Accountz, Fact, Gatewayz, Heard, Interest, Jsz, Life, Movement, Name, Observer, Rejection, Routez,
-    Server, ServerInfo, Sight, Signal, Snapshot, Statsz, Time, Vantage, Varz, heartbeat_interval,
+    Accountz, Configured, Fact, Gatewayz, Heard, Interest, Jsz, Life, Movement, Name, Observer, Rejection,
+    Routez, Server, ServerInfo, Sight, Signal, Snapshot, Statsz, Time, Vantage, Varz, heartbeat_interval,
+    imprint,
 };
 
 /// How many servers are remembered. What the network says beyond that is counted and not taken in.
@@ -113,6 +114,8 @@ pub struct Roster {
     facts_over: u64,
     /// How much memory the answers take that are held.
     facts_bytes: usize,
+    /// How many servers have each configuration that is kept, by its place.
+    alike: BTreeMap<usize, usize>,
     began_at: Option<Time>,
     traffic: TrafficMemory,
 }
@@ -139,6 +142,8 @@ struct Record {
     /// The first look in a row in which another cluster had a living server of its name.
     doubled_since: Option<Time>,
     gatewayz: Option<(Time, Arc<Gatewayz>)>,
+    /// Of the outbound gateways in that.
+    imprint: Option<u64>,
     varz: Option<(Time, Arc<Varz>)>,
     routez: Option<(Time, Arc<Routez>)>,
     statsz: Option<(Time, Arc<Statsz>)>,
@@ -153,6 +158,8 @@ struct Record {
     told_elsewhere: [Numbers; Fact::KINDS],
     /// How much memory its answers of each kind take.
     facts_bytes: [usize; Fact::KINDS],
+    /// What of VARZ is counted once for all who have it.
+    configured: Configured,
 }
 
 #[derive(Debug, Default)]
@@ -187,6 +194,7 @@ impl Record {
             heartbeats: VecDeque::new(),
             doubled_since: None,
             gatewayz: None,
+            imprint: None,
             varz: None,
             routez: None,
             statsz: None,
@@ -198,6 +206,7 @@ impl Record {
             told: [Numbers::default(); Fact::KINDS],
             told_elsewhere: [Numbers::default(); Fact::KINDS],
             facts_bytes: [0; Fact::KINDS],
+            configured: Configured::default(),
         }
     }
 
@@ -222,6 +231,17 @@ fn replace<T>(slot: &mut Option<(Time, Arc<T>)>, at: Time, fact: impl Into<Arc<T
     if slot.as_ref().is_none_or(|(held_at, _)| *held_at <= at) {
         *slot = Some((at, fact.into()));
     }
+}
+
+/// One server less has what is kept there; whether it was the last.
+fn part(alike: &mut BTreeMap<usize, usize>, place: usize) -> bool {
+    let Some(holders) = alike.get_mut(&place) else { return false };
+    *holders -= 1;
+    let alone = *holders == 0;
+    if alone {
+        alike.remove(&place);
+    }
+    alone
 }
 
 /// The other ends of its gateways: their clusters, and their IDs.
@@ -267,6 +287,8 @@ impl Roster {
                 let all_known = held.is_some_and(|held| peers(held).eq(peers(&gatewayz)));
                 let gatewayz = Arc::new(gatewayz);
                 replace(&mut record.gatewayz, made_at, Arc::clone(&gatewayz));
+                let held = record.gatewayz.as_ref().map(|(_, held)| held.outbound.cids());
+                record.imprint = held.map(|cids| imprint(cids.map(|(remote, cid)| (&**remote, cid))));
                 for (remote, id) in peers(&gatewayz).filter(|_| !all_known) {
                     if !self.records.contains_key(id) {
                         self.name(id.clone(), id.clone(), Some(remote.clone()), made_at);
@@ -311,16 +333,33 @@ impl Roster {
 
     /// Counts what `fact` takes in place of what the server said before.
     fn make_room(&mut self, id: &Name, fact: &Fact) -> Result<(), Odd> {
-        let held = self.records.get_mut(id).and_then(|record| record.facts_bytes.get_mut(fact.kind()));
-        let Some(held) = held else { return Ok(()) };
-        let (bytes, others) = (fact.bytes(), self.facts_bytes.saturating_sub(*held));
+        let Some(record) = self.records.get_mut(id) else { return Ok(()) };
+        let Some(held) = record.facts_bytes.get_mut(fact.kind()) else { return Ok(()) };
+        let bytes = fact.bytes();
+        let (mut before, mut after) = (*held, bytes);
+        let configured = match fact {
+            Fact::Varz(varz) => varz.gateway.as_ref().map(|gateway| &gateway.remotes),
+            _ => Some(&record.configured),
+        };
+        let configured = configured.cloned().unwrap_or_default();
+        let (old, new) = (record.configured.place(), configured.place());
+        if old != new {
+            before += if self.alike.get(&old) == Some(&1) { record.configured.bytes() } else { 0 };
+            after += if self.alike.contains_key(&new) { 0 } else { configured.bytes() };
+        }
+        let others = self.facts_bytes.saturating_sub(before);
         // What grows no larger is taken in, whoever else has filled the room.
-        if bytes > *held && others.saturating_add(bytes) > FACTS_BYTES_MAX {
+        if after > before && others.saturating_add(after) > FACTS_BYTES_MAX {
             self.facts_over += 1;
             return Err(Odd::Facts);
         }
-        self.facts_bytes = others.saturating_add(bytes);
+        self.facts_bytes = others.saturating_add(after);
         *held = bytes;
+        if old != new {
+            part(&mut self.alike, old);
+            *self.alike.entry(new).or_default() += 1;
+            record.configured = configured;
+        }
         Ok(())
     }
 
@@ -808,7 +847,10 @@ impl Roster {
             .collect();
         for id in over {
             let Some(record) = self.records.remove(&id) else { continue };
-            self.facts_bytes = self.facts_bytes.saturating_sub(record.facts_bytes.iter().sum());
+            let alone = part(&mut self.alike, record.configured.place());
+            let shared = if alone { record.configured.bytes() } else { 0 };
+            self.facts_bytes =
+                self.facts_bytes.saturating_sub(record.facts_bytes.iter().sum::<usize>() + shared);
             let introduced = record.introduced;
             // A cluster whose servers all said goodbye is forgotten with the last of them.
             if record.left_at.is_some()

@@ -11,6 +11,13 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Shared<T>(Arc<T>);
 
+impl<T> Shared<T> {
+    /// Where it is kept: the same for all who share it, as long as one of them has it.
+    pub(super) fn place(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+}
+
 impl<T> Deref for Shared<T> {
     type Target = T;
 

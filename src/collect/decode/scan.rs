@@ -53,13 +53,12 @@ pub(super) fn gatewayz(json: &[u8], names: &mut Names) -> Option<(ServerInfo, Ga
     scan.rest.is_empty().then_some((server, gatewayz))
 }
 
-/// The server, its gateways' connection IDs by remote, and in `others` the rest of the body; none when all of it is to be
-/// read the general way.
-pub(super) fn statsz(
-    json: &[u8],
+/// The server, its gateways, and in `others` the rest of the body; none when all of it is to be read the general way.
+pub(super) fn statsz<'a>(
+    json: &'a [u8],
     names: &mut Names,
     others: &mut Vec<u8>,
-) -> Option<(ServerInfo, Vec<ToldGateway>)> {
+) -> Option<(ServerInfo, Vec<ToldGateway<&'a str>>)> {
     const ROUTES: &str = ",\"routes\":[";
     const GATEWAYS: &str = ",\"gateways\":[";
     let mut scan = Scan { rest: std::str::from_utf8(json).ok()? };
@@ -90,7 +89,7 @@ pub(super) fn statsz(
         scan.eat(b"{\"gwid\":")?;
         let cid = scan.number()?;
         scan.eat(b",\"name\":\"")?;
-        let remote = scan.name(names)?;
+        let remote = scan.text()?;
         scan.traffic()?;
         scan.eat(b",\"inbound_connections\":")?;
         let inbounds = u32::try_from(scan.number()?).unwrap_or(u32::MAX);

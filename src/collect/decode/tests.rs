@@ -15,7 +15,7 @@ fn reply(
 }
 
 fn heartbeat(payload: &[u8]) -> Result<(ServerInfo, Signal), Box<Garbled>> {
-    Decoder::default().heartbeat(payload)
+    Decoder::default().heartbeat(payload, |_, _| false)
 }
 
 const VERSIONS: [&str; 6] = ["2.9.10", "2.10.27", "2.11.11", "2.12.8", "2.14.6", "2.15.1"];
@@ -632,7 +632,7 @@ const STATSZ: Ways = Ways {
         let (names, mut others) = (&mut Names::default(), Vec::new());
         scan::statsz(json, names, &mut others)?;
         serde_json::from_slice::<wire::Statsz<'_>>(&others).ok()?;
-        statsz(json, names, &mut others).ok()
+        statsz(json, names, &mut others, |_, _| false).ok()
     },
     general: |json| open::<wire::Statsz<'_>>(Endpoint::Statsz, json, &mut Names::default()),
 };
@@ -783,5 +783,30 @@ fn what_came_before_changes_nothing() {
             assert_eq!(decoder.reply(endpoint, Some("snappy"), payload), anew, "{version} {name}");
         }
         assert_eq!(decoder.reply(endpoint, None, &text), reply(endpoint, None, &text), "{version} {name}");
+    }
+}
+
+#[test]
+fn gateways_that_are_known_are_left_out_of_a_heartbeat() {
+    for json in STATSZ.as_sent() {
+        let (server, Signal::Heartbeat(all)) = heartbeat(json.as_bytes()).unwrap() else {
+            panic!("no heartbeat")
+        };
+        assert!(!all.gateways.is_empty());
+        let backwards = all.gateways.iter().rev().map(|(remote, cid)| (&**remote, *cid));
+        let expected = imprint(backwards);
+        let mut asked = None;
+        let known = Decoder::default().heartbeat(json.as_bytes(), |server, imprint| {
+            asked = Some((server.clone(), imprint));
+            true
+        });
+        assert_eq!(asked, Some((server.clone(), expected)), "in any order");
+        let alone = Statsz { gateways: BTreeMap::new(), inbounds: Box::default(), ..all.clone() };
+        assert_eq!(known, Ok((server, Signal::Heartbeat(alone))));
+        let mut other = all.gateways.clone();
+        other.values_mut().last().map(|cid| *cid += 1).unwrap();
+        assert_ne!(imprint(other.iter().map(|(remote, cid)| (&**remote, *cid))), expected);
+        other.pop_last();
+        assert_ne!(imprint(other.iter().map(|(remote, cid)| (&**remote, *cid))), expected);
     }
 }

@@ -46,6 +46,11 @@ impl Roster {
         remotes.into_iter().cloned().collect()
     }
 
+    /// Whether a server answered the gateways of this [`imprint`].
+    pub fn answered(&self, server_id: &str, imprint: u64) -> bool {
+        self.records.get(server_id).is_some_and(|record| record.imprint == Some(imprint))
+    }
+
     /// The remotes to which a server answers other gateways than it did before; of a server of the cluster `own` also
     /// those from where others come.
     pub fn answers_anew(&self, server: &ServerInfo, told: &Gatewayz, own: Option<&Name>) -> Vec<Name> {

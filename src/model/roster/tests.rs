@@ -1,4 +1,4 @@
-use super::super::{Connection, GatewayConfig, LinkState, Outbound, RoutePeer, Urls};
+use super::super::{Configured, Connection, GatewayConfig, LinkState, Outbound, RoutePeer, Urls};
 use super::*;
 
 pub(super) fn at(millis: u64) -> Time {
@@ -473,6 +473,43 @@ fn what_ends_gives_its_memory_back() {
             .unwrap();
     }
     assert!(roster.facts_bytes <= 2 * one, "{} of one server", roster.facts_bytes);
+}
+
+#[test]
+fn a_configuration_that_many_servers_have_takes_its_room_once() {
+    let mut roster = Roster::default();
+    let urls = |n: u64| (0..100).map(|url| Name::from(format!("{n}.{url}:7222"))).collect::<Urls>();
+    let remotes =
+        |n| Configured::from_iter((0..100).map(|remote| (Name::from(format!("c{remote}")), urls(n))));
+    let varz = |remotes: &Configured| {
+        let config =
+            GatewayConfig { name: "eu".into(), remotes: remotes.clone(), ..GatewayConfig::default() };
+        Fact::Varz(Box::new(Varz { gateway: Some(config), ..Varz::default() }))
+    };
+    let [first, other] = [remotes(0), remotes(1)];
+    let server = |n: u64, seq| info(&format!("eu-{n}"), &format!("E{n}"), "eu", seq);
+    for n in 0..50 {
+        roster.answer(server(n, 1), varz(&first), at(n)).unwrap();
+    }
+    let one = first.bytes();
+    assert!((one..2 * one).contains(&roster.facts_bytes), "{} of {one}", roster.facts_bytes);
+    // The last one that has it gives its room back.
+    for n in 0..50 {
+        assert!(roster.facts_bytes >= one);
+        roster.answer(server(n, 2), varz(&other), at(100 + n)).unwrap();
+        roster.answer(server(n, 3), varz(&other), at(200 + n)).unwrap();
+    }
+    assert!((one..2 * one).contains(&roster.facts_bytes), "{} of {one}", roster.facts_bytes);
+    assert_eq!(roster.alike.len(), 1);
+    // What is nobody else's is counted of each.
+    for n in 0..10 {
+        roster.answer(server(n, 4), varz(&remotes(2 + n)), at(300 + n)).unwrap();
+    }
+    assert!((11 * one..12 * one).contains(&roster.facts_bytes), "{} of {one}", roster.facts_bytes);
+    roster.facts_bytes = FACTS_BYTES_MAX;
+    roster.answer(server(20, 4), varz(&remotes(20)), at(400)).unwrap_err();
+    roster.answer(server(0, 5), varz(&other), at(400)).expect("what is there already takes no room");
+    assert_eq!(roster.alike.len(), 10);
 }
 
 #[test]
