@@ -748,7 +748,9 @@ impl Agent {
 
     /// Something was heard unasked. It says *look now*; a heartbeat is data too.
     fn heard(&mut self, message: &Incoming, elsewhere: bool, now: Time) {
-        self.cost.bytes_in += message.payload.len() as u64;
+        // Not all of it was kept.
+        let named = message.subject.len() + message.reply.as_ref().map_or(0, |reply| reply.len());
+        self.cost.bytes_in += message.length.saturating_sub(named) as u64;
         let subject = message.subject.as_str();
         let (roster, own) = (&self.roster, self.vantage.cluster.as_ref());
         let counts = self.glances.are_needed() && !elsewhere;
@@ -848,6 +850,7 @@ impl Agent {
         self.ripe_at = Ledger::next_ripe(&verdicts, look.asked_at);
         if look.is_in_parts() && !self.outbox.is_closed() {
             self.glances.follow(&verdicts, &self.ledger, look.asked_at, now);
+            self.hurry(now);
         } else {
             self.glances = Glances::default();
         }

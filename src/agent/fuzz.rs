@@ -156,13 +156,13 @@ fn number(text: &[u8]) -> u64 {
 
 fn message(subject: String, payload: &[u8]) -> Incoming {
     Incoming {
+        length: subject.len() + payload.len(),
         subject: subject.into(),
         reply: None,
         payload: payload.to_vec().into(),
         headers: None,
         status: None,
         description: None,
-        length: payload.len(),
     }
 }
 

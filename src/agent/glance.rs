@@ -32,6 +32,8 @@ pub(super) struct Glances {
     free_at: Time,
     due_at: Option<Time>,
     now: Option<Under>,
+    /// Whether more moved than they can follow, which a look at all has to tell.
+    overran: bool,
 }
 
 /// One that is under way.
@@ -64,14 +66,22 @@ impl Glances {
         let pairs: BTreeSet<(Name, Name)> = ends.map(pair).collect();
         self.pairs.retain(|_, until| *until > now);
         if !self.are_needed || pairs.len() > PAIRS_MAX {
+            self.overran |= self.are_needed;
             return;
         }
         for pair in pairs {
             if self.pairs.len() < PAIRS_MAX || self.pairs.contains_key(&pair) {
                 self.pairs.insert(pair, now.plus(FOLLOWED_FOR));
                 self.due_at.get_or_insert(now.plus(LOOK_SOON));
+            } else {
+                self.overran = true;
             }
         }
+    }
+
+    /// Whether more moved since this was asked last than they can follow.
+    pub(super) fn overran(&mut self) -> bool {
+        std::mem::take(&mut self.overran)
     }
 
     /// One that asked at `asked_at` is over: what it left undecided is looked at again, and what moved since has yet to
@@ -147,6 +157,18 @@ impl Agent {
     fn note_remotes(&mut self, server: &ServerInfo, remotes: Vec<Name>, now: Time) {
         let Some(cluster) = &server.cluster else { return };
         self.glances.add(remotes.into_iter().map(|remote| (cluster.clone(), remote)), now);
+        self.hurry(now);
+    }
+
+    /// Where more moved than glances can follow, the looks at all spare no processor until they have told.
+    pub(super) fn hurry(&mut self, now: Time) {
+        if !self.glances.overran() {
+            return;
+        }
+        let times = self.thrift.stop();
+        if let Some(look) = &mut self.look {
+            look.hurry(times, now);
+        }
     }
 
     /// When there is something to be done about one.
@@ -287,6 +309,20 @@ mod tests {
         let mut nothing = Glances::default();
         nothing.begin_anew(at(0));
         assert_eq!(nothing.due_at, None, "nothing moved");
+    }
+
+    #[test]
+    fn what_moves_beyond_their_reach_is_told_once() {
+        let ends = |n: usize| (0..n).map(|n| (Name::from("ap"), Name::from(format!("eu{n}"))));
+        let mut glances = Glances { are_needed: true, ..Glances::default() };
+        glances.add(ends(PAIRS_MAX), at(0));
+        assert!(!glances.overran());
+        glances.add(ends(PAIRS_MAX), at(10));
+        assert!(!glances.overran(), "they are followed already");
+        glances.add(ends(PAIRS_MAX + 1), at(20));
+        assert!(glances.overran() && !glances.overran());
+        glances.add([(Name::from("ap"), Name::from("us"))].into_iter(), at(30));
+        assert!(glances.overran() && pairs(&glances).len() == PAIRS_MAX);
     }
 
     #[test]

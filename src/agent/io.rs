@@ -1,5 +1,6 @@
 //! What the agent waits for, and what it has done: the only part of it that waits.
 
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::service::{Offer, Question, Service};
 use super::ways::line::{self, Lines, News, To};
 use crate::api::ApiError;
 use crate::clock::Clock;
-use crate::collect;
+use crate::collect::{self, decode};
 use crate::config::Connect;
 use crate::connect::{self, Account, Inbox, LinkEvent, MESSAGES_MAX};
 use crate::model::{Name, Time};
@@ -141,7 +142,7 @@ impl<S: Future<Output = &'static str>> Io<S> {
             others_say.push(subscribe(subject.clone()).await?);
         }
         let replies = Inbox::new(replies, REPLIES_BYTES_MAX);
-        let heard = Inbox::new(select_all(heard), HEARD_BYTES_MAX);
+        let heard = Inbox::without(unread, select_all(heard), HEARD_BYTES_MAX);
         let others = Inbox::new(select_all(others_say), OTHERS_BYTES_MAX);
         Ok(Self {
             client,
@@ -333,4 +334,9 @@ async fn tell(sink: &mut Option<mpsc::Receiver<sink::Event>>) -> Option<sink::Ev
         Some(sink) => sink.recv().await,
         None => std::future::pending().await,
     }
+}
+
+/// What of a message is not kept.
+fn unread(message: &Incoming) -> Range<usize> {
+    if message.subject.ends_with(".STATSZ") { decode::unread(&message.payload) } else { 0..0 }
 }

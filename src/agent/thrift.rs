@@ -9,11 +9,16 @@ use crate::model::Time;
 /// A round is made no longer than this for it: a machine may be too small for what it is given to watch.
 const ROUND_MAX: Duration = Duration::from_secs(60);
 /// How much slower, or faster, a round may be than the one before it.
-const STEP_MAX: f64 = 2.0;
+const STEP_MAX: f64 = 4.0;
+/// What costs more than so many times what is aimed at, or less, is not that by chance.
+const FAR: f64 = 1.25;
 /// What is aimed at, of what may be taken up: no two rounds cost the same.
 const AIM: f64 = 0.9;
 /// It goes by the average of so many rounds.
 const ROUNDS: usize = 4;
+/// So many rounds spare nothing where more moves than what else there is can follow: what one sees begin is to last when
+/// the next one sees it.
+const ROUNDS_HURRIED: u32 = 2;
 
 /// What the rounds cost.
 #[derive(Debug)]
@@ -22,11 +27,13 @@ pub(super) struct Thrift {
     began: VecDeque<(Time, Duration)>,
     /// How many times longer they are than the budget of bytes wants.
     slowness: f64,
+    /// How many rounds more are as fast as the budget of bytes allows.
+    hurried: u32,
 }
 
 impl Default for Thrift {
     fn default() -> Self {
-        Self { began: VecDeque::new(), slowness: 1.0 }
+        Self { began: VecDeque::new(), slowness: 1.0, hurried: 0 }
     }
 }
 
@@ -40,9 +47,14 @@ impl Thrift {
         if let Some((at, before)) = self.began.front() {
             let share = spent.saturating_sub(*before).as_secs_f64() / now.since(*at).as_secs_f64().max(0.001);
             let over = share * 100.0 / (percent.max(1) as f64 * AIM);
-            // Half a step at a time does not swing to and fro; the first one only is known to be a long one.
-            let step = if self.began.len() == 1 { over } else { over.sqrt() };
-            self.slowness *= step.clamp(1.0 / STEP_MAX, STEP_MAX);
+            if (1.0 / FAR..FAR).contains(&over) {
+                // Half a step at a time does not swing to and fro.
+                self.slowness *= over.sqrt();
+            } else {
+                self.slowness *= over.clamp(1.0 / STEP_MAX, STEP_MAX);
+                // What went at another pace tells nothing of the next one.
+                self.began.clear();
+            }
         }
         if self.began.len() >= ROUNDS {
             self.began.pop_front();
@@ -51,8 +63,22 @@ impl Thrift {
         self.slowness = self.slowness.clamp(1.0, (ROUND_MAX.as_secs_f64() / lasts.max(0.001)).max(1.0));
     }
 
+    /// The rounds that come spare nothing, and their cost tells nothing of others; how many times as fast the present one
+    /// is to be.
+    pub(super) fn stop(&mut self) -> f64 {
+        let times = if self.hurried == 0 { self.slowness } else { 1.0 };
+        self.hurried = ROUNDS_HURRIED;
+        self.began.clear();
+        times
+    }
+
     /// Makes a round as long as that wants it.
-    pub(super) fn slow_down(&self, parts: &mut VecDeque<Part>) {
+    pub(super) fn slow_down(&mut self, parts: &mut VecDeque<Part>) {
+        if self.hurried > 0 {
+            self.hurried -= 1;
+            self.began.clear();
+            return;
+        }
         for part in parts {
             let longer = Duration::try_from_secs_f64(part.lasts.as_secs_f64() * self.slowness);
             part.lasts = longer.unwrap_or(part.lasts);
@@ -111,6 +137,38 @@ mod tests {
         thrift.measure(&parts, Duration::MAX, 0, Time::from_millis(1000));
         thrift.slow_down(&mut parts);
         assert_eq!(parts[0].lasts, Duration::MAX);
+    }
+
+    #[test]
+    fn the_third_round_is_as_long_as_it_has_to_be() {
+        // Half of what may be spent goes where no pace helps.
+        let (mut thrift, mut now, mut spent) = (Thrift::default(), Time::from_millis(1000), Duration::ZERO);
+        let mut lengths = Vec::new();
+        for _ in 0..12 {
+            let mut parts = round();
+            thrift.measure(&parts, spent, 3, now);
+            thrift.slow_down(&mut parts);
+            let last = lasts(&parts);
+            now = now.plus(last);
+            spent += Duration::from_millis(500) + last.mul_f64(0.012);
+            lengths.push(last.as_secs_f64());
+        }
+        assert!(lengths[0] < 10.1 && lengths[2] > 26.0, "{lengths:?}");
+        assert!(lengths[3..].iter().all(|s| (29.0..35.0).contains(s)), "{lengths:?}");
+    }
+
+    #[test]
+    fn what_moves_widely_is_looked_at_without_sparing() {
+        let mut thrift = Thrift { slowness: 5.0, ..Thrift::default() };
+        let next = |thrift: &mut Thrift| {
+            let mut parts = round();
+            thrift.slow_down(&mut parts);
+            lasts(&parts).as_secs()
+        };
+        assert_eq!(next(&mut thrift), 50);
+        assert!((thrift.stop() - 5.0).abs() < 0.01);
+        assert!((thrift.stop() - 1.0).abs() < 0.01, "it hurries already");
+        assert_eq!([0; 3].map(|_| next(&mut thrift)), [10, 10, 50]);
     }
 
     #[test]

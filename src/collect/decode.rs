@@ -10,6 +10,7 @@ mod scan;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -198,6 +199,11 @@ impl Decoder {
             (server, _) => Err(Box::new(Garbled { server: Some(server), error: DecodeError::Nameless })),
         }
     }
+}
+
+/// Where in a heartbeat stands what nobody reads, and most of it where a cluster is large: the routes.
+pub fn unread(heartbeat: &[u8]) -> Range<usize> {
+    scan::routes(heartbeat)
 }
 
 /// What was read, unless a name in it is too long.

@@ -139,6 +139,13 @@ impl Look {
         self.next_at = self.next_at.plus(lasts);
     }
 
+    /// What is not asked yet goes so many times as fast.
+    pub fn hurry(&mut self, times: f64, now: Time) {
+        let shorter = |lasts: Duration| lasts.div_f64(times.max(1.0));
+        self.next_at = self.next_at.min(now.plus(shorter(self.next_at.since(now))));
+        self.later.iter_mut().for_each(|part| part.lasts = shorter(part.lasts));
+    }
+
     /// When the budget is free again for what is not asked yet, or for another look.
     pub fn next_at(&self) -> Time {
         self.next_at
@@ -235,6 +242,20 @@ mod tests {
             Arrival::Double
         );
         assert_eq!(look.answered(Endpoint::Gatewayz, false).len(), 2);
+    }
+
+    #[test]
+    fn what_is_not_asked_yet_can_be_asked_sooner() {
+        let at = Time::from_millis;
+        let part = |_| Part { lasts: Duration::from_secs(10), ..Part::default() };
+        let mut look = look(&["a"]);
+        look.ask_in_parts((0..3).map(part).collect());
+        assert!(look.next_part(at(1000)).is_some() && look.next_at() == at(11_000));
+        look.hurry(5.0, at(6000));
+        assert_eq!(look.next_at(), at(7000));
+        assert!(look.next_part(at(7000)).is_some() && look.next_at() == at(9000));
+        look.hurry(0.5, at(8000));
+        assert_eq!(look.next_at(), at(9000), "no slower");
     }
 
     #[test]

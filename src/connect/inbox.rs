@@ -3,6 +3,7 @@
 //! `async-nats` holds what was not read yet by number alone, and a small message as the whole buffer that it was read
 //! into. So each subscription is emptied at once, whatever its reader does, and what is kept of it is counted here.
 
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -48,9 +49,18 @@ struct Held {
 impl<T: Incoming> Inbox<T> {
     /// Holds `bytes_max` at the most of what comes.
     pub fn new(stream: impl Stream<Item = T> + Send + 'static, bytes_max: usize) -> Self {
+        Self::without(|_| 0..0, stream, bytes_max)
+    }
+
+    /// As [`Self::new`]; of each payload it does not keep what is `unread`.
+    pub fn without(
+        unread: fn(&Message) -> Range<usize>,
+        stream: impl Stream<Item = T> + Send + 'static,
+        bytes_max: usize,
+    ) -> Self {
         let (arrive, arrived) = mpsc::channel(MESSAGES_MAX);
         let held = Arc::new(Held::default());
-        let filled = fill(stream, arrive, Arc::clone(&held), bytes_max);
+        let filled = fill(unread, stream, arrive, Arc::clone(&held), bytes_max);
         // Who yields while there is more lets the client's own queue grow.
         let task = tokio::spawn(coop::unconstrained(filled)).abort_handle();
         Self { arrived, held, task }
@@ -76,6 +86,7 @@ impl<T> Drop for Inbox<T> {
 }
 
 async fn fill<T: Incoming>(
+    unread: fn(&Message) -> Range<usize>,
     stream: impl Stream<Item = T>,
     arrive: mpsc::Sender<(usize, T)>,
     held: Arc<Held>,
@@ -83,7 +94,8 @@ async fn fill<T: Incoming>(
 ) {
     let mut stream = pin!(stream);
     while let Some(mut message) = stream.next().await {
-        let bytes = weigh(message.message());
+        let unread = unread(message.message());
+        let bytes = weigh(message.message()).saturating_sub(unread.len());
         let is_room = held.bytes.load(Ordering::Relaxed).saturating_add(bytes) <= bytes_max;
         let place = if is_room { arrive.try_reserve().ok() } else { None };
         let Some(place) = place else {
@@ -92,7 +104,10 @@ async fn fill<T: Incoming>(
         };
         // As it came, it is a part of a buffer that lives as long as any of its parts.
         let payload = &mut message.message().payload;
-        *payload = payload.to_vec().into();
+        *payload = match (payload.get(..unread.start), payload.get(unread.end..)) {
+            (Some(before), Some(after)) => [before, after].concat().into(),
+            _ => payload.to_vec().into(),
+        };
         held.bytes.fetch_add(bytes, Ordering::Relaxed);
         place.send((bytes, message));
     }
@@ -123,6 +138,19 @@ mod tests {
             description: None,
             length: payload.len(),
         }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_reads_takes_no_room() {
+        let long = "x".repeat(100_000) + "end";
+        let messages = || stream::iter((0..99).map(|_| message(&long, 0)).collect::<Vec<_>>());
+        let mut inbox = Inbox::without(|m| 1..m.payload.len() - 3, messages(), 1 << 20);
+        for _ in 0..99 {
+            assert_eq!(inbox.next().await.unwrap().payload, "xend");
+        }
+        assert!(inbox.next().await.is_none() && !inbox.has_lost());
+        let mut inbox = Inbox::without(|_| 7..9, stream::iter([message("short", 0)]), 1 << 20);
+        assert_eq!(inbox.next().await.unwrap().payload, "short", "there is nothing there");
     }
 
     /// What is left of these when nobody reads before all came, and whether some is told to be lost.

@@ -13,7 +13,7 @@ pub struct Shared<T>(Arc<T>);
 
 impl<T> Shared<T> {
     /// Where it is kept: the same for all who share it, as long as one of them has it.
-    pub(super) fn place(&self) -> usize {
+    pub fn place(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
     }
 }

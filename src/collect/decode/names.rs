@@ -66,6 +66,9 @@ impl Names {
 
     /// The remotes of a server of `cluster`.
     pub(super) fn configured(&mut self, cluster: &str, mut remotes: Vec<(Name, Urls)>) -> Configured {
+        if remotes.is_empty() {
+            return Configured::default();
+        }
         remotes.sort_by(|(a, _), (b, _)| a.cmp(b));
         if let Some(known) = self.configured.get(cluster)
             && known.iter().eq(remotes.iter().map(|(remote, urls)| (remote, urls)))

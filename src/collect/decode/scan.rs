@@ -5,6 +5,8 @@
 //! decides what it is. So whatever this reads, that reads alike; it is tested with each answer cut and changed in
 //! many places.
 
+use std::ops::Range;
+
 use serde_json::Deserializer;
 
 use super::duration::go_duration;
@@ -59,32 +61,12 @@ pub(super) fn statsz<'a>(
     names: &mut Names,
     others: &mut Vec<u8>,
 ) -> Option<(ServerInfo, Vec<ToldGateway<&'a str>>)> {
-    const ROUTES: &str = ",\"routes\":[";
-    const GATEWAYS: &str = ",\"gateways\":[";
     let mut scan = Scan { rest: std::str::from_utf8(json).ok()? };
     scan.eat(b"{\"server\":")?;
     let server = scan.server()?.into_info(names);
     scan.eat(b",\"statsz\":")?;
-    // Of a large cluster the routes are most of it.
-    let before = if let Some((before, routes)) = scan.rest.split_once(ROUTES) {
-        scan.rest = routes;
-        scan.list(b']', 0, |scan| {
-            scan.eat(b"{\"rid\":")?;
-            scan.number()?;
-            scan.eat(b",\"name\":\"")?;
-            scan.text()?;
-            scan.traffic()?;
-            scan.eat(b",\"pending\":")?;
-            scan.number()?;
-            scan.eat(b"}")
-        })?;
-        scan.rest = scan.rest.strip_prefix(GATEWAYS)?;
-        before
-    } else {
-        let (before, gateways) = scan.rest.split_once(GATEWAYS)?;
-        scan.rest = gateways;
-        before
-    };
+    let (before, gateways) = up_to_gateways(scan.rest)?;
+    scan.rest = gateways;
     let gateways = scan.list(b']', REMOTES, |scan| {
         scan.eat(b"{\"gwid\":")?;
         let cid = scan.number()?;
@@ -105,6 +87,34 @@ pub(super) fn statsz<'a>(
     others.extend_from_slice(before.as_bytes());
     others.extend_from_slice(after.as_bytes());
     Some((server, gateways))
+}
+
+const GATEWAYS: &str = ",\"gateways\":[";
+
+/// What stands before the gateways of STATSZ, without the routes, and what stands behind their opening bracket.
+fn up_to_gateways(json: &str) -> Option<(&str, &str)> {
+    let Some((before, routes)) = json.split_once(",\"routes\":[") else { return json.split_once(GATEWAYS) };
+    let mut scan = Scan { rest: routes };
+    scan.list(b']', 0, |scan| {
+        scan.eat(b"{\"rid\":")?;
+        scan.number()?;
+        scan.eat(b",\"name\":\"")?;
+        scan.text()?;
+        scan.traffic()?;
+        scan.eat(b",\"pending\":")?;
+        scan.number()?;
+        scan.eat(b"}")
+    })?;
+    Some((before, scan.rest.strip_prefix(GATEWAYS)?))
+}
+
+/// Where the routes of STATSZ stand, which nobody reads; empty where they do not stand as real servers write them.
+pub(super) fn routes(json: &[u8]) -> Range<usize> {
+    let place = |json: &str| {
+        let (before, gateways) = up_to_gateways(json)?;
+        Some(before.len()..json.len().checked_sub(GATEWAYS.len() + gateways.len())?)
+    };
+    std::str::from_utf8(json).ok().and_then(place).unwrap_or_default()
 }
 
 /// The server, the URLs that it is configured with for each remote, and in `others` the rest of the body; none when all

@@ -810,3 +810,37 @@ fn gateways_that_are_known_are_left_out_of_a_heartbeat() {
         assert_ne!(imprint(other.iter().map(|(remote, cid)| (&**remote, *cid))), expected);
     }
 }
+
+#[test]
+fn servers_that_are_configured_alike_share_what_is_kept_of_it() {
+    let mut decoder = Decoder::default();
+    let mut remotes = |json: &str| {
+        let (_, fact) = decoder.reply(Endpoint::Varz, None, json.as_bytes()).unwrap();
+        let Fact::Varz(varz) = fact else { panic!("no configuration") };
+        varz.gateway.expect("it has gateways").remotes
+    };
+    for json in VARZ.as_sent() {
+        let [first, again] = [remotes(&json), remotes(&json)];
+        let generally = remotes(&json.replacen("{\"server\"", "{ \"server\"", 1));
+        assert!(!first.is_empty());
+        assert_eq!([again.place(), generally.place()], [first.place(); 2]);
+    }
+}
+
+#[test]
+fn a_heartbeat_reads_alike_without_what_nobody_reads() {
+    let mut cut = 0;
+    for json in STATSZ.as_sent() {
+        let bytes = json.as_bytes();
+        let unread = unread(bytes);
+        assert!(unread.is_empty() || bytes[unread.clone()].starts_with(b",\"routes\":["));
+        let rest = [&bytes[..unread.start], &bytes[unread.end..]].concat();
+        assert_eq!(heartbeat(&rest), heartbeat(bytes));
+        assert_eq!(super::unread(&rest).len(), 0);
+        cut += usize::from(!unread.is_empty());
+        let broken = json.replacen("\"rid\":", "\"rid\": ", 1);
+        assert!(super::unread(broken.as_bytes()).is_empty() || unread.is_empty());
+    }
+    assert!(cut >= VERSIONS.len(), "{cut}");
+    assert!(super::unread(b"").is_empty() && super::unread(b",\"routes\":[],\"gateways\":[\xff").is_empty());
+}

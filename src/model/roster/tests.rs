@@ -480,7 +480,7 @@ fn a_configuration_that_many_servers_have_takes_its_room_once() {
     let mut roster = Roster::default();
     let urls = |n: u64| (0..100).map(|url| Name::from(format!("{n}.{url}:7222"))).collect::<Urls>();
     let remotes =
-        |n| Configured::from_iter((0..100).map(|remote| (Name::from(format!("c{remote}")), urls(n))));
+        |n| (0..100).map(|remote| (Name::from(format!("c{remote}")), urls(n))).collect::<Configured>();
     let varz = |remotes: &Configured| {
         let config =
             GatewayConfig { name: "eu".into(), remotes: remotes.clone(), ..GatewayConfig::default() };
