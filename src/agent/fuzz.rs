@@ -222,6 +222,7 @@ mod tests {
         let secs = Duration::from_secs;
         let mut play = Play::begin(true, None);
         assert!(play.agent.company.peers.leads());
+        assert!(play.agent.cost.interval_ms <= 1000, "since 1970, for it stood by before");
         let busy = |play: &mut Play, worked: u64, lasts: u64| {
             let due = play.agent.due();
             play.now = due.plus(secs(lasts));
