@@ -46,7 +46,7 @@ impl Roster {
         remotes.into_iter().cloned().collect()
     }
 
-    /// Whether a server answered the gateways of this [`imprint`].
+    /// Whether a server answered the gateways of this [`imprint`](super::super::imprint).
     pub fn answered(&self, server_id: &str, imprint: u64) -> bool {
         self.records.get(server_id).is_some_and(|record| record.imprint == Some(imprint))
     }
