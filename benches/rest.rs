@@ -47,7 +47,8 @@ async fn main() {
 
     let started = Instant::now();
     let agent = Agent::start(&lab, binary, AGENT_AT, &[]);
-    drop(next(&mut epochs).await);
+    // Before it leads it has not looked.
+    while next(&mut epochs).await["leader"] != true {}
     let first_epoch = started.elapsed();
     // Roster, configuration and routes are learned.
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -490,7 +490,9 @@ impl Agent {
         }
         let on_grid = now >= self.grid_at;
         if on_grid {
-            self.observer.behind = now.since(self.grid_at);
+            // Rounds that take their time wait for the verdicts of the one before.
+            let own = if self.is_large() { self.busy.last() } else { Duration::ZERO };
+            self.observer.behind = now.since(self.grid_at).saturating_sub(own);
         }
         let opens_epoch = on_grid && self.grid_step == 0 || self.epoch == 0;
         if opens_epoch {
@@ -695,8 +697,8 @@ impl Agent {
         } else {
             self.roster.answer(server.clone(), fact, made_at)
         };
-        if endpoint == Endpoint::Gatewayz {
-            self.desk.renew(&id, self.roster.gatewayz(&id));
+        if matches!(endpoint, Endpoint::Gatewayz | Endpoint::Routez) {
+            self.desk.renew(&id, &self.roster);
         }
         if let Err(odd) = taken {
             self.complain_of(Some(server), odd.to_string(), now);
@@ -782,6 +784,7 @@ impl Agent {
                 if moved {
                     self.note_what_moved(&server, told, now);
                 }
+                self.use_up(&server, told);
                 self.beat_at(&server, now)
             }
             _ => now,

@@ -67,10 +67,28 @@ pub fn replies(data: &[u8]) {
 
 /// A STATSZ that nobody asked for.
 pub fn heartbeats(data: &[u8]) {
-    let read = Decoder::default().heartbeat(data, |_, _| false);
+    let mut decoder = Decoder::default();
+    let read = decoder.heartbeat(data, |_, _| false);
     let generally = decode::generally(Endpoint::Statsz, data);
+    let unread = decode::unread(data);
+    let kept = [data.get(..unread.start), data.get(unread.end..)].map(Option::unwrap_or_default).concat();
+    let mut is_asked = false;
+    let known = decoder.heartbeat(&kept, |_, _| {
+        is_asked = true;
+        true
+    });
     match read {
         Ok((server, Signal::Heartbeat(statsz))) => {
+            assert_eq!(
+                decoder.heartbeat(&kept, |_, _| false).as_ref(),
+                Ok(&(server.clone(), Signal::Heartbeat(statsz.clone()))),
+                "what is not kept is not read"
+            );
+            let mut rest = statsz.clone();
+            if is_asked {
+                (rest.gateways, rest.inbounds) = Default::default();
+            }
+            assert_eq!(known, Ok((server.clone(), Signal::Heartbeat(rest))), "the rest is read alike");
             let fact = Fact::Statsz(statsz.clone());
             assert_eq!(generally, Ok((server.clone(), fact.clone())), "both ways read alike");
             let mut roster = Roster::default();

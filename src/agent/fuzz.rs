@@ -244,6 +244,22 @@ mod tests {
     }
 
     #[test]
+    fn who_judges_thousands_for_the_first_time_goes_on_to_lead() {
+        let mut play = Play::begin(true, None);
+        for n in 0..6000 {
+            let server = json!({ "name": n.to_string(), "id": n.to_string(), "cluster": "eu", "seq": 1 });
+            play.line(b'h', json!({ "server": server, "statsz": {} }).to_string().as_bytes());
+        }
+        play.wait(Duration::from_secs(3));
+        assert!(play.agent.company.peers.leads());
+        let due = play.agent.due();
+        play.now = due.plus(Duration::from_millis(2900));
+        play.agent.wakes(due, Duration::from_millis(2900), play.now);
+        play.act(Action::Due);
+        assert!(play.agent.company.peers.leads());
+    }
+
+    #[test]
     fn a_ledger_that_is_too_large_is_not_taken_in() {
         let pad = " ".repeat(32 << 20);
         for (copies, is_taken) in [(7, true), (8, false)] {

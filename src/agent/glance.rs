@@ -132,14 +132,20 @@ fn undecided(verdicts: &[Verdict], ledger: &Ledger, seen_at: Time) -> BTreeSet<(
 }
 
 impl Agent {
-    /// A heartbeat came. What it tells of gateways is used up here, but for our own cluster.
-    pub(super) fn note_what_moved(&mut self, server: &ServerInfo, told: &mut Statsz, now: Time) {
-        let own = self.vantage.cluster.as_ref();
-        let remotes = self.roster.moved(server, told, own);
-        if server.cluster.as_ref() != own {
+    /// A heartbeat came.
+    pub(super) fn note_what_moved(&mut self, server: &ServerInfo, told: &Statsz, now: Time) {
+        let remotes = self.roster.moved(server, told, self.vantage.cluster.as_ref());
+        self.note_remotes(server, remotes, now);
+    }
+
+    /// What a heartbeat tells of gateways is of no more use, but for our own cluster, where looks at all take their
+    /// time.
+    pub(super) fn use_up(&self, server: &ServerInfo, told: &mut Statsz) {
+        let takes_time = self.glances.are_needed || self.look.as_ref().is_some_and(Look::is_in_parts);
+        let own = self.roster.cluster_of(&self.vantage.server_id);
+        if takes_time && own.is_some() && server.cluster != own {
             (told.gateways, told.inbounds) = Default::default();
         }
-        self.note_remotes(server, remotes, now);
     }
 
     /// A server tells its gateways, in a look at all or in a glance.

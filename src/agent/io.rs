@@ -28,6 +28,10 @@ const REPLIES_BYTES_MAX: usize = 128 << 20;
 const HEARD_BYTES_MAX: usize = 64 << 20;
 const OTHERS_BYTES_MAX: usize = LEDGER_BYTES_MAX;
 const PULLS_BYTES_MAX: usize = 1 << 20;
+/// Of a shorter heartbeat all is kept: to look for what nobody reads costs more than to keep it.
+const LONG_BYTES: usize = 16 << 10;
+/// A heartbeat that is of hundreds in a second may wait so long for those after it.
+const HEARD_AT_ONCE: Duration = Duration::from_millis(50);
 /// So long after something was lost more is likely to come than can be read.
 const FLOODED_FOR: Duration = Duration::from_secs(1);
 
@@ -142,7 +146,7 @@ impl<S: Future<Output = &'static str>> Io<S> {
             others_say.push(subscribe(subject.clone()).await?);
         }
         let replies = Inbox::new(replies, REPLIES_BYTES_MAX);
-        let heard = Inbox::without(unread, select_all(heard), HEARD_BYTES_MAX);
+        let heard = Inbox::without(unread, select_all(heard), HEARD_BYTES_MAX).at_once(HEARD_AT_ONCE);
         let others = Inbox::new(select_all(others_say), OTHERS_BYTES_MAX);
         Ok(Self {
             client,
@@ -338,5 +342,6 @@ async fn tell(sink: &mut Option<mpsc::Receiver<sink::Event>>) -> Option<sink::Ev
 
 /// What of a message is not kept.
 fn unread(message: &Incoming) -> Range<usize> {
-    if message.subject.ends_with(".STATSZ") { decode::unread(&message.payload) } else { 0..0 }
+    let is_long = message.payload.len() >= LONG_BYTES && message.subject.ends_with(".STATSZ");
+    if is_long { decode::unread(&message.payload) } else { 0..0 }
 }

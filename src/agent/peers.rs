@@ -20,6 +20,8 @@ use crate::model::{Name, Observer, ServerInfo, Snapshot, Time};
 use crate::peers::{Beat, Peers, STANDBY_EVERY, Turn};
 use crate::publish::event::{self, AgentEvent, EpochCost, Sight, Told};
 
+/// What judging takes for each server at the most, where there are thousands.
+const JUDGED_IN: Duration = Duration::from_micros(500);
 /// How large the findings of one page may be, and the servers, in bytes.
 const PAGE_BYTES: usize = 256 * 1024;
 /// How much of a ledger is taken over from others, in bytes as it is written: twice what a thousand findings of the
@@ -372,13 +374,19 @@ impl Agent {
             agent: self.vantage.agent.clone(),
             leading_since: peers.leading_since(),
             // It says nothing while it judges.
-            next_in: self.company.beat_every(self.config.interval).max(self.busy.lasts().min(STANDBY_EVERY)),
+            next_in: self.company.beat_every(self.config.interval).max(self.judges_for().min(STANDBY_EVERY)),
             made_at: Some(now),
             hears: peers.hears(now),
             succeeds: peers.succeeds(now).cloned(),
             changes: self.company.changes,
             stops: false,
         }
+    }
+
+    /// For how long it may judge, as it did lately; the first time as long as that many servers have taken.
+    fn judges_for(&self) -> Duration {
+        let servers = u32::try_from(self.roster.len()).unwrap_or(u32::MAX);
+        self.busy.lasts().max(JUDGED_IN.saturating_mul(servers))
     }
 
     /// The epoch message of an agent that does not look.

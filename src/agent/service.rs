@@ -14,7 +14,7 @@ use super::{Agent, Effect};
 use crate::api::{self, ApiError, Counters, Endpoint, Resolved, View};
 use crate::connect::{Inbox, Incoming, Operation};
 use crate::findings::Change;
-use crate::model::{Gatewayz, Name, Refusal, Sight, Snapshot, Time};
+use crate::model::{Name, Refusal, Roster, Sight, Snapshot, Time};
 use crate::publish::Message;
 use crate::publish::event::EpochCost;
 
@@ -144,10 +144,15 @@ impl Desk {
     }
 
     /// A server answered anew: of a large supercluster there is no room for its answer before that.
-    pub(super) fn renew(&mut self, id: &Name, told: Option<&Arc<Gatewayz>>) {
+    pub(super) fn renew(&mut self, id: &Name, roster: &Roster) {
         let server = self.snapshot.as_mut().and_then(|snapshot| snapshot.servers.get_mut(id));
-        if let (Some(held), Some(told)) = (server.and_then(|server| server.gatewayz.as_mut()), told) {
+        let Some(server) = server else { return };
+        if let (Some(held), Some(told)) = (server.gatewayz.as_mut(), roster.gatewayz(id)) {
             *held = Arc::clone(told);
+        }
+        if let (Some(held), Some((at, told))) = (server.routez.as_mut(), roster.routez(id)) {
+            *held = Arc::clone(told);
+            server.routez_at = Some(*at);
         }
     }
 

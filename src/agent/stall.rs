@@ -15,13 +15,20 @@ const BUSY_KEPT: Duration = Duration::from_secs(600);
 pub(super) struct Busy {
     at: Time,
     lasts: Duration,
+    /// And by how much when it last woke.
+    last: Duration,
 }
 
 impl Busy {
     fn note(&mut self, lasts: Duration, now: Time) {
+        self.last = lasts;
         if lasts >= self.lasts || now.since(self.at) > BUSY_KEPT {
-            *self = Self { at: now, lasts };
+            (self.at, self.lasts) = (now, lasts);
         }
+    }
+
+    pub(super) const fn last(self) -> Duration {
+        self.last
     }
 
     pub(super) const fn lasts(self) -> Duration {

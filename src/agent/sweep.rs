@@ -7,8 +7,9 @@ use tokio::sync::mpsc;
 
 use super::io::Action;
 use super::{Agent, AgentError, Effect, Io, LOOKS_PER_EPOCH, UNSETTLED};
+use crate::clock;
 use crate::collect::decode::Endpoint;
-use crate::collect::{Request, Target};
+use crate::collect::{Look, Request, Target};
 use crate::config::Config;
 use crate::connect::{Account, LinkEvent};
 use crate::findings::judge;
@@ -21,6 +22,9 @@ const INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// What is asked for once may come faster than what is asked for all the time.
 const BUDGET_MIN_BYTES_PER_S: u64 = 20_000_000;
 const BUDGET_MIN_REQUESTS_PER_S: u64 = 10_000;
+
+/// Where all servers cannot be asked at once, it takes as long as it takes, up to this.
+const ASKED_WITHIN: Duration = Duration::from_secs(300);
 
 /// How often all servers are asked for a heartbeat at the most.
 const NUDGES_MAX: u32 = 4;
@@ -86,15 +90,22 @@ pub async fn sweep(
     agent.outbox = Outbox::closed();
     drop(agent.is_told_who_it_is(account));
     let soonest = io.clock.now().plus(enough.at_least);
+    let asked_by = soonest.plus(ASKED_WITHIN);
     let mut latest = soonest.plus(interval / LOOKS_PER_EPOCH * enough.looks).plus(enough.longer_max);
     let effects = agent.begin(io.identity(), io.clock.now());
     io.perform(effects).await;
     let (mut last, mut looks): (Option<Sweep>, u32) = (None, 0);
     let mut nudges = Nudges::default();
     while io.clock.now() < latest {
-        let action = io.select(agent.due().min(latest)).await?;
-        if matches!(action, Action::Stop(_)) {
-            break;
+        if looks < enough.looks {
+            latest = latest.max(agent.looked_by().plus(enough.longer_max).min(asked_by));
+        }
+        let due = agent.due().min(latest);
+        let action = io.select(due).await?;
+        match action {
+            Action::Stop(_) => break,
+            Action::Due => agent.wakes(due, clock::spent_here(), io.clock.now()),
+            _ => {}
         }
         let mut effects = agent.apply(action, io.identity(), io.clock.now());
         if agent.seen.is_none() && agent.has_all_of_the_first_look() {
@@ -182,6 +193,11 @@ impl Agent {
 
     fn is_at_an_old_server(&self) -> bool {
         self.roster.uptime(&self.vantage.server_id).is_some_and(|uptime| uptime >= UNSETTLED)
+    }
+
+    /// When the look that is under way, or else the next one, is over if nothing more comes then.
+    fn looked_by(&self) -> Time {
+        self.look.as_ref().map_or_else(|| self.next_look_at(), Look::over_by)
     }
 
     /// Whether the first look, which waits for nobody it knows, has nobody left to wait for.

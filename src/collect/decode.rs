@@ -158,12 +158,7 @@ impl Decoder {
             Some("snappy") => self.inflater.inflate(payload).map_err(nameless)?,
             Some(other) => return Err(nameless(DecodeError::Encoding(clip(other)))),
         };
-        if json.len() > REPLY_BYTES_MAX {
-            return Err(nameless(DecodeError::TooLarge { bytes: json.len() }));
-        }
-        let names = &mut self.names;
-        names.take_longest();
-        let read = match endpoint {
+        within_bounds(json, &mut self.names, |names| match endpoint {
             Endpoint::Gatewayz => match scan::gatewayz(json, names) {
                 Some((server, gatewayz)) => Ok((server, Fact::Gatewayz(gatewayz))),
                 None => open::<wire::Gatewayz<'_>>(endpoint, json, names),
@@ -174,8 +169,7 @@ impl Decoder {
             Endpoint::Accountz => open::<wire::Accountz<'_>>(endpoint, json, names),
             Endpoint::Jsz => open::<wire::Jsz<'_>>(endpoint, json, names),
             Endpoint::Interest => open::<wire::Interest<'_>>(endpoint, json, names),
-        };
-        within_bounds(read, names.take_longest())
+        })
     }
 
     /// Reads one heartbeat. `is_known` tells of a server whether it is known to have the gateways of this [`imprint`]:
@@ -188,13 +182,8 @@ impl Decoder {
         payload: &[u8],
         is_known: impl FnOnce(&ServerInfo, u64) -> bool,
     ) -> Result<(ServerInfo, Signal), Box<Garbled>> {
-        if payload.len() > REPLY_BYTES_MAX {
-            let error = DecodeError::TooLarge { bytes: payload.len() };
-            return Err(Box::new(Garbled { server: None, error }));
-        }
-        self.names.take_longest();
-        let read = statsz(payload, &mut self.names, &mut self.others, is_known);
-        match within_bounds(read, self.names.take_longest())? {
+        let others = &mut self.others;
+        match within_bounds(payload, &mut self.names, |names| statsz(payload, names, others, is_known))? {
             (server, Fact::Statsz(statsz)) => Ok((server, Signal::Heartbeat(statsz))),
             (server, _) => Err(Box::new(Garbled { server: Some(server), error: DecodeError::Nameless })),
         }
@@ -206,11 +195,19 @@ pub fn unread(heartbeat: &[u8]) -> Range<usize> {
     scan::routes(heartbeat)
 }
 
-/// What was read, unless a name in it is too long.
+/// What is read of `json`, unless that is too large, or a name in it too long.
 fn within_bounds(
-    read: Result<(ServerInfo, Fact), Box<Garbled>>,
-    longest: usize,
+    json: &[u8],
+    names: &mut Names,
+    read: impl FnOnce(&mut Names) -> Result<(ServerInfo, Fact), Box<Garbled>>,
 ) -> Result<(ServerInfo, Fact), Box<Garbled>> {
+    if json.len() > REPLY_BYTES_MAX {
+        let error = DecodeError::TooLarge { bytes: json.len() };
+        return Err(Box::new(Garbled { server: None, error }));
+    }
+    names.take_longest();
+    let read = read(names);
+    let longest = names.take_longest();
     if longest <= NAME_BYTES_MAX {
         return read;
     }
@@ -634,14 +631,12 @@ impl<'a> Body<'a> for wire::Interest<'a> {
 /// Reads a reply the general way, where there is a short one too.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn generally(endpoint: Endpoint, json: &[u8]) -> Result<(ServerInfo, Fact), Box<Garbled>> {
-    let names = &mut Names::default();
-    let read = match endpoint {
+    within_bounds(json, &mut Names::default(), |names| match endpoint {
         Endpoint::Gatewayz => open::<wire::Gatewayz<'_>>(endpoint, json, names),
         Endpoint::Statsz => open::<wire::Statsz<'_>>(endpoint, json, names),
         Endpoint::Varz => open::<wire::Varz<'_>>(endpoint, json, names),
-        _ => return Decoder::default().reply(endpoint, None, json),
-    };
-    within_bounds(read, names.take_longest())
+        _ => Decoder::default().reply(endpoint, None, json),
+    })
 }
 
 #[cfg(test)]

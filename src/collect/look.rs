@@ -203,6 +203,13 @@ impl Look {
         !self.is_asking() && self.expects && self.rounds.iter().all(|r| r.missing.is_empty())
     }
 
+    /// When it is over if all goes as it is planned, at the latest.
+    pub fn over_by(&self) -> Time {
+        let asked_at = |at: Time, part: &Part| at.plus(part.lasts);
+        let last = self.later.iter().rev().skip(1).fold(self.next_at, asked_at);
+        if self.is_asking() { last.plus(self.pace.timeout) } else { self.ends_at() }
+    }
+
     /// When it ends, or goes on to ask, if nothing more comes.
     pub fn ends_at(&self) -> Time {
         if self.is_asking() {
@@ -250,12 +257,15 @@ mod tests {
         let part = |_| Part { lasts: Duration::from_secs(10), ..Part::default() };
         let mut look = look(&["a"]);
         look.ask_in_parts((0..3).map(part).collect());
+        assert_eq!(look.over_by(), at(23_000), "two seconds after the third was asked");
         assert!(look.next_part(at(1000)).is_some() && look.next_at() == at(11_000));
         look.hurry(5.0, at(6000));
-        assert_eq!(look.next_at(), at(7000));
+        assert_eq!((look.next_at(), look.over_by()), (at(7000), at(11_000)));
         assert!(look.next_part(at(7000)).is_some() && look.next_at() == at(9000));
         look.hurry(0.5, at(8000));
-        assert_eq!(look.next_at(), at(9000), "no slower");
+        assert_eq!((look.next_at(), look.over_by()), (at(9000), at(11_000)), "no slower");
+        assert!(look.next_part(at(9000)).is_some() && !look.is_asking());
+        assert_eq!(look.over_by(), look.ends_at());
     }
 
     #[test]

@@ -7,11 +7,13 @@ use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_nats::Message;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, coop};
+use tokio::time::{Instant, sleep_until};
 
 /// How many messages wait to be read; what comes beyond is given up, and said. A look that asks all at once brings
 /// fewer.
@@ -38,6 +40,11 @@ pub struct Inbox<T> {
     arrived: mpsc::Receiver<(usize, T)>,
     held: Arc<Held>,
     task: AbortHandle,
+    /// For how long it may rest.
+    rest: Duration,
+    /// When the last message was read.
+    read_at: Option<Instant>,
+    rests_until: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -63,13 +70,31 @@ impl<T: Incoming> Inbox<T> {
         let filled = fill(unread, stream, arrive, Arc::clone(&held), bytes_max);
         // Who yields while there is more lets the client's own queue grow.
         let task = tokio::spawn(coop::unconstrained(filled)).abort_handle();
-        Self { arrived, held, task }
+        Self { arrived, held, task, rest: Duration::ZERO, read_at: None, rests_until: None }
+    }
+
+    /// Where more comes within `rest`, what comes in that time is read at once: to wake its reader for each message
+    /// costs as much as to read it.
+    #[must_use]
+    pub fn at_once(mut self, rest: Duration) -> Self {
+        self.rest = rest;
+        self
     }
 
     /// What came first; none when the connection is closed. Cancel-safe.
     pub async fn next(&mut self) -> Option<T> {
+        if let Some(until) = self.rests_until.filter(|until| Instant::now() < *until) {
+            sleep_until(until).await;
+        }
+        self.rests_until = None;
         let (bytes, message) = self.arrived.recv().await?;
         self.held.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if !self.rest.is_zero() && self.arrived.is_empty() {
+            let now = Instant::now();
+            let before = self.read_at.replace(now);
+            let often = before.is_some_and(|at| now.duration_since(at) < self.rest * 2);
+            self.rests_until = often.then(|| now + self.rest);
+        }
         Some(message)
     }
 
@@ -122,7 +147,7 @@ fn weigh(message: &Message) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
+    use futures_util::{FutureExt as _, stream};
 
     use super::*;
 
@@ -210,6 +235,36 @@ mod tests {
         let kept = inbox.next().await.unwrap();
         assert_eq!(&*kept.payload, b"xxxx");
         assert!(buffer.is_unique(), "it is held");
+    }
+
+    #[tokio::test]
+    async fn what_comes_fast_is_read_at_once_and_what_comes_alone_without_delay() {
+        let rest = Duration::from_millis(400);
+        let (send, receive) = mpsc::channel(8);
+        let stream = stream::unfold(receive, |mut receive| async { Some((receive.recv().await?, receive)) });
+        let mut inbox = Inbox::new(stream, 1 << 20).at_once(rest);
+        let come = async |inbox: &Inbox<Message>, number: usize| {
+            for _ in 0..number {
+                send.send(message("", 0)).await.unwrap();
+            }
+            while inbox.arrived.len() < number {
+                tokio::task::yield_now().await;
+            }
+        };
+        for _ in 0..2 {
+            come(&inbox, 1).await;
+            assert!(inbox.next().now_or_never().is_some(), "at once");
+        }
+        let began = Instant::now();
+        come(&inbox, 3).await;
+        assert!(inbox.next().now_or_never().is_none(), "it may have to wait for more");
+        assert!(inbox.next().await.is_some() && began.elapsed() >= rest * 3 / 4);
+        assert!((0..2).all(|_| inbox.next().now_or_never().is_some()), "all that came");
+        tokio::time::sleep(rest * 2).await;
+        for _ in 0..2 {
+            come(&inbox, 1).await;
+            assert!(inbox.next().now_or_never().is_some(), "it came alone");
+        }
     }
 
     #[tokio::test]

@@ -617,6 +617,11 @@ impl Roster {
         self.records.get(id)?.gatewayz.as_ref().map(|(_, gatewayz)| gatewayz)
     }
 
+    /// What the server answered last to ROUTEZ, and when.
+    pub fn routez(&self, id: &str) -> Option<&(Time, Arc<Routez>)> {
+        self.records.get(id)?.routez.as_ref()
+    }
+
     /// Whether `id` has spoken to us itself.
     pub fn knows(&self, id: &str) -> bool {
         self.records.get(id).is_some_and(|r| r.introduced)

@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use memchr::memmem;
 use serde_json::Deserializer;
 
 use super::duration::go_duration;
@@ -80,7 +81,7 @@ pub(super) fn statsz<'a>(
     })?;
     let after = scan.rest.strip_suffix('}')?;
     let key = GATEWAYS.get(1..GATEWAYS.len() - 2)?;
-    if server.id.is_empty() || depth(before)? != 1 || before.contains(key) || after.contains(key) {
+    if server.id.is_empty() || depth(before)? != 1 || contains(before, key) || contains(after, key) {
         return None;
     }
     others.clear();
@@ -93,7 +94,7 @@ const GATEWAYS: &str = ",\"gateways\":[";
 
 /// What stands before the gateways of STATSZ, without the routes, and what stands behind their opening bracket.
 fn up_to_gateways(json: &str) -> Option<(&str, &str)> {
-    let Some((before, routes)) = json.split_once(",\"routes\":[") else { return json.split_once(GATEWAYS) };
+    let Some((before, routes)) = split_once(json, ",\"routes\":[") else { return split_once(json, GATEWAYS) };
     let mut scan = Scan { rest: routes };
     scan.list(b']', 0, |scan| {
         scan.eat(b"{\"rid\":")?;
@@ -126,7 +127,7 @@ pub(super) fn varz(json: &[u8], names: &mut Names, others: &mut Vec<u8>) -> Opti
     let server = scan.server()?.into_info(names);
     scan.eat(b",\"data\":")?;
     let body = scan.rest.strip_suffix('}')?;
-    let (before, block) = body.split_once(",\"gateway\":{\"name\":\"")?;
+    let (before, block) = split_once(body, ",\"gateway\":{\"name\":\"")?;
     scan.rest = block;
     let own = scan.text()?;
     scan.go_to(GATEWAYS, BLOCK)?;
@@ -158,6 +159,16 @@ pub(super) fn varz(json: &[u8], names: &mut Names, others: &mut Vec<u8>) -> Opti
     others.extend_from_slice(after.as_bytes());
     let remotes = names.configured(own, remotes.into_iter().flatten().collect());
     Some((server, remotes))
+}
+
+/// As in the standard library, many times as fast.
+fn split_once<'a>(json: &'a str, text: &str) -> Option<(&'a str, &'a str)> {
+    let at = memmem::find(json.as_bytes(), text.as_bytes())?;
+    Some((json.get(..at)?, json.get(at + text.len()..)?))
+}
+
+fn contains(json: &str, text: &str) -> bool {
+    memmem::find(json.as_bytes(), text.as_bytes()).is_some()
 }
 
 /// How many brackets are open at the end of `json`; none where it ends within a text, or was closed before.
