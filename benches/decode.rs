@@ -17,13 +17,13 @@
     reason = "a benchmark that cannot go on ends"
 )]
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-use gatewatch::collect::decode::{Decoder, Endpoint, go_duration};
-use gatewatch::model::{Fact, Gatewayz, Inbounds, Name, Outbounds, ServerInfo, Time};
+use gatewatch::collect::decode::{Decoder, Endpoint};
+use gatewatch::model::{Fact, ServerInfo};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
@@ -93,75 +93,64 @@ fn row<B: DeserializeOwned>(endpoint: Endpoint, each: Duration) {
     println!("{:<9} {json_bytes:>6} {wire_bytes:>6} | {} {of_limit:.2}", endpoint.as_str(), cells.join(" "));
 }
 
-/// What reading a GATEWAYZ is spent on: by what it takes less without it, or by itself.
+/// What is emptied one after the other, until only the keys and the brackets are left to read.
+const EMPTIED: [(&str, &[&str]); 4] = [
+    ("times and durations", &["start", "rtt", "idle"]),
+    ("names and IDs, and finding them among those that are known", &["name"]),
+    ("numbers", &["cid", "pending_bytes", "in_msgs", "out_msgs", "in_bytes", "out_bytes"]),
+    ("stepping over what nobody reads", &["ip", "port", "last_activity", "uptime", "subscriptions"]),
+];
+
+/// What reading a GATEWAYZ is spent on: by what it takes less once that is empty, too.
 fn spent(each: Duration) {
     let answers = answers(Endpoint::Gatewayz);
-    let read = |decoder: &mut Decoder, encoding: Option<&str>, payload: &[u8]| {
-        decoder.reply(Endpoint::Gatewayz, encoding, payload).expect("as servers answer")
-    };
-    let wholes: Vec<WholeGatewayz> = answers
-        .iter()
-        .map(|a| serde_json::from_slice::<Whole<WholeGatewayz>>(&a.json).expect("as servers answer").data)
-        .collect();
-    let facts = || {
+    let mut plain: Vec<Vec<u8>> = answers.iter().map(|answer| answer.json.clone()).collect();
+    let mut stages = vec![plain.clone()];
+    for (_, keys) in EMPTIED {
+        plain = plain.iter().map(|json| emptied(json, keys)).collect();
+        stages.push(plain.clone());
+    }
+    let read = |encoding: Option<&'static str>| {
         let mut decoder = Decoder::default();
-        answers.iter().map(|a| Some(read(&mut decoder, None, &a.json))).collect::<Vec<_>>()
-    };
-    let (mut decoder, mut kept) = (Decoder::default(), facts());
-    let mut all = timed(|i| {
-        let (encoding, payload) = answers[i].as_sent();
-        kept[i] = Some(read(&mut decoder, encoding, payload));
-    });
-    let (mut decoder, mut kept) = (Decoder::default(), facts());
-    let mut plain = timed(|i| kept[i] = Some(read(&mut decoder, None, &answers[i].json)));
-    let (mut decoder, mut kept) = (Decoder::default(), facts());
-    let mut drop_last = |i: usize| {
-        let new = read(&mut decoder, None, &answers[i].json);
-        let last = kept[i].replace(new);
-        let from = Instant::now();
-        drop(last);
-        from.elapsed()
-    };
-    let known: HashSet<Name> = wholes.iter().flat_map(WholeGatewayz::names).map(Name::from).collect();
-    let texts: Vec<Vec<&str>> = wholes.iter().map(|w| w.names().collect()).collect();
-    let mut found: Vec<Name> = Vec::new();
-    let mut names = timed(|i| {
-        found.clear();
-        found.extend(texts[i].iter().map(|text| Name::clone(known.get(*text).expect("known"))));
-    });
-    let mut times = timed(|i| {
-        for c in wholes[i].connections() {
-            black_box((Time::parse(&c.start), go_duration(&c.rtt), go_duration(&c.idle)));
+        let mut kept: Vec<Option<(ServerInfo, Fact)>> = answers.iter().map(|_| None).collect();
+        move |i: usize, payload: &[u8]| {
+            let fact = decoder.reply(Endpoint::Gatewayz, encoding, payload).expect("as servers answer");
+            kept[i] = Some(fact);
         }
-    });
-    let gatewayz: Vec<Gatewayz> = facts()
-        .into_iter()
-        .map(|fact| match fact {
-            Some((_, Fact::Gatewayz(gatewayz))) => gatewayz,
-            _ => panic!("GATEWAYZ was read"),
-        })
-        .collect();
-    let mut maps = |i: usize| {
-        let outbound: Vec<_> = gatewayz[i].outbound.iter().map(|(remote, o)| (remote.clone(), o)).collect();
-        let mut inbound: BTreeMap<Name, Vec<_>> = BTreeMap::new();
-        gatewayz[i].inbound.iter().for_each(|(remote, c)| inbound.entry(remote.clone()).or_default().push(c));
-        let inbound: Vec<_> = inbound.into_iter().collect();
-        let from = Instant::now();
-        let maps: (Outbounds, Inbounds) = (outbound.into_iter().collect(), inbound.into_iter().collect());
-        let took = from.elapsed();
-        drop(maps);
-        took
     };
-    let ways: [Way<'_>; 6] = [&mut all, &mut plain, &mut drop_last, &mut names, &mut times, &mut maps];
-    let [all, plain, drop_last, names, times, maps] = best_us(each, ways);
-    println!("\nof the {all:.1} µs that ours takes for a GATEWAYZ:");
-    println!("{:>7.1}  inflating", all - plain);
-    println!("{names:>7.1}  finding the names and IDs among those that are known");
-    println!("{times:>7.1}  times and durations");
-    println!("{maps:>7.1}  packing the connections");
-    println!("{drop_last:>7.1}  dropping the last result");
-    let rest = plain - names - times - maps - drop_last;
-    println!("{rest:>7.1}  scanning the text, numbers, and memory for the connections");
+    let mut sent = read(Some("snappy"));
+    let mut all = timed(|i| sent(i, answers[i].as_sent().1));
+    let mut ways = [0, 1, 2, 3, 4].map(|n| {
+        let (stages, mut read) = (&stages, read(None));
+        timed(move |i| read(i, &stages[n][i]))
+    });
+    let [plain, no_times, no_names, no_numbers, skeleton] = &mut ways;
+    let took = best_us(each, [&mut all, plain, no_times, no_names, no_numbers, skeleton]);
+    println!("\nof the {:.1} µs that ours takes for a GATEWAYZ:", took[0]);
+    let what = std::iter::once("inflating").chain(EMPTIED.iter().map(|(what, _)| *what));
+    for (what, pair) in what.zip(took.windows(2)) {
+        println!("{:>7.1}  {what}", pair[0] - pair[1]);
+    }
+    println!("{:>7.1}  the keys, and keeping the connections", took[5]);
+}
+
+/// `json` without what stands behind these keys: an empty text, or 0.
+fn emptied(json: &[u8], keys: &[&str]) -> Vec<u8> {
+    let mut json = String::from_utf8(json.to_vec()).expect("JSON");
+    for key in keys {
+        let key = format!("\"{key}\":");
+        let mut parts = json.split(&key);
+        let mut rest = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (empty, tail) = match part.strip_prefix('"') {
+                Some(text) => ("\"\"", text.split_once('"').expect("a text ends").1),
+                None => ("0", part.trim_start_matches(|c: char| c.is_ascii_digit())),
+            };
+            rest.extend([&key, empty, tail]);
+        }
+        json = rest;
+    }
+    json.into_bytes()
 }
 
 type Way<'a> = &'a mut dyn FnMut(usize) -> Duration;
@@ -421,19 +410,6 @@ struct WholeGatewayz {
     port: u16,
     outbound_gateways: BTreeMap<String, WholeRemote>,
     inbound_gateways: BTreeMap<String, Vec<WholeRemote>>,
-}
-
-impl WholeGatewayz {
-    fn connections(&self) -> impl Iterator<Item = &WholeConnection> {
-        let inbound = self.inbound_gateways.values().flatten();
-        self.outbound_gateways.values().chain(inbound).map(|remote| &remote.connection)
-    }
-
-    /// All texts that become names.
-    fn names(&self) -> impl Iterator<Item = &str> {
-        let remotes = self.outbound_gateways.keys().chain(self.inbound_gateways.keys());
-        remotes.map(String::as_str).chain(self.connections().map(|c| c.name.as_str()))
-    }
 }
 
 #[derive(Debug, Deserialize)]
