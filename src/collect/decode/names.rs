@@ -64,8 +64,10 @@ impl Names {
             return known;
         }
         let set: Urls = urls.iter().map(|url| self.get(url)).collect();
-        let sum = self.sum(urls);
-        keep(&mut self.urls, remote, &(sum, set.clone()), set.len());
+        if urls.iter().all(|url| url.len() <= Self::BYTES_MAX) {
+            let sum = self.sum(urls);
+            keep(&mut self.urls, remote, &(sum, set.clone()), set.len());
+        }
         set
     }
 
@@ -172,6 +174,12 @@ mod tests {
         assert_eq!(names.urls(&us, &mut vec!["b:1"]).iter().map(|url| &**url).collect::<Vec<_>>(), ["b:1"]);
         for told in [["b:1", "c:1"], ["a:1", "c:1"], ["c:1", "b:1"]] {
             assert_eq!(*names.urls(&us, &mut told.to_vec()), BTreeSet::from(told.map(Name::from)));
+        }
+        let long = "u".repeat(Names::BYTES_MAX + 1);
+        for _ in 0..2 {
+            names.take_longest();
+            names.urls(&us, &mut vec![&*long]);
+            assert_eq!(names.take_longest(), long.len(), "it is too long each time that it is told");
         }
     }
 }
